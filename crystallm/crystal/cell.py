@@ -1,0 +1,129 @@
+"""A periodic cell as three arrays, and the reasons for which a crystal is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+class Reason(StrEnum):
+    """Why a crystal was refused; the value is what reports print."""
+
+    UNREADABLE = "unreadable"
+    EMPTY = "no atoms"
+    DISORDERED = "disordered"
+    UNKNOWN_SPECIES = "unknown species"
+    BAD_CELL = "bad cell"
+    TOO_MANY_SITES = "too many sites"
+    ATOMS_TOO_CLOSE = "atoms too close"
+    SYMMETRY_FAILED = "symmetry failed"
+    NOT_EXPRESSIBLE = "not expressible in the layout"
+    TOO_LONG = "too many tokens"
+    DUPLICATE = "duplicate"
+    LEAKAGE = "matches a benchmark test set"
+    TIMED_OUT = "timed out"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An expected failure, as a value."""
+
+    reason: Reason
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A periodic cell of ordered, neutral atoms.
+
+    lattice: (3, 3) rows are the basis vectors in angstrom. positions: (N, 3) fractional. numbers: (N,) atomic numbers.
+    """
+
+    lattice: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def volume(self) -> float:
+        """Volume in cubic angstrom."""
+        return abs(float(np.linalg.det(self.lattice)))
+
+    @property
+    def lengths(self) -> NDArray[np.float64]:
+        """Lengths a, b, c in angstrom, shape (3,)."""
+        return np.asarray(np.linalg.norm(self.lattice, axis=1))
+
+    @property
+    def amounts(self) -> dict[int, int]:
+        """Atoms in the cell by atomic number."""
+        numbers, counts = np.unique(self.numbers, return_counts=True)
+        return {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+
+    @property
+    def formula_units(self) -> int:
+        """Number of reduced formula units Z in this cell."""
+        return gcd(*self.amounts.values())
+
+    @classmethod
+    def from_structure(cls, structure: Structure) -> Cell:
+        """The cell of an ordered pymatgen structure; oxidation states are dropped."""
+        return cls(
+            lattice=np.array(structure.lattice.matrix, dtype=np.float64),
+            positions=np.array(structure.frac_coords, dtype=np.float64).reshape(-1, 3),
+            numbers=np.array([site.specie.Z for site in structure], dtype=np.int64),
+        )
+
+    def to_structure(self) -> Structure:
+        """A pymatgen structure with the same cell and order of sites."""
+        from pymatgen.core import Structure
+
+        return Structure(self.lattice, self.numbers.tolist(), self.positions)
+
+
+def lattice_from_parameters(parameters: tuple[float, ...]) -> NDArray[np.float64]:
+    """Basis rows (3, 3) in angstrom from (a, b, c, alpha, beta, gamma) in angstrom and degrees; c along z, a in xz.
+
+    The orientation is pymatgen's and the CIF dictionary's companion choice; the angles must close to a cell.
+    """
+    a, b, c, alpha, beta, gamma = parameters
+    cos_a, cos_b, cos_g = (0.0 if angle == 90 else float(np.cos(np.radians(angle))) for angle in (alpha, beta, gamma))
+    sin_a, sin_b = (1.0 if angle == 90 else float(np.sin(np.radians(angle))) for angle in (alpha, beta))
+    cos_gamma_star = max(-1.0, min(1.0, (cos_a * cos_b - cos_g) / (sin_a * sin_b)))
+    sin_gamma_star = float(np.sqrt(1.0 - cos_gamma_star**2))
+    return np.array(
+        [
+            [a * sin_b, 0.0, a * cos_b],
+            [-b * sin_a * cos_gamma_star, b * sin_a * sin_gamma_star, b * cos_a],
+            [0.0, 0.0, c],
+        ]
+    )
+
+
+def angles_close(alpha: float, beta: float, gamma: float) -> bool:
+    """Whether three angles in degrees can be the angles of a cell (positive volume)."""
+    cosines = np.cos(np.radians([alpha, beta, gamma]))
+    return bool(1.0 + 2.0 * cosines.prod() - (cosines**2).sum() > 1e-6)
+
+
+def parameters_of(lattice: NDArray[np.float64]) -> tuple[float, float, float, float, float, float]:
+    """(a, b, c, alpha, beta, gamma) in angstrom and degrees of the basis rows (3, 3)."""
+    a, b, c = np.linalg.norm(lattice, axis=1)
+    alpha, beta, gamma = (
+        float(np.degrees(np.arccos(np.clip(lattice[i] @ lattice[j] / (n * m), -1.0, 1.0))))
+        for i, j, n, m in ((1, 2, b, c), (0, 2, a, c), (0, 1, a, b))
+    )
+    return float(a), float(b), float(c), alpha, beta, gamma
