@@ -1,0 +1,58 @@
+"""The `crystallm` command: finds the stage, imports only that, and turns expected failures into exit codes."""
+
+import os
+import sys
+from importlib import import_module
+
+import crystallm
+from crystallm.errors import CrystallmError
+
+STAGES = {
+    "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),
+    "data": ("crystallm.data.__main__:main", "turn crystal structures into text to train on"),
+    "train": ("crystallm.train.__main__:main", "train a model from a recipe"),
+    "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
+    "eval": ("crystallm.eval.__main__:main", "measure crystals: validity and benchmarks"),
+}
+
+
+def help_text() -> str:
+    """Return what `crystallm --help` prints."""
+    lines = [f"  {name:8}{purpose}" for name, (_, purpose) in STAGES.items()]
+    return "\n".join(
+        ["usage: crystallm STAGE ...", "", crystallm.__doc__ or "", "", "stages:", *lines, ""]
+        + ["`crystallm STAGE --help` lists the options of a stage; `crystallm --version` prints the version."]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; 0 on success, 2 for a mistake in the input, 130 after Ctrl-C. Bugs keep their traceback."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(arguments)
+    except CrystallmError as error:
+        print(f"crystallm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("crystallm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has left; pointing stdout at nothing keeps Python's shutdown from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    match arguments:
+        case [] | ["-h" | "--help", *_]:
+            print(help_text())
+        case ["--version", *_]:
+            print(f"crystallm {crystallm.__version__}")
+        case [name, *rest] if name in STAGES:
+            module, function = STAGES[name][0].split(":")
+            getattr(import_module(module), function)(rest)
+            sys.stdout.flush()
+        case [name, *_]:
+            print(f"crystallm: unknown stage {name!r}; choose from {', '.join(STAGES)}", file=sys.stderr)
+            return 2
+    return 0

@@ -1,0 +1,29 @@
+"""The failures a user can cause. Each message names the value received and the remedy; the command line exits with 2."""
+
+
+class CrystallmError(Exception):
+    """Base of every error that is the caller's to mend, not a bug of ours."""
+
+
+class ConfigError(CrystallmError):
+    """A recipe or an option holds an unknown field, a wrong type or an impossible value."""
+
+
+class InputError(CrystallmError):
+    """A file or folder cannot be read, holds nothing useful, or cannot be written."""
+
+
+class CompositionError(CrystallmError):
+    """A formula cannot be parsed, or no crystal of the kind asked for can hold it."""
+
+
+class SymmetryError(CrystallmError):
+    """A space group is not known by this number or symbol."""
+
+
+class LayoutError(CrystallmError):
+    """A text layout is unknown, or does not fit the file or model it is used with."""
+
+
+class CheckpointError(CrystallmError):
+    """A checkpoint folder is missing, incomplete, or was not made by this project."""
