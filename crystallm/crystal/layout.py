@@ -1,0 +1,350 @@
+"""The text of one crystal, declared as a list of fields: the same declaration writes, reads and constrains.
+
+A token carries the white space in front of it, so a text is its tokens joined without separator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from crystallm.crystal.cell import Reason, Rejection, angles_close
+from crystallm.crystal.composition import ELEMENTS, reduce_amounts
+from crystallm.crystal.description import Description, Site
+from crystallm.crystal.wyckoff import ALPHABET, space_group
+from crystallm.errors import LayoutError
+
+BEGIN = "data_"
+END = "\n#END"
+PAD = "<pad>"
+UNKNOWN = "<unk>"
+RESERVED = tuple(f"<reserved_{i}>" for i in range(24))
+"""Room for condition tags, so that a checkpoint can learn them without a new vocabulary."""
+
+DIGITS = tuple("0123456789")
+DEFAULT_LAYOUT = "wyckoff"
+
+Parameters = tuple[float, float, float, float, float, float]
+
+
+class _Syntax(Exception):
+    """A text that does not follow its layout; becomes a Rejection in `Layout.read`."""
+
+
+class Cursor:
+    """The tokens of one text and the place reached in them."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens = tokens
+        self.place = 0
+
+    def peek(self) -> str:
+        """The next token, or the empty string at the end."""
+        return self.tokens[self.place] if self.place < len(self.tokens) else ""
+
+    def take(self) -> str:
+        """The next token; moves on."""
+        token = self.peek()
+        self.place += 1
+        return token
+
+    def expect(self, token: str) -> None:
+        """Move over a token that must stand here."""
+        found = self.take()
+        if found != token:
+            raise _Syntax(f"expected {token.strip()!r}, found {found.strip()!r}")
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """A number at fixed precision: its integer part with the point as one token, then digit by digit."""
+
+    decimals: int
+    lower: int
+    """Smallest integer part."""
+    upper: int
+    """Largest integer part."""
+    lead: str = ""
+    """White space in front."""
+
+    def vocabulary(self) -> list[str]:
+        """Every token that can start a number; digits are shared."""
+        return [f"{self.lead}{whole}." for whole in range(self.lower, self.upper + 1)]
+
+    def tokens(self, value: float) -> list[str]:
+        """The tokens of a value."""
+        whole, digits = f"{value:.{self.decimals}f}".split(".")
+        return [f"{self.lead}{whole}.", *digits]
+
+    def read(self, cursor: Cursor) -> float:
+        """The value at the cursor."""
+        whole = cursor.take()
+        digits = [cursor.take() for _ in range(self.decimals)]
+        if not re.fullmatch(rf"{self.lead}\d+\.", whole) or not all(digit in DIGITS for digit in digits):
+            raise _Syntax(f"expected a number, found {(whole + ''.join(digits)).strip()!r}")
+        return float(whole + "".join(digits))
+
+
+LENGTH = NumberFormat(decimals=4, lower=0, upper=199)
+ANGLE = NumberFormat(decimals=2, lower=0, upper=179)
+COORDINATE = NumberFormat(decimals=4, lower=0, upper=0, lead=" ")
+
+LENGTH_NAMES = ("a", "b", "c")
+ANGLE_NAMES = ("alpha", "beta", "gamma")
+
+FREE_PARAMETERS: Mapping[str, tuple[int, ...]] = {
+    "triclinic": (0, 1, 2, 3, 4, 5),
+    "monoclinic": (0, 1, 2, 4),
+    "orthorhombic": (0, 1, 2),
+    "tetragonal": (0, 2),
+    "trigonal": (0, 2),
+    "hexagonal": (0, 2),
+    "cubic": (0,),
+}
+"""Free cell parameters of a crystal system, as places in (a, b, c, alpha, beta, gamma)."""
+
+
+def full_parameters(crystal_system: str, free: dict[int, float]) -> Parameters:
+    """All six cell parameters in angstrom and degrees from the free ones of a crystal system."""
+    a = free[0]
+    b = free.get(1, a)
+    c = free.get(2, a)
+    gamma = 120.0 if crystal_system in ("trigonal", "hexagonal") else 90.0
+    return a, b, c, free.get(3, 90.0), free.get(4, 90.0), free.get(5, gamma)
+
+
+class Field(Protocol):
+    """One part of a text: which tokens it can use, how it is written, how it is read."""
+
+    name: str
+
+    def vocabulary(self) -> list[str]:
+        """Its tokens, digits left out."""
+
+    def write(self, description: Description) -> Iterator[str]:
+        """Its tokens for a description."""
+
+    def read(self, cursor: Cursor, found: dict[str, Any]) -> None:
+        """Put what stands at the cursor into `found`, under names of Description."""
+
+
+@dataclass(frozen=True)
+class FormulaField:
+    """The reduced formula, an element a line, in order of electronegativity."""
+
+    name: str = "formula"
+    tag: str = "\n_chemical_formula_sum"
+
+    def vocabulary(self) -> list[str]:
+        return [self.tag, *(f"\n{symbol}" for symbol in ELEMENTS)]
+
+    def write(self, description: Description) -> Iterator[str]:
+        yield self.tag
+        for symbol, amount in description.amounts:
+            yield f"\n{symbol}"
+            if amount > 1:
+                yield from str(amount)
+
+    def read(self, cursor: Cursor, found: dict[str, Any]) -> None:
+        cursor.expect(self.tag)
+        amounts = []
+        while cursor.peek()[1:] in ELEMENTS:
+            symbol, digits = cursor.take()[1:], ""
+            while cursor.peek() in DIGITS and cursor.peek():
+                digits += cursor.take()
+            amounts.append((symbol, int(digits or 1)))
+        found["amounts"] = tuple(amounts)
+        counts = dict(amounts)
+        if not amounts or 0 in counts.values() or reduce_amounts(counts) != tuple(amounts):
+            raise _Syntax(f"{amounts} is not a reduced formula in order of electronegativity")
+
+
+@dataclass(frozen=True)
+class ChoiceField:
+    """One whole number written with its tag as one token."""
+
+    name: str
+    tag: str
+    largest: int
+
+    def vocabulary(self) -> list[str]:
+        return [self.token(value) for value in range(1, self.largest + 1)]
+
+    def token(self, value: int) -> str:
+        """The token of a value."""
+        return f"{self.tag} {value}"
+
+    def write(self, description: Description) -> Iterator[str]:
+        yield self.token(getattr(description, self.name))
+
+    def read(self, cursor: Cursor, found: dict[str, Any]) -> None:
+        tag, _, value = cursor.take().rpartition(" ")
+        if tag != self.tag or not value.isdigit():
+            raise _Syntax(f"expected {self.tag.strip()}, found {tag.strip()!r}")
+        found[self.name] = int(value)
+
+
+@dataclass(frozen=True)
+class CellField:
+    """The free cell parameters of the crystal system."""
+
+    name: str = "cell"
+    length: NumberFormat = LENGTH
+    angle: NumberFormat = ANGLE
+
+    def tag(self, place: int) -> str:
+        """The CIF item of a cell parameter, 0 to 5."""
+        return f"\n_cell_length_{LENGTH_NAMES[place]} " if place < 3 else f"\n_cell_angle_{ANGLE_NAMES[place - 3]} "
+
+    def format(self, place: int) -> NumberFormat:
+        """How a cell parameter is written."""
+        return self.length if place < 3 else self.angle
+
+    def vocabulary(self) -> list[str]:
+        starts = dict.fromkeys(self.length.vocabulary() + self.angle.vocabulary())
+        return [*(self.tag(place) for place in range(6)), *starts]
+
+    def write(self, description: Description) -> Iterator[str]:
+        for place in FREE_PARAMETERS[space_group(description.space_group).crystal_system]:
+            yield self.tag(place)
+            yield from self.format(place).tokens(description.cell[place])
+
+    def read(self, cursor: Cursor, found: dict[str, Any]) -> None:
+        system = space_group(found["space_group"]).crystal_system
+        free = {}
+        for place in FREE_PARAMETERS[system]:
+            cursor.expect(self.tag(place))
+            free[place] = self.format(place).read(cursor)
+        cell = full_parameters(system, free)
+        if min(cell) <= 0 or not angles_close(*cell[3:]):
+            raise _Syntax(f"the cell parameters {cell} do not close to a cell")
+        found["cell"] = cell
+
+
+@dataclass(frozen=True)
+class SitesField:
+    """The asymmetric unit, a site a line: element, Wyckoff letter, free coordinates."""
+
+    name: str = "sites"
+    tag: str = "\nloop_atom_site"
+    coordinate: NumberFormat = COORDINATE
+
+    def vocabulary(self) -> list[str]:
+        return [self.tag, *(f" {letter}" for letter in ALPHABET), *self.coordinate.vocabulary()]
+
+    def write(self, description: Description) -> Iterator[str]:
+        yield self.tag
+        scale = 10**self.coordinate.decimals
+        for site in description.sites:
+            yield f"\n{site.element}"
+            yield f" {site.letter}"
+            for value in site.free:
+                yield from self.coordinate.tokens(round(value * scale) % scale / scale)
+
+    def read(self, cursor: Cursor, found: dict[str, Any]) -> None:
+        cursor.expect(self.tag)
+        positions = space_group(found["space_group"]).positions
+        sites = []
+        while cursor.peek() != END:
+            symbol, letter = cursor.take()[1:], cursor.take()[1:]
+            if symbol not in ELEMENTS or letter not in positions:
+                raise _Syntax(f"no site {symbol!r} {letter!r} in space group {found['space_group']}")
+            free = tuple(self.coordinate.read(cursor) for _ in range(positions[letter].n_free))
+            sites.append(Site(symbol, letter, free))
+        found["sites"] = tuple(sites)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A named, ordered list of fields."""
+
+    name: str
+    fields: tuple[Field, ...]
+    special: tuple[str, ...] = field(default=(PAD, UNKNOWN, BEGIN, END))
+
+    def vocabulary(self) -> list[str]:
+        """All tokens in the order of their ids."""
+        own = dict.fromkeys(token for part in self.fields for token in part.vocabulary())
+        return [*self.special, *RESERVED, *DIGITS, *own]
+
+    def field_named(self, name: str) -> Field:
+        """The field of a name; KeyError if the layout has none."""
+        return {part.name: part for part in self.fields}[name]
+
+    def tokens(self, description: Description, *, stop_after: str | None = None) -> list[str]:
+        """The tokens of a description; with `stop_after` only up to and with that field, as for a prompt."""
+        tokens = [BEGIN]
+        for part in self.fields:
+            tokens.extend(part.write(description))
+            if part.name == stop_after:
+                return tokens
+        return [*tokens, END]
+
+    def write(self, description: Description) -> str:
+        """The text of a description."""
+        return "".join(self.tokens(description))
+
+    @cached_property
+    def pattern(self) -> str:
+        """A regular expression that splits a text into its tokens."""
+        return "|".join(re.escape(token) for token in sorted(self.vocabulary(), key=len, reverse=True))
+
+    @cached_property
+    def _splitter(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)
+
+    def split(self, text: str) -> list[str] | Rejection:
+        """The tokens of a text; a Rejection where it holds something that is no token."""
+        tokens = self._splitter.findall(text)
+        if sum(map(len, tokens)) != len(text):
+            return Rejection(Reason.UNREADABLE, f"text that is no token of layout {self.name!r}: {text[:60]!r}")
+        return list(tokens)
+
+    def read(self, text: str) -> Description | Rejection:
+        """The description that a text holds, checked: letters of the group, atoms that add up to the formula."""
+        tokens = self.split(text)
+        return tokens if isinstance(tokens, Rejection) else self.read_tokens(tokens)
+
+    def read_tokens(self, tokens: list[str]) -> Description | Rejection:
+        """As `read`, from tokens."""
+        cursor, found = Cursor(tokens), dict[str, Any]()
+        try:
+            cursor.expect(BEGIN)
+            for part in self.fields:
+                part.read(cursor, found)
+            cursor.expect(END)
+        except _Syntax as error:
+            return Rejection(Reason.UNREADABLE, str(error))
+        description = Description(**found)
+        group = space_group(description.space_group)
+        counts = dict.fromkeys(dict(description.amounts), 0)
+        for site in description.sites:
+            counts[site.element] = counts.get(site.element, 0) + group.positions[site.letter].multiplicity
+        wanted = {s: n * description.formula_units * group.centring_order for s, n in description.amounts}
+        if counts != wanted:
+            return Rejection(Reason.UNREADABLE, f"the sites hold {counts} atoms, the formula asks for {wanted}")
+        return description
+
+
+WYCKOFF = Layout(
+    name="wyckoff",
+    fields=(
+        FormulaField(),
+        ChoiceField("formula_units", "\n_cell_formula_units_Z_primitive", 192),
+        ChoiceField("space_group", "\n_space_group_IT_number", 230),
+        CellField(),
+        SitesField(),
+    ),
+)
+
+LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (WYCKOFF,)}
+
+
+def get_layout(name: str = DEFAULT_LAYOUT) -> Layout:
+    """The layout of a name. Raises LayoutError for another."""
+    if name not in LAYOUTS:
+        raise LayoutError(f"unknown layout {name!r}; choose from {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]

@@ -1,0 +1,106 @@
+"""The one door to symmetry finders: moyopy standardises data, spglib judges samples; one tolerance everywhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import moyopy
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+
+from crystallm.crystal.cell import Cell, Reason, Rejection, parameters_of
+from crystallm.errors import SymmetryError
+
+SYMPREC_ANGSTROM = 0.1
+"""Distance tolerance of every symmetry search in the project."""
+
+
+@dataclass(frozen=True, eq=False)
+class StandardCrystal:
+    """A crystal in the standard setting: its conventional cell and one atom of every orbit.
+
+    parameters: a, b, c in angstrom and alpha, beta, gamma in degrees. orbits: (atomic number, Wyckoff letter,
+    fractional coordinates (3,) in the conventional cell).
+    """
+
+    space_group: int
+    parameters: tuple[float, float, float, float, float, float]
+    orbits: tuple[tuple[int, str, NDArray[np.float64]], ...]
+
+
+def standardize(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> StandardCrystal | Rejection:
+    """Space group, standard cell and orbits of a crystal by moyopy."""
+    try:
+        dataset = moyopy.MoyoDataset(
+            moyopy.Cell(cell.lattice.tolist(), cell.positions.tolist(), cell.numbers.tolist()),
+            symprec=symprec_angstrom,
+            setting=moyopy.Setting.standard(),
+        )
+    except ValueError as error:  # how moyopy reports that no consistent symmetry was found
+        return Rejection(Reason.SYMMETRY_FAILED, str(error))
+    basis = np.array(dataset.std_cell.basis)
+    primitive = dataset.prim_std_cell
+    to_conventional = np.array(primitive.basis) @ np.linalg.inv(basis)
+    points = np.array(primitive.positions) @ to_conventional
+    orbits, seen = [], set()
+    for atom, orbit in enumerate(dataset.orbits):
+        if orbit not in seen:
+            seen.add(orbit)
+            place = dataset.mapping_std_prim[atom]
+            orbits.append((int(cell.numbers[atom]), dataset.wyckoffs[atom], points[place]))
+    return StandardCrystal(dataset.number, parameters_of(basis), tuple(orbits))
+
+
+def space_group_number(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> int | None:
+    """International Tables number found by spglib; None if spglib finds no symmetry at all."""
+    try:
+        dataset = spglib.get_symmetry_dataset((cell.lattice, cell.positions, cell.numbers), symprec=symprec_angstrom)
+    except spglib.SpglibError:
+        return None
+    return None if dataset is None else int(dataset.number)
+
+
+@cache
+def space_group_symbol(number: int) -> str:
+    """Short Hermann-Mauguin symbol without spaces, 'P4_2/mnm' for 136."""
+    return moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
+
+
+@cache
+def hermann_mauguin(number: int) -> str:
+    """Hermann-Mauguin symbol with spaces in the standard setting of this project, 'P 4_2/m n m' for 136."""
+    return moyopy.SpaceGroupType(number).hm_short
+
+
+@cache
+def _names() -> dict[str, int]:
+    names: dict[str, int] = {}
+    for hall_number in range(530, 0, -1):
+        entry = moyopy.HallSymbolEntry(hall_number)
+        for symbol in (entry.hm_short, entry.hm_full):
+            names[_plain(symbol)] = entry.number
+    for number in range(1, 231):
+        kind = moyopy.SpaceGroupType(number)
+        for symbol in (kind.hm_short, kind.hm_full, str(number)):
+            names[_plain(symbol)] = number
+    return names
+
+
+def _plain(symbol: str) -> str:
+    return re.sub(r"[\s_]", "", symbol).split(":")[0].lower()
+
+
+def space_group_from_name(name: str | int) -> int:
+    """Number of a space group given as number or Hermann-Mauguin symbol ('136', 'P4_2/mnm', 'P 42/m n m').
+
+    Raises SymmetryError for anything else.
+    """
+    number = _names().get(_plain(str(name)))
+    if number is None:
+        raise SymmetryError(
+            f"unknown space group {str(name)!r}; give a number from 1 to 230 or a Hermann-Mauguin symbol such as P4_2/mnm"
+        )
+    return number

@@ -1,0 +1,203 @@
+"""Space groups and their Wyckoff positions in the standard setting (axis b, cell choice 1, hexagonal axes, origin 2).
+
+The letters, multiplicities and representative coordinates come from moyopy (see `wyckoff_builder`); the operations are
+asked from moyopy at run time.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+
+import moyopy
+import numpy as np
+from numpy.typing import NDArray
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyzA"
+"""Wyckoff letters in order; only Pmmm (47) needs the last one."""
+
+GRID = 24
+"""All constants in Wyckoff coordinates and all translations are multiples of 1/24."""
+
+
+def affine_expression(coordinates: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matrix (3, 3) over x, y, z and offset (3,) of an expression such as 'x,-x+1/2,1/4'."""
+    matrix, offset = np.zeros((3, 3)), np.zeros(3)
+    for row, term in enumerate(coordinates.replace(" ", "").split(",")):
+        for piece in term.replace("-", "+-").split("+"):
+            if not piece:
+                continue
+            if piece[-1] in "xyz":
+                factor = piece[:-1]
+                matrix[row, "xyz".index(piece[-1])] += {"": 1.0, "-": -1.0}[factor] if factor in ("", "-") else float(factor)
+            else:
+                numerator, _, denominator = piece.partition("/")
+                offset[row] += float(numerator) / float(denominator or 1)
+    return matrix, offset
+
+
+@dataclass(frozen=True, eq=False)
+class WyckoffPosition:
+    """One Wyckoff position: representative point = matrix @ free + offset.
+
+    matrix: (3, F) for F free coordinates. offset: (3,). multiplicity counts points in the conventional cell.
+    """
+
+    letter: str
+    multiplicity: int
+    coordinates: str
+    free_axes: tuple[int, ...]
+    matrix: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @property
+    def n_free(self) -> int:
+        """Number of free coordinates, 0 to 3."""
+        return len(self.free_axes)
+
+    @cached_property
+    def inverse(self) -> NDArray[np.float64]:
+        """Pseudo-inverse (F, 3): free = inverse @ (point - offset) for a point on the position."""
+        return np.linalg.pinv(self.matrix)
+
+    def point(self, free: tuple[float, ...] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fractional coordinates (3,) of the representative for free coordinates (F,)."""
+        return np.asarray(self.matrix @ np.asarray(free, dtype=np.float64) + self.offset)
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceGroup:
+    """One of the 230 space groups in the standard setting.
+
+    rotations: (G, 3, 3) and translations: (G, 3) act on fractional coordinates of the conventional cell, centring
+    included.
+    """
+
+    number: int
+    symbol: str
+    crystal_system: str
+    rotations: NDArray[np.float64]
+    translations: NDArray[np.float64]
+    centring_order: int
+    positions: dict[str, WyckoffPosition]
+
+    @cached_property
+    def is_sohncke(self) -> bool:
+        """Whether all operations keep handedness, so that a crystal of this group can be chiral."""
+        return bool((np.linalg.det(self.rotations) > 0).all())
+
+    @cached_property
+    def polar_axes(self) -> tuple[int, ...]:
+        """Axes along which the origin is arbitrary (P1: all three; Pm: x and z)."""
+        invariant = self.rotations.mean(axis=0)
+        return tuple(axis for axis in range(3) if abs(invariant[axis, axis]) > 1e-6)
+
+    @cached_property
+    def orbit_operations(self) -> dict[str, NDArray[np.int64]]:
+        """For each Wyckoff letter the indices (M,) of operations that give its M equivalent points, identity first."""
+        generic = np.array([0.1327, 0.2719, 0.3941])
+        result = {}
+        for letter, position in self.positions.items():
+            point = position.point(generic[list(position.free_axes)])
+            images = self.rotations @ point + self.translations
+            delta = images[:, None] - images[None]
+            same = (np.abs(delta - np.round(delta)) < 1e-6).all(-1)
+            result[letter] = np.flatnonzero(same.argmax(axis=1) == np.arange(len(images)))
+        return result
+
+    @cached_property
+    def normalizer(self) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
+        """Maps (rotation (3, 3), translation (3,)) of the crystal to equivalent descriptions, group operations left out.
+
+        The Euclidean normalizer for a metric without accidental symmetry, without reflections of handedness, and
+        with the origin fixed along polar axes. The identity comes first.
+        """
+        return _normalizer(self)
+
+
+@cache
+def _table() -> dict[str, dict[str, tuple[int, str]]]:
+    with files("crystallm.crystal").joinpath("wyckoff_positions.json").open() as stream:
+        table: dict[str, dict[str, tuple[int, str]]] = json.load(stream)
+    return table
+
+
+@cache
+def space_group(number: int) -> SpaceGroup:
+    """The space group of an International Tables number, 1 to 230. Raises KeyError for another number."""
+    positions = {}
+    for letter, (multiplicity, coordinates) in _table()[str(number)].items():
+        full, offset = affine_expression(coordinates)
+        axes = tuple(axis for axis in range(3) if full[:, axis].any())
+        positions[letter] = WyckoffPosition(letter, multiplicity, coordinates, axes, full[:, axes], offset)
+    kind = moyopy.SpaceGroupType(number)
+    operations = moyopy.operations_from_number(number, setting=moyopy.Setting.standard())
+    primitive = moyopy.operations_from_number(number, setting=moyopy.Setting.standard(), primitive=True)
+    return SpaceGroup(
+        number=number,
+        symbol=kind.hm_short.replace(" ", ""),
+        crystal_system=kind.crystal_system.lower(),
+        rotations=np.array(operations.rotations, dtype=np.float64),
+        translations=np.array(operations.translations),
+        centring_order=len(operations) // len(primitive),
+        positions=positions,
+    )
+
+
+def _holohedry(group: SpaceGroup) -> list[NDArray[np.float64]]:
+    """Proper rotations of the lattice of the crystal system, in conventional fractional coordinates."""
+    holder = {"triclinic": 1, "monoclinic": 3, "orthorhombic": 16, "tetragonal": 89, "hexagonal": 177, "cubic": 207}
+    system = group.crystal_system
+    if system == "trigonal":
+        system = "hexagonal"
+    number = 155 if group.symbol.startswith("R") else holder[system]
+    operations = moyopy.operations_from_number(number, setting=moyopy.Setting.standard())
+    unique = {tuple(np.array(r).ravel().tolist()): np.array(r, dtype=np.float64) for r in operations.rotations}
+    return list(unique.values())
+
+
+def _normalizer(group: SpaceGroup) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
+    # Everything is done on integers: translations in units of 1/24.
+    rotations = np.rint(group.rotations).astype(np.int64)
+    translations = np.rint(group.translations * GRID).astype(np.int64)
+    by_rotation: dict[bytes, list[NDArray[np.int64]]] = {}
+    for rotation, translation in zip(rotations, translations, strict=True):
+        by_rotation.setdefault(rotation.tobytes(), []).append(translation)
+    steps = np.array(sorted({k * 3 for k in range(8)} | {k * 4 for k in range(6)}))
+    axes = [np.zeros(1, dtype=np.int64) if axis in group.polar_axes else steps for axis in range(3)]
+    shifts = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    seen: set[tuple[bytes, bytes]] = set()
+    linear_parts = sorted((np.rint(r).astype(np.int64) for r in _holohedry(group)), key=lambda r: not (r == np.eye(3)).all())
+    for linear in linear_parts:
+        inverse = np.rint(np.linalg.inv(linear)).astype(np.int64)
+        ok = np.ones(len(shifts), dtype=bool)
+        for rotation, translation in zip(rotations, translations, strict=True):
+            # (P, p)(W, w)(P, p)^-1 = (P W P^-1, P w + p - P W P^-1 p) must again be an operation of the group.
+            conjugate = linear @ rotation @ inverse
+            targets = by_rotation.get(conjugate.tobytes())
+            if targets is None:
+                ok[:] = False
+                break
+            moved = shifts + linear @ translation - shifts @ conjugate.T
+            difference = (moved[:, None, :] - np.array(targets)[None]) % GRID
+            ok &= (difference == 0).all(-1).any(-1)
+            if not ok.any():
+                break
+        for shift in shifts[ok]:
+            # The same map followed by any operation of the group describes the same crystal: keep one of each coset.
+            coset_linear = rotations @ linear
+            coset_shift = (np.einsum("gij,j->gi", rotations, shift) + translations) % GRID
+            key = (linear.tobytes(), (shift % GRID).astype(np.int64).tobytes())
+            if key in seen:
+                continue
+            found.append((linear, shift))
+            for part, move in zip(coset_linear, coset_shift, strict=True):
+                # The origin along polar axes is fixed elsewhere, so maps that differ only there are the same.
+                move = move.copy()
+                move[list(group.polar_axes)] = 0
+                seen.add((part.tobytes(), move.astype(np.int64).tobytes()))
+    return tuple((linear.astype(np.float64), shift / GRID) for linear, shift in found)
