@@ -1,0 +1,308 @@
+"""Named checks of one crystal, each with its reason: the reference path (pymatgen, spglib, CrystalNN).
+
+Formula, multiplicity, bond lengths and space group are those of CrystaLLM (Antunes et al., Nat. Commun. 2024); together
+they make `valid`. Distance and density are reported beside them. docs/eval.md says where we had to decide ourselves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from pymatgen.core import Composition, DummySpecies, Structure
+from pymatgen.io.cif import CifParser
+
+from crystallm.crystal.bonds import NoBondLengths, bond_lengths
+from crystallm.crystal.cell import Cell
+from crystallm.crystal.claims import Claims, counted_atoms, formula_of, looks_like_formula, read_claims
+from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, space_group_from_name, space_group_number
+from crystallm.errors import SymmetryError
+
+SHORTEST_DISTANCE_ANGSTROM = 0.5
+DENSITY_RANGE_G_CM3 = (0.05, 30.0)
+CELL_LENGTHS_ANGSTROM = (0.5, 1000.0)
+CELL_ANGLES_DEGREES = (10.0, 170.0)
+"""Beyond these a cell is no crystal's (CrystaLLM, `is_sensible`), and neighbour searches exhaust time and memory."""
+
+SMALLEST_VOLUME = 0.1
+"""Cubic angstrom (CDVAE)."""
+
+NOBLE_GASES = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})
+
+NOT_STATED = "not stated"
+"""Reason of a check that passes because the CIF claims nothing that could be wrong; counted apart in reports."""
+
+
+class CheckName(StrEnum):
+    """The checks, in the order in which they are reported."""
+
+    READABLE = "readable"
+    FORMULA = "formula"
+    MULTIPLICITY = "multiplicity"
+    SPACE_GROUP = "space group"
+    BOND_LENGTHS = "bond lengths"
+    DISTANCE = "shortest distance"
+    DENSITY = "density"
+
+
+VALID = (CheckName.READABLE, CheckName.FORMULA, CheckName.MULTIPLICITY, CheckName.SPACE_GROUP, CheckName.BOND_LENGTHS)
+"""What a crystal must pass to be called valid, as CrystaLLM counts."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict of one check. `reason` is short and countable, `detail` is for people."""
+
+    passed: bool
+    reason: str = ""
+    detail: str = ""
+    value: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as a JSON object; empty fields are left out."""
+        rest = {"reason": self.reason, "detail": self.detail, "value": self.value}
+        return {"passed": self.passed} | {key: value for key, value in rest.items() if value not in ("", None)}
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The verdicts of one crystal by name of the check."""
+
+    by_name: Mapping[CheckName, Check]
+
+    def __getitem__(self, name: CheckName) -> Check:
+        return self.by_name[name]
+
+    @property
+    def valid(self) -> bool:
+        """Whether every check that makes a crystal valid was made and passed."""
+        return all(name in self.by_name and self.by_name[name].passed for name in VALID)
+
+    def to_json(self) -> dict[str, Any]:
+        """All verdicts as a JSON object."""
+        return {"valid": self.valid} | {str(name): check.to_json() for name, check in self.by_name.items()}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a check looks at: all atoms of the cell, and what the CIF claims about them."""
+
+    structure: Structure
+    claims: Claims
+    p1_is_claim: bool = False
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why no crystal could be made of a text or structure."""
+
+    reason: str
+    detail: str
+
+
+def check_cif(text: str, *, names: Sequence[CheckName] = tuple(CheckName), p1_is_claim: bool = False) -> Checks:
+    """Check anyone's CIF; an unreadable one fails every check.
+
+    p1_is_claim: CIFs that list all atoms under the trivial group `P 1` claim a space group (CrystaLLM), instead of
+    none (default).
+    """
+    return _check(_read(text, p1_is_claim), names)
+
+
+def check_structure(structure: Structure | Cell, *, names: Sequence[CheckName] = tuple(CheckName)) -> Checks:
+    """Check a structure, which claims nothing beyond its atoms."""
+    structure = structure.to_structure() if isinstance(structure, Cell) else structure
+    return _check(_refusal(structure) or Subject(structure, Claims()), names)
+
+
+def failed_checks(reason: str, detail: str = "") -> Checks:
+    """The verdict on a crystal that never came to be checked (broken file, time limit): every check fails."""
+    return Checks({name: Check(False, reason, detail) for name in CheckName})
+
+
+def shortest_distance_angstrom(structure: Structure) -> float:
+    """The shortest distance between two atoms, periodic images of the same atom included."""
+    between = structure.distance_matrix
+    np.fill_diagonal(between, np.inf)
+    # The shortest vector of a lattice has coefficients -1, 0 or 1 in a reduced basis.
+    coefficients = np.array([c for c in itertools.product((-1, 0, 1), repeat=3) if any(c)])
+    own_images = np.linalg.norm(coefficients @ structure.lattice.get_lll_reduced_lattice().matrix, axis=1)
+    return float(min(between.min(), own_images.min()))
+
+
+def _check(subject: Subject | Unreadable, names: Sequence[CheckName]) -> Checks:
+    if isinstance(subject, Unreadable):
+        rest = Check(False, "not readable")
+        return Checks(
+            {n: Check(False, subject.reason, subject.detail) if n is CheckName.READABLE else rest for n in names}
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen warns of every noble gas that it has no electronegativity
+        return Checks({name: CHECKS[name](subject) for name in names})
+
+
+def _read(text: str, p1_is_claim: bool) -> Subject | Unreadable:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what pymatgen says about a foreign CIF is not about this program
+        try:
+            parser = CifParser.from_str(text)
+            structure = parser.parse_structures(primitive=False, on_error="raise")[0]
+        except _CIF_ERRORS as error:
+            detail = " ".join(f"{type(error).__name__}: {error}".split())
+            return Unreadable("not a CIF that pymatgen reads", detail[:200])
+    refusal = _refusal(structure)
+    if refusal is not None:
+        return refusal
+    if any(hasattr(site.specie, "oxi_state") for site in structure):
+        structure = structure.copy().remove_oxidation_states()
+    blocks = parser.as_dict()
+    name = next((name for name, block in blocks.items() if "_atom_site_fract_x" in block), "")
+    return Subject(structure, read_claims(name, blocks.get(name, {})), p1_is_claim)
+
+
+_CIF_ERRORS = (
+    ValueError,  # no structure, numbers that are none, occupancies above 1, an impossible cell
+    KeyError,  # columns that belong together, one missing; unknown elements
+    IndexError,  # truncated loops and empty blocks
+    TypeError,  # a loop where one value belongs, or the reverse
+    AttributeError,  # a cell without lengths
+    ZeroDivisionError,  # a loop header without rows
+    NotImplementedError,  # incommensurate and disordered magnetic structures
+    np.linalg.LinAlgError,  # three axes in a plane
+    AssertionError,  # operators that are no operators
+    OverflowError,  # digits without end
+    RecursionError,  # brackets without end
+)
+"""What pymatgen's reader raises on text that is no CIF of a crystal; found by cutting and corrupting CIFs."""
+
+
+def _refusal(structure: Structure) -> Unreadable | None:
+    if len(structure) == 0:
+        return Unreadable("no atoms", "")
+    if not structure.is_ordered:
+        return Unreadable("disordered", "a site is shared or partly occupied")
+    strange = sorted({str(site.specie) for site in structure if isinstance(site.specie, DummySpecies)})
+    if strange:
+        return Unreadable("unknown species", ", ".join(strange))
+    if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
+        return Unreadable("not finite", "a cell parameter or coordinate is not a finite number")
+    (short, long), (sharp, blunt) = CELL_LENGTHS_ANGSTROM, CELL_ANGLES_DEGREES
+    lengths, angles = structure.lattice.abc, structure.lattice.angles
+    if min(lengths) < short or max(lengths) > long or min(angles) < sharp or max(angles) > blunt:
+        return Unreadable("cell out of range", f"lengths {np.round(lengths, 3)} A, angles {np.round(angles, 2)}")
+    if not structure.volume > SMALLEST_VOLUME:
+        return Unreadable("no volume", f"the cell holds {structure.volume:g} cubic angstrom")
+    return None
+
+
+def _readable(subject: Subject) -> Check:
+    return Check(True, value=float(len(subject.structure)))
+
+
+def _formula(subject: Subject) -> Check:
+    """Formula lines, and a block name that is a formula, reduce to the formula of the atoms."""
+    claims = subject.claims
+    name = claims.block_name if claims.block_name and looks_like_formula(claims.block_name) else None
+    stated = {"data_": name, "sum": claims.formula_sum, "structural": claims.formula_structural}
+    of_atoms = subject.structure.composition.reduced_formula
+    for line, text in stated.items():
+        if text is None:
+            continue
+        composition = formula_of(text)
+        if composition is None:
+            return Check(False, "formula line is no formula", f"{line}: {text!r}")
+        if composition.reduced_formula != of_atoms:
+            return Check(False, "formula line differs from the atoms", f"{line}: {text!r}, atoms: {of_atoms}")
+    return Check(True, "" if any(stated.values()) else NOT_STATED)
+
+
+def _multiplicity(subject: Subject) -> Check:
+    """Stated multiplicities add up to the atoms of the cell and to the formula sum, given for the cell or one unit."""
+    claims = subject.claims
+    if not claims.multiplicities:
+        return Check(True, NOT_STATED)
+    stated = counted_atoms(claims)
+    if stated is None:
+        return Check(False, "multiplicity is no whole number", str(dict(claims.multiplicities))[:200])
+    atoms = {element.symbol: round(count) for element, count in subject.structure.composition.items()}
+    if stated != atoms:
+        return Check(False, "multiplicities differ from the atoms", f"stated {dict(stated)}, atoms {atoms}")
+    formula = formula_of(claims.formula_sum) if claims.formula_sum else None
+    if formula is None:
+        return Check(True)
+    units = int(claims.formula_units) if claims.formula_units and claims.formula_units.isdecimal() else 1
+    # The dictionary wants the sum for one formula unit and Z beside it; pymatgen and CrystaLLM write the whole cell.
+    in_cell = Composition(stated)
+    if not any(in_cell.almost_equals(formula * times, rtol=1e-6, atol=1e-6) for times in (1, max(units, 1))):
+        return Check(
+            False, "multiplicities differ from the formula sum", f"{in_cell.formula}, sum {claims.formula_sum}"
+        )
+    return Check(True)
+
+
+def _space_group(subject: Subject) -> Check:
+    """The group stated in the CIF is the one spglib finds in the expanded structure at 0.1 angstrom."""
+    claims = subject.claims
+    stated: set[int] = set()
+    for text in (claims.space_group_number, claims.space_group_symbol):
+        if text is not None:
+            try:
+                stated.add(space_group_from_name(text))
+            except SymmetryError:
+                return Check(False, "unknown space group", text)
+    if not stated or (stated == {1} and not subject.p1_is_claim):
+        return Check(True, NOT_STATED)
+    if len(stated) > 1:
+        return Check(False, "symbol and number disagree", f"{claims.space_group_symbol}, {claims.space_group_number}")
+    found = space_group_number(Cell.from_structure(subject.structure), symprec_angstrom=SYMPREC_ANGSTROM)
+    if found is None:
+        return Check(False, "no symmetry found", f"stated {stated.pop()}")
+    if found not in stated:
+        return Check(False, "another space group", f"stated {stated.pop()}, found {found}", float(found))
+    return Check(True, value=float(found))
+
+
+def _bond_lengths(subject: Subject) -> Check:
+    """Every bond has a reasonable length (score 1); a crystal without bonds passes only if it is a noble gas."""
+    found = bond_lengths(subject.structure)
+    if isinstance(found, NoBondLengths):
+        return Check(False, found.reason, found.detail)
+    if found.score is None:
+        noble = all(site.specie.symbol in NOBLE_GASES for site in subject.structure)
+        return Check(noble, "no bonds", "CrystalNN finds no bond at all")
+    if found.reasonable == found.counted:
+        return Check(True, value=1.0)
+    return Check(False, "unreasonable bond", f"{found.reasonable} of {found.counted}; {found.worst}", found.score)
+
+
+def _distance(subject: Subject) -> Check:
+    shortest = shortest_distance_angstrom(subject.structure)
+    if shortest > SHORTEST_DISTANCE_ANGSTROM:
+        return Check(True, value=shortest)
+    return Check(False, "atoms too close", f"{shortest:.3f} A", shortest)
+
+
+def _density(subject: Subject) -> Check:
+    density = float(subject.structure.density)
+    low, high = DENSITY_RANGE_G_CM3
+    if low <= density <= high and math.isfinite(density):
+        return Check(True, value=density)
+    return Check(False, "density out of range", f"{density:.3g} g/cm3", density)
+
+
+CHECKS: Mapping[CheckName, Callable[[Subject], Check]] = {
+    CheckName.READABLE: _readable,
+    CheckName.FORMULA: _formula,
+    CheckName.MULTIPLICITY: _multiplicity,
+    CheckName.SPACE_GROUP: _space_group,
+    CheckName.BOND_LENGTHS: _bond_lengths,
+    CheckName.DISTANCE: _distance,
+    CheckName.DENSITY: _density,
+}
+"""The one list of checks. A faster path is another mapping with the same names."""

@@ -1,0 +1,155 @@
+"""`crystallm eval validity`: how many of anyone's crystals pass each check, and why the others do not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from crystallm.crystal.cell import Rejection
+from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.validity import CheckName, Checks, check_cif, failed_checks
+from crystallm.errors import ConfigError
+from crystallm.eval.inputs import read_records
+from crystallm.eval.rate import Rate
+from crystallm.provenance import provenance, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidityConfig:
+    """Settings of the validity check."""
+
+    workers: int = 0
+    """Processes; 0 takes one for each core."""
+    time_limit: float = 60.0
+    """Seconds for one crystal; one that takes longer fails every check."""
+    p1_is_claim: bool = False
+    """Count a CIF that lists all atoms under P 1 as stating that space group, as CrystaLLM does."""
+
+    def __post_init__(self) -> None:
+        if self.time_limit <= 0:
+            raise ConfigError(f"time_limit must be > 0 seconds, got {self.time_limit:g}")
+        if self.workers < 0:
+            raise ConfigError(f"workers must be >= 0, got {self.workers}; 0 takes one for each core")
+
+
+@dataclass
+class ValidityCounts:
+    """Tally of checked crystals: a rate for each check, with the reasons counted beside it."""
+
+    checked: int = 0
+    valid: int = 0
+    passed: Counter[CheckName] = field(default_factory=Counter)
+    reasons: dict[CheckName, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in CheckName})
+
+    def add(self, checks: Checks) -> None:
+        """Count one crystal."""
+        self.checked += 1
+        self.valid += checks.valid
+        for name in CheckName:
+            check = checks[name]
+            self.passed[name] += check.passed
+            if check.reason:
+                self.reasons[name][check.reason if not check.passed else f"passed: {check.reason}"] += 1
+
+    def rates(self) -> dict[str, Rate]:
+        """The rate of each check and of `valid`."""
+        rates = {str(name): Rate(self.passed[name], self.checked) for name in CheckName}
+        return rates | {"valid": Rate(self.valid, self.checked)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Rates and reasons as a JSON object."""
+        return {
+            "rates": {name: rate.to_json() for name, rate in self.rates().items()},
+            "reasons": {str(name): dict(found.most_common()) for name, found in self.reasons.items() if found},
+        }
+
+    def table(self) -> str:
+        """Rates and reasons for people."""
+        lines = []
+        for name, rate in self.rates().items():
+            lines.append(f"{name:18} {rate.with_interval()}")
+            reasons = self.reasons[CheckName(name)].most_common() if name != "valid" else []
+            lines.extend(f"  {count:6} {reason}" for reason, count in reasons)
+        return "\n".join(lines)
+
+
+def check_all(
+    texts: Sequence[str | Rejection],
+    config: ValidityConfig,
+    *,
+    on_result: Callable[[int, Checks], None],
+    title: str = "checking",
+) -> None:
+    """Check every text in a pool of processes; results are handed over as they come, in any order."""
+    todo = [index for index, text in enumerate(texts) if not isinstance(text, Rejection)]
+    with tqdm(total=len(texts), desc=title, unit="crystal", disable=None) as bar:
+        for index, text in enumerate(texts):
+            if isinstance(text, Rejection):
+                on_result(index, failed_checks(str(text.reason), text.detail))
+                bar.update()
+        check = partial(check_cif, p1_is_claim=config.p1_is_claim)
+        items: Iterable[str] = (str(texts[index]) for index in todo)
+        for place, checks in run_limited(
+            check, items, workers=config.workers or os.cpu_count() or 1, time_limit_s=config.time_limit
+        ):
+            if isinstance(checks, Lost):
+                checks = failed_checks(str(checks.fate), checks.detail)
+            on_result(todo[place], checks)
+            bar.update()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `ValidityConfig`, shared with the prediction benchmark."""
+    default = ValidityConfig()
+    parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
+    parser.add_argument(
+        "--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds per crystal (%(default)s)"
+    )
+    parser.add_argument(
+        "--p1-is-claim", action="store_true", help="CIFs listing all atoms under P 1 claim that space group (CrystaLLM)"
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Check the crystals of one source and print each rate with its denominator and reasons."""
+    parser = argparse.ArgumentParser(prog="crystallm eval validity", description=main.__doc__)
+    parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
+    add_options(parser)
+    options = parser.parse_args(argv)
+    config = ValidityConfig(workers=options.workers, time_limit=options.time_limit, p1_is_claim=options.p1_is_claim)
+    if options.json and not os.access(options.json.resolve().parent, os.W_OK):
+        raise ConfigError(f"cannot write {options.json}: its folder is missing or not writable; choose another place")
+    records = read_records(options.source)
+    counts = ValidityCounts()
+    verdicts: dict[int, Checks] = {}
+
+    def keep(index: int, checks: Checks) -> None:
+        counts.add(checks)
+        verdicts[index] = checks
+
+    complete = False
+    try:
+        check_all([record.cif for record in records], config, on_result=keep)
+        complete = True
+    finally:
+        # Ctrl-C passes through here: what was checked is printed and kept, and marked as a part.
+        if not complete:
+            print(f"interrupted: {counts.checked} of {len(records)} crystals were checked")
+        print(counts.table())
+        if options.json:
+            result = counts.to_json() | {
+                "complete": complete,
+                "records": len(records),
+                "crystals": [{"name": records[i].name} | verdicts[i].to_json() for i in sorted(verdicts)],
+                "provenance": provenance(config, inputs=[options.source]),
+            }
+            write_json(options.json, result)
