@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from math import gcd
@@ -91,19 +92,18 @@ def augment(description: Description, rng: np.random.Generator) -> Description:
     rotation, translation = group.normalizer[which]
     order = sorted(rng.permutation(len(description.sites)), key=lambda i: element_order(description.sites[i].element))
     points = _points(group, description.sites) @ rotation.T + translation
-    points[:, group.polar_axes] -= points[order[0], group.polar_axes]
-    sites = []
+    letters = letter_map(group.number, which)
+    sites: list[Site] = []
     for index in order:
         site = description.sites[index]
-        letter = letter_map(group.number, which)[site.letter]
-        representatives = free_coordinates(group, group.positions[letter], points[index : index + 1])[0]
-        choices = representatives[~np.isnan(representatives).any(axis=-1)] if representatives.shape[-1] else representatives
-        if not sites:  # keep the origin that was just chosen
-            axes = [group.positions[letter].free_axes.index(axis) for axis in group.polar_axes]
-            away = np.abs(choices[:, axes] - np.round(choices[:, axes])).max(axis=1, initial=0.0)
-            choices = choices[away < SAME_FRACTION]
+        position = group.positions[letters[site.letter]]
+        choices = _representatives(group, position, points[index])
         free = choices[int(rng.integers(len(choices)))]
-        sites.append(Site(site.element, letter, tuple(free.tolist())))
+        if not sites and group.polar_axes:  # the first site fixes the origin along polar axes
+            axes = [position.free_axes.index(axis) for axis in group.polar_axes]
+            points[:, group.polar_axes] -= free[axes]
+            free[axes] = 0.0
+        sites.append(Site(site.element, position.letter, tuple(free.tolist())))
     return replace(description, sites=tuple(sites))
 
 
@@ -131,24 +131,26 @@ def free_coordinates(
 ) -> NDArray[np.float64]:
     """Free coordinates (S, C, F) with which points (S, 3) on a Wyckoff position can be written; NaN where an image
     does not lie on the representative. F = 0 gives shape (S, 1, 0) if the first point lies on it, else (S, 0, 0)."""
-    images = np.einsum("gij,sj->sgi", group.rotations, points) + group.translations - position.offset
+    images = np.einsum("gij,sj->sgi", group.rotations, points) + (group.translations - position.offset)
     if position.n_free == 3:
         return np.asarray(_wrap(images))
-    # The part of each image off the representative must be a lattice vector's.
-    residual = (images[:, :, None] + _SHIFTS) @ _off(position).T
-    on = (np.abs(residual) < 10 * SAME_FRACTION).all(-1)
+    # What is left of an image after its free part must be a lattice vector.
+    free = images @ position.inverse.T
+    residual = images - free @ position.matrix.T
+    on = (np.abs(residual - np.round(residual)) < 10 * SAME_FRACTION).all(-1)
     if position.n_free == 0:
-        return np.zeros((len(points), int(bool(on.any(axis=(1, 2)).all())), 0))
-    free = _wrap((images[:, :, None] + _SHIFTS) @ position.inverse.T)
+        return np.zeros((len(points), int(bool(on.any(axis=1).all())), 0))
+    free = _wrap(free)
     free[~on] = np.nan
-    return np.asarray(free.reshape(len(points), -1, position.n_free))
+    return np.asarray(free)
 
 
-_SHIFTS = np.array(np.meshgrid(*[[0.0, 1.0, -1.0]] * 3, indexing="ij")).reshape(3, -1).T
-
-
-def _off(position: WyckoffPosition) -> NDArray[np.float64]:
-    return np.asarray(np.eye(3) - position.matrix @ position.inverse)
+def _representatives(
+    group: SpaceGroup, position: WyckoffPosition, point: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """All free coordinates (C, F) with which one point (3,) can be written."""
+    free = free_coordinates(group, position, point[None])[0]
+    return free[~np.isnan(free).any(axis=-1)] if position.n_free else free
 
 
 def _wrap(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -199,17 +201,30 @@ def _canonical_sites(
         letters = letter_map(group.number, which)
         classes = [(element_order(element), ALPHABET.index(letters[letter])) for element, letter in sites]
         firsts = [i for i, c in enumerate(classes) if c == best_key[0]] if group.polar_axes else [0]
-        for first in firsts:
-            shifted = moved
-            if group.polar_axes:
-                shifted = moved.copy()
-                shifted[:, group.polar_axes] -= moved[first, group.polar_axes]
+        for shifted in _fixed_origins(group, moved, [(first, letters[sites[first][1]]) for first in firsts]):
             candidate = _sites_at_origin(group, sites, letters, shifted)
             if candidate is None:
                 return None
             if best is None or [k for k, _ in candidate] < [k for k, _ in best]:
                 best = candidate
     return None if best is None else tuple(site for _, site in best)
+
+
+def _fixed_origins(
+    group: SpaceGroup, points: NDArray[np.float64], firsts: list[tuple[int, str]]
+) -> Iterator[NDArray[np.float64]]:
+    """The points (S, 3) with the origin along polar axes put on each site that may be written first."""
+    if not group.polar_axes:
+        yield points
+        return
+    for index, letter in firsts:
+        position = group.positions[letter]
+        axes = [position.free_axes.index(axis) for axis in group.polar_axes]
+        heights = _representatives(group, position, points[index])[:, axes]
+        for height in np.unique(heights.round(6) % 1.0, axis=0):
+            shifted = points.copy()
+            shifted[:, group.polar_axes] -= height
+            yield shifted
 
 
 def _sites_at_origin(

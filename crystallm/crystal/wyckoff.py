@@ -59,8 +59,16 @@ class WyckoffPosition:
 
     @cached_property
     def inverse(self) -> NDArray[np.float64]:
-        """Pseudo-inverse (F, 3): free = inverse @ (point - offset) for a point on the position."""
-        return np.linalg.pinv(self.matrix)
+        """A left inverse (F, 3) of the matrix with entries 0 and +-1: free = inverse @ (point - offset), modulo 1.
+
+        Every free coordinate stands alone in some row, so lattice vectors map to whole numbers.
+        """
+        inverse = np.zeros((self.n_free, 3))
+        for column in range(self.n_free):
+            alone = np.abs(self.matrix).sum(axis=1) == np.abs(self.matrix[:, column])
+            row = int(np.flatnonzero(alone & (np.abs(self.matrix[:, column]) == 1))[0])
+            inverse[column, row] = self.matrix[row, column]
+        return inverse
 
     def point(self, free: tuple[float, ...] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Fractional coordinates (3,) of the representative for free coordinates (F,)."""
