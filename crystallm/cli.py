@@ -19,10 +19,8 @@ STAGES = {
 def help_text() -> str:
     """Return what `crystallm --help` prints."""
     lines = [f"  {name:8}{purpose}" for name, (_, purpose) in STAGES.items()]
-    return "\n".join(
-        ["usage: crystallm STAGE ...", "", crystallm.__doc__ or "", "", "stages:", *lines, ""]
-        + ["`crystallm STAGE --help` lists the options of a stage; `crystallm --version` prints the version."]
-    )
+    more = "`crystallm STAGE --help` lists the options of a stage; `crystallm --version` prints the version."
+    return "\n".join(["usage: crystallm STAGE ...", "", crystallm.__doc__ or "", "", "stages:", *lines, "", more])
 
 
 def main(argv: list[str] | None = None) -> int:

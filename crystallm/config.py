@@ -1,4 +1,4 @@
-"""Recipes: YAML files read into frozen dataclasses; an unknown field or a wrong type is a ConfigError that names the field."""
+"""Recipes: YAML files read into frozen dataclasses; an unknown field or a wrong type is a ConfigError naming it."""
 
 import dataclasses
 import re
@@ -45,7 +45,7 @@ def from_mapping(cls: type[C], content: Mapping[str, Any], *, source: str = "rec
         if required and name not in content:
             raise ConfigError(f"{source}: field {name!r} of {cls.__name__} is missing; add it")
     values = {name: _convert(value, hints[name], f"{source}: {name}") for name, value in content.items()}
-    return typing.cast(C, cls(**values))
+    return typing.cast("C", cls(**values))
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} must hold fields of its own, got {value!r}")
-        return from_mapping(typing.cast(type, hint), value, source=where)
+        return from_mapping(typing.cast("type", hint), value, source=where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):

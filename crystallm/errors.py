@@ -1,4 +1,4 @@
-"""The failures a user can cause. Each message names the value received and the remedy; the command line exits with 2."""
+"""The failures a user can cause. A message names the value received and the remedy; the exit code is 2."""
 
 
 class CrystallmError(Exception):

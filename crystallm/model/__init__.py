@@ -1,0 +1,1 @@
+"""The language model: built from a recipe, kept in a checkpoint folder that plain `transformers` loads."""

@@ -1,0 +1,127 @@
+"""A checkpoint is one folder that plain `transformers` loads, plus `crystallm.json` about the text it writes."""
+
+import importlib.resources
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crystallm.errors import CheckpointError
+from crystallm.provenance import write_json, write_text
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+FORMAT = 1
+"""Version of `crystallm.json`; a reader refuses a later one."""
+
+ABOUT_FILE = "crystallm.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded model with what is needed to use it."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerFast"
+    layout_name: str
+    descriptions: str
+    """`canonical` or `augmented`: how the crystals it was trained on were described."""
+    provenance: dict[str, Any]
+    folder: Path
+
+
+def default_folder() -> Path:
+    """Return the folder of the model that ships with the package."""
+    return Path(str(importlib.resources.files("crystallm.model"))) / "default"
+
+
+def save_checkpoint(
+    folder: Path,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    layout_name: str,
+    descriptions: str,
+    provenance: Mapping[str, Any],
+    card: str,
+    dtype: "torch.dtype | None" = None,
+) -> None:
+    """Write a checkpoint folder, replacing one already there only when the new one is whole.
+
+    `dtype` is the number format of the stored weights, None to keep the model's; `card` becomes README.md.
+    """
+    from transformers import AutoModelForCausalLM
+
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if dtype is not None and dtype != model.dtype:
+        weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        copy = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
+        copy.load_state_dict(weights)
+        model = copy
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    about = {
+        "format": FORMAT,
+        "layout": layout_name,
+        "descriptions": descriptions,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "provenance": dict(provenance),
+    }
+    write_json(partial / ABOUT_FILE, about)
+    write_text(partial / "README.md", card)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def load_checkpoint(
+    path: Path | str | None = None, *, dtype: "torch.dtype | None" = None, attention: str = "sdpa"
+) -> Checkpoint:
+    """Load the checkpoint folder `path`, None for the model that ships with the package; CheckpointError if not ours.
+
+    The model is returned in evaluation mode on the CPU. `dtype` converts the weights (None: float32).
+    """
+    folder = default_folder() if path is None else Path(path)
+    about = read_about(folder)
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype or torch.float32, attn_implementation=attention, local_files_only=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"the checkpoint {folder} is damaged: {error}; copy it again") from error
+    if model.config.vocab_size != len(tokenizer):
+        raise CheckpointError(
+            f"the checkpoint {folder} is inconsistent: its model knows {model.config.vocab_size} tokens, "
+            f"its tokenizer {len(tokenizer)}; copy both from the same training run"
+        )
+    return Checkpoint(model.eval(), tokenizer, about["layout"], about["descriptions"], about["provenance"], folder)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Return what `crystallm.json` of a checkpoint folder says, without loading the model."""
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no checkpoint folder {folder}; give a folder written by `crystallm train`")
+    missing = [name for name in ("config.json", "model.safetensors", ABOUT_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder} is not a checkpoint of this project: no {', '.join(missing)}; "
+            "give a folder written by `crystallm train`, such as RUN/best"
+        )
+    try:
+        about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {folder / ABOUT_FILE}: {error}; copy the checkpoint again") from error
+    if not isinstance(about, dict) or not {"format", "layout", "descriptions", "provenance"} <= about.keys():
+        raise CheckpointError(f"{folder / ABOUT_FILE} lacks its fields; copy the checkpoint again")
+    if about["format"] > FORMAT:
+        raise CheckpointError(f"{folder} was written by a later version (format {about['format']}); update crystallm")
+    return about

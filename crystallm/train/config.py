@@ -1,0 +1,95 @@
+"""The training recipe."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crystallm.errors import ConfigError
+from crystallm.model.architecture import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained; one of `epochs`, `max_steps` and `max_minutes` says when it ends."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    layout: str = "wyckoff"
+    """Name of the text layout; the tokenizer follows from it."""
+    descriptions: Literal["canonical", "augmented"] = "canonical"
+    """`canonical`: one text per crystal. `augmented`: an equivalent text drawn anew in each epoch."""
+    max_tokens: int | None = None
+    """Crystals with a longer text are left out and counted; None is the model's context."""
+
+    epochs: float | None = None
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    """Time spent training, evaluation and saving included, over all resumed parts."""
+
+    batch_tokens: int = 8192
+    """Tokens of one optimiser step, padding included, over all processes."""
+    accumulate: int = 4
+    """Forward passes a step is cut into; each holds texts of similar length and batch_tokens / accumulate tokens."""
+    learning_rate: float = 1e-3
+    """At the top of the cosine."""
+    final_learning_rate_fraction: float = 0.05
+    warmup_steps: int = 300
+    weight_decay: float = 0.1
+    """On matrices only, not on norms and biases."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """`bf16`: matrix products in bfloat16 by autocast, weights and optimiser in float32."""
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """`auto`: eager on a CPU, where it is faster for texts this short, sdpa on a GPU."""
+    compile: bool = False
+    """Pass the model through torch.compile; needs a C++ compiler."""
+    workers: int = 0
+    """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions."""
+    seed: int = 0
+
+    log_every: int = 20
+    """Steps between two lines of metrics."""
+    eval_every: int = 500
+    """Steps between two evaluations; the last step is always evaluated."""
+    save_every: int | None = None
+    """Steps between two checkpoints."""
+    save_minutes: float = 10.0
+    """Minutes between two checkpoints, used where `save_every` is not given."""
+    weights: Literal["bf16", "fp32"] = "bf16"
+    """Number format of the exported model."""
+
+    def __post_init__(self) -> None:
+        budgets = [name for name in ("epochs", "max_steps", "max_minutes") if getattr(self, name) is not None]
+        if len(budgets) != 1:
+            raise ConfigError(f"give exactly one of epochs, max_steps and max_minutes, got {budgets or 'none'}")
+        for name in (budgets[0], "batch_tokens", "accumulate", "learning_rate", "clip_norm", "log_every", "eval_every"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("warmup_steps", "weight_decay", "workers", "save_minutes", "final_learning_rate_fraction"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.save_every is not None and self.save_every < 1:
+            raise ConfigError(f"save_every must be at least 1, got {self.save_every}")
+        if self.longest_text > self.model.context:
+            raise ConfigError(
+                f"max_tokens={self.max_tokens} is beyond model.context={self.model.context}; raise model.context"
+            )
+        if self.batch_tokens // self.accumulate < self.longest_text:
+            raise ConfigError(
+                f"batch_tokens / accumulate = {self.batch_tokens // self.accumulate} cannot hold one text of "
+                f"{self.longest_text} tokens; lower accumulate or max_tokens"
+            )
+
+    @property
+    def longest_text(self) -> int:
+        """Longest text trained on, in tokens."""
+        return self.model.context if self.max_tokens is None else self.max_tokens
+
+
+CHANGEABLE = frozenset(
+    {"epochs", "max_steps", "max_minutes", "log_every", "eval_every", "save_every", "save_minutes", "weights"}
+    | {"workers", "compile", "attention"}
+)
+"""Fields that may differ when a run is resumed; the others would make it another run."""

@@ -1,0 +1,104 @@
+"""Tokenised texts of a prepared folder, and the texts drawn anew for augmented descriptions."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystallm.errors import InputError, LayoutError
+from crystallm.train.batches import Ints
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+CHUNK = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Texts as token ids, end to end in one array."""
+
+    ids: Ints
+    starts: Ints
+    """Text i is ids[starts[i]:starts[i + 1]]."""
+    texts: list[str] | None
+    """The texts themselves, kept only where they are to be augmented."""
+    left_out: int
+    """Texts refused for their length."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each text."""
+        return np.diff(self.starts)
+
+    def tokens(self, row: int) -> Ints:
+        """Return the ids of one text."""
+        return self.ids[self.starts[row] : self.starts[row + 1]]
+
+
+def load_corpus(
+    path: Path, tokenizer: "PreTrainedTokenizerFast", *, max_tokens: int, keep_texts: bool = False
+) -> Corpus:
+    """Read and tokenise the `text` column of a prepared file; texts above `max_tokens` are left out and counted."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise InputError(f"there is no {path}; make the folder with `crystallm data prepare`")
+    try:
+        column = pyarrow.parquet.read_table(path, columns=["text"])["text"]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a prepared file: {error}; make it with `crystallm data prepare`") from error
+    pieces: list[Ints] = []
+    kept: list[str] = []
+    for start in range(0, len(column), CHUNK):
+        texts = column.slice(start, CHUNK).to_pylist()
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        for text, ids in zip(texts, encoded, strict=True):
+            _check(ids, text, tokenizer, path)
+            if len(ids) <= max_tokens:
+                pieces.append(np.asarray(ids, dtype=np.int64))
+                kept.append(text)
+    if not pieces:
+        raise InputError(f"{path} holds no text of at most {max_tokens} tokens; prepare more data or raise max_tokens")
+    corpus = Corpus(
+        ids=np.concatenate(pieces),
+        starts=np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]),
+        texts=kept if keep_texts else None,
+        left_out=len(column) - len(pieces),
+    )
+    logger.info(
+        "%s: %d texts, %d tokens, %.1f on average, longest %d; %d left out (above %d tokens)",
+        *(path.name, len(corpus), len(corpus.ids), corpus.lengths.mean(), corpus.lengths.max()),
+        *(corpus.left_out, max_tokens),
+    )
+    return corpus
+
+
+def _check(ids: list[int], text: str, tokenizer: "PreTrainedTokenizerFast", path: Path) -> None:
+    if len(ids) < 2 or ids[0] != tokenizer.bos_token_id or ids[-1] != tokenizer.eos_token_id:
+        raise LayoutError(
+            f"a text of {path} does not start with {tokenizer.bos_token!r} and end with {tokenizer.eos_token!r}: "
+            f"{text[:60]!r}; prepare the data with the layout of the recipe"
+        )
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+        raise LayoutError(f"a text of {path} cannot be tokenised: {text[:60]!r}; prepare it with the recipe's layout")
+
+
+def redraw(text: str, *, layout_name: str, seed: int, epoch: int, row: int) -> str:
+    """Return an equivalent text of the same crystal, drawn from (seed, epoch, row)."""
+    from crystallm.crystal.cell import Rejection
+    from crystallm.crystal.description import augment
+    from crystallm.crystal.layout import get_layout
+
+    layout = get_layout(layout_name)
+    description = layout.read(text)
+    if isinstance(description, Rejection):
+        raise InputError(f"a training text cannot be read: {description.detail}; prepare the data again: {text[:80]!r}")
+    return layout.write(augment(description, np.random.default_rng((seed, epoch, row))))

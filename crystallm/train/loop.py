@@ -1,0 +1,271 @@
+"""The training loop, on Accelerate: the same losses on one process or many, uninterrupted or resumed."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset
+
+from crystallm.train.batches import IGNORED, Ints, pad, plan_epoch, plan_evaluation, share
+from crystallm.train.config import TrainConfig
+from crystallm.train.corpus import Corpus, redraw
+from crystallm.train.meter import Meter
+from crystallm.train.run import RunFolder
+from crystallm.train.schedule import Position, learning_rate, progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+Pass = tuple[torch.Tensor, torch.Tensor]
+"""Token ids (B, T) and labels (B, T) of one forward pass."""
+
+
+@dataclass(frozen=True)
+class EvaluationLoss:
+    """Loss over a whole split, in nats."""
+
+    per_token: float
+    per_crystal: float
+    """Sum over the tokens of a crystal, averaged over crystals: what the model pays to write one."""
+    tokens: int
+    crystals: int
+
+
+class Trainer:
+    """One run: holds what a step changes, and nothing else."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerFast",
+        run: RunFolder,
+        *,
+        train: Corpus,
+        val: Corpus,
+        export: Callable[["PreTrainedModel", Position, EvaluationLoss, bool], None],
+    ) -> None:
+        self.config, self.accelerator, self.tokenizer, self.run = config, accelerator, tokenizer, run
+        self.train_corpus, self.val_corpus, self.export = train, val, export
+        optimizer = make_optimizer(config, model)
+        if config.compile:
+            model = torch.compile(model, dynamic=True)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.position = Position()
+        self.best_loss = float("inf")
+        self.evaluated: tuple[int, EvaluationLoss] | None = None
+        self.stop_asked = False
+        self.main = accelerator.is_main_process
+
+    def fit(self, *, resume: bool) -> EvaluationLoss:
+        """Train to the end of the budget and return the last evaluation; asked to stop, save and interrupt."""
+        checkpoint = self.run.latest() if resume else None
+        if checkpoint is not None:
+            self.accelerator.load_state(str(checkpoint))
+            self.position = self.run.read_position(checkpoint)
+        if self.main:
+            self.run.rewind(self.position.step)
+        self.accelerator.wait_for_everyone()
+        self.best_loss = min(
+            (line["loss"] for line in self.run.lines() if line["kind"] == "eval"), default=float("inf")
+        )
+        with _asked_to_stop(self), Meter(self.run, self.position, enabled=self.main) as meter:
+            self._steps(meter)
+            return self._evaluate(meter, last=True)
+
+    def _steps(self, meter: Meter) -> None:
+        config, position = self.config, self.position
+        clock = saved = time.monotonic()
+        while True:
+            steps = plan_epoch(
+                self.train_corpus.lengths,
+                seed=config.seed,
+                epoch=position.epoch,
+                batch_tokens=config.batch_tokens,
+                accumulate=config.accumulate,
+            )
+            for passes in self._passes(steps):
+                done = progress(config, position, steps_in_epoch=len(steps))
+                meter.expect(position, done)
+                if done >= 1:
+                    self._save(meter)
+                    return
+                now = time.monotonic()
+                seconds, clock = now - clock, now
+                due = config.save_every is None and now - saved > 60 * config.save_minutes
+                # The main process decides for all, in the one message that also counts the tokens of the step.
+                tokens, seconds, due, stop = self._agree(passes, seconds, due)
+                if stop:
+                    self._save(meter)
+                    raise KeyboardInterrupt
+                position.seconds += seconds
+                rate = learning_rate(config, step=position.step, done=done)
+                loss, norm = self._step(passes, tokens, rate)
+                position.step, position.step_in_epoch = position.step + 1, position.step_in_epoch + 1
+                position.tokens += tokens
+                epoch = position.epoch + position.step_in_epoch / len(steps)
+                meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=epoch)
+                if position.step % config.log_every == 0:
+                    meter.log(position, self.accelerator)
+                if position.step % config.eval_every == 0:
+                    self._evaluate(meter)
+                if due or (config.save_every is not None and position.step % config.save_every == 0):
+                    self._save(meter)
+                    saved = time.monotonic()
+            position.epoch, position.step_in_epoch = position.epoch + 1, 0
+
+    def _step(self, passes: list[Pass], tokens: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one optimiser step on the mean loss over all `tokens` of all processes; return the summed local loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        total = torch.zeros((), device=self.accelerator.device)
+        for i, (ids_BT, labels_BT) in enumerate(passes):
+            last = i + 1 == len(passes)
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss = summed_loss(self.model, ids_BT.to(total.device), labels_BT.to(total.device))
+                # Data-parallel training averages gradients over processes; the sum is meant.
+                self.accelerator.backward(loss * (self.accelerator.num_processes / tokens))
+            total += loss.detach()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return total, norm
+
+    def _agree(self, passes: list[Pass], seconds: float, due: bool) -> tuple[int, float, bool, bool]:
+        """Return tokens of the step, seconds, and whether to save and to stop, equal on all processes."""
+        tokens = sum(int((labels_BT[:, 1:] != IGNORED).sum()) for _, labels_BT in passes)
+        if self.accelerator.num_processes == 1:
+            return tokens, seconds, due, self.stop_asked
+        said = [tokens, seconds * self.main, due * self.main, self.stop_asked]
+        heard = self.accelerator.reduce(torch.tensor(said, dtype=torch.float64, device=self.accelerator.device), "sum")
+        tokens_all, seconds_main, due_main, stops = heard.tolist()
+        return round(tokens_all), seconds_main, bool(due_main), bool(stops)
+
+    def _passes(self, steps: list[list[Ints]]) -> DataLoader[list[Pass]]:
+        """Return this process's part of the steps of the epoch, from where the run stands."""
+        dataset = _Steps(self, steps, epoch=self.position.epoch)
+        remaining = range(self.position.step_in_epoch, len(steps))
+        return DataLoader(dataset, sampler=remaining, batch_size=None, num_workers=self.config.workers)
+
+    def _evaluate(self, meter: Meter, *, last: bool = False) -> EvaluationLoss:
+        started = time.monotonic()
+        fresh = self.evaluated is None or self.evaluated[0] != self.position.step
+        if fresh:
+            loss = evaluation_loss(
+                self.model, self.val_corpus, self.accelerator, self.config, self.tokenizer.pad_token_id
+            )
+            self.evaluated = self.position.step, loss
+            meter.log_evaluation(self.position, loss)
+        assert self.evaluated is not None
+        loss = self.evaluated[1]
+        better = loss.per_token < self.best_loss
+        self.best_loss = min(self.best_loss, loss.per_token)
+        if self.main:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            if better:
+                self.export(model, self.position, loss, False)
+            if last:
+                self.export(model, self.position, loss, True)
+        self.accelerator.wait_for_everyone()
+        meter.pause(time.monotonic() - started)
+        return loss
+
+    def _save(self, meter: Meter) -> None:
+        """Write a checkpoint that is either whole or not there."""
+        meter.log(self.position, self.accelerator)
+        self.accelerator.save_state(str(self.run.partial(self.position)))
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            self.run.finish(self.position)
+        self.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM finish the step and save; a second one ends the process at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        trainer.stop_asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def make_optimizer(config: TrainConfig, model: "PreTrainedModel") -> torch.optim.AdamW:
+    """Return AdamW that decays matrices only; fused where the installed torch can."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {
+            "params": [parameter for parameter in parameters if parameter.dim() >= 2],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [parameter for parameter in parameters if parameter.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+
+
+def summed_loss(model: torch.nn.Module, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+    """Return the negative log-likelihood in nats of every token after the first, summed; padding is left out."""
+    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
+    return F.cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+
+
+@torch.no_grad()
+def evaluation_loss(
+    model: torch.nn.Module, corpus: Corpus, accelerator: Accelerator, config: TrainConfig, pad_id: int
+) -> EvaluationLoss:
+    """Return the loss over all texts of `corpus`, shared between the processes."""
+    model.eval()
+    device = accelerator.device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for rows in plan_evaluation(corpus.lengths, budget=config.batch_tokens // config.accumulate):
+        mine = share(rows, process=accelerator.process_index, processes=accelerator.num_processes)
+        if len(mine):
+            ids_BT, labels_BT = (torch.from_numpy(a) for a in pad([corpus.tokens(i) for i in mine], pad_id=pad_id))
+            total += summed_loss(model, ids_BT.to(device), labels_BT.to(device))
+    model.train()
+    nats = float(accelerator.reduce(total, "sum"))
+    crystals = len(corpus)
+    tokens = len(corpus.ids) - crystals  # the first token is given, not predicted
+    return EvaluationLoss(nats / tokens, nats / crystals, tokens, crystals)
+
+
+class _Steps(Dataset[list[Pass]]):
+    """Builds the forward passes of a step, in a worker process where the recipe asks for workers."""
+
+    def __init__(self, trainer: Trainer, steps: list[list[Ints]], *, epoch: int) -> None:
+        self.config, self.corpus, self.tokenizer = trainer.config, trainer.train_corpus, trainer.tokenizer
+        self.process, self.processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        self.steps, self.epoch = steps, epoch
+
+    def __getitem__(self, index: int) -> list[Pass]:
+        passes = []
+        for rows in self.steps[index]:
+            mine = share(rows, process=self.process, processes=self.processes)
+            ids_BT, labels_BT = pad([self._text(int(row)) for row in mine], pad_id=self.tokenizer.pad_token_id)
+            passes.append((torch.from_numpy(ids_BT), torch.from_numpy(labels_BT)))
+        return passes
+
+    def _text(self, row: int) -> Ints:
+        if self.corpus.texts is None:
+            return self.corpus.tokens(row)
+        text = redraw(
+            self.corpus.texts[row], layout_name=self.config.layout, seed=self.config.seed, epoch=self.epoch, row=row
+        )
+        ids: Ints = self.tokenizer(text, add_special_tokens=False, return_tensors="np")["input_ids"][0]
+        return ids if len(ids) <= self.config.longest_text else self.corpus.tokens(row)

@@ -1,0 +1,104 @@
+"""What a run tells while it goes: progress bar, metrics as JSON lines, and TensorBoard where it is installed."""
+
+import logging
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from tqdm import tqdm
+
+from crystallm.train.run import RunFolder
+from crystallm.train.schedule import Position
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from crystallm.train.loop import EvaluationLoss
+
+logger = logging.getLogger(__name__)
+
+
+class Meter:
+    """Sums the loss between two log lines and writes them; on all processes but the main one it only sums."""
+
+    def __init__(self, run: RunFolder, position: Position, *, enabled: bool) -> None:
+        self.run, self.enabled = run, enabled
+        self.bar = tqdm(initial=position.step, unit="step", disable=not enabled, dynamic_ncols=True)
+        self.board = _tensorboard(run, position) if enabled else None
+        self.loss = torch.zeros((), dtype=torch.float64)
+        self.tokens, self.since = 0, time.monotonic()
+
+    def expect(self, position: Position, done: float) -> None:
+        """Tell the bar how far the run is: its end is known as a fraction, by steps, epochs or time."""
+        if done > 0:
+            self.bar.total = round(position.step / done)
+
+    def add(self, *, loss: torch.Tensor, tokens: int, rate: float, norm: torch.Tensor, epoch: float) -> None:
+        """Count one step: `loss` is the sum over this process's tokens, `tokens` those of all processes."""
+        self.loss = self.loss + loss.double()
+        self.tokens += tokens
+        self.rate, self.norm, self.epoch = rate, norm, epoch
+        self.bar.update()
+
+    def log(self, position: Position, accelerator: "Accelerator") -> None:
+        """Write one line about the steps since the last one."""
+        if self.tokens == 0:
+            return
+        loss = float(accelerator.reduce(torch.as_tensor(self.loss, device=accelerator.device), "sum")) / self.tokens
+        speed = self.tokens / (time.monotonic() - self.since)
+        self._write(
+            position,
+            kind="train",
+            loss=loss,
+            learning_rate=self.rate,
+            gradient_norm=float(self.norm),
+            tokens_per_second=round(speed, 1),
+            epoch=round(self.epoch, 4),
+        )
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
+        self._clear()
+
+    def log_evaluation(self, position: Position, loss: "EvaluationLoss") -> None:
+        """Write one line about an evaluation."""
+        self._write(position, kind="eval", loss=loss.per_token, loss_per_crystal=loss.per_crystal)
+        if self.enabled:
+            self.bar.write(
+                f"step {position.step}: validation loss {loss.per_token:.4f} a token, {loss.per_crystal:.2f} a crystal"
+            )
+
+    def pause(self, seconds: float) -> None:
+        """Leave `seconds` out of the speed: time in which nothing was trained."""
+        self.since += seconds
+
+    def _write(self, position: Position, *, kind: str, **values: float) -> None:
+        if not self.enabled:
+            return
+        about = {"kind": kind, "step": position.step, "tokens": position.tokens, "seconds": round(position.seconds, 1)}
+        self.run.log(about | values)
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"{kind}/{name}", value, position.step)
+
+    def _clear(self) -> None:
+        self.loss = torch.zeros((), dtype=torch.float64)
+        self.tokens, self.since = 0, time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def _tensorboard(run: RunFolder, position: Position) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.info("no TensorBoard log: install crystallm[train] for one")
+        return None
+    return SummaryWriter(run.path / "tensorboard", purge_step=position.step + 1)

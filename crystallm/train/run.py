@@ -1,0 +1,113 @@
+"""The run directory: recipe, provenance, metrics, checkpoints to resume from, and the exported models."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from crystallm.config import from_mapping, load_recipe, to_mapping, write_recipe
+from crystallm.errors import CheckpointError, ConfigError, InputError
+from crystallm.provenance import output_folder, write_json
+from crystallm.train.config import CHANGEABLE, TrainConfig
+from crystallm.train.schedule import Position
+
+KEPT = 2
+"""Checkpoints kept to resume from; the best model is kept apart, in `best/`."""
+
+POSITION_FILE = "position.json"
+
+
+class RunFolder:
+    """Names and reads the files of one run; only the main process writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "best"
+        self.final = path / "final"
+
+    def start(self, config: TrainConfig, *, resume: bool) -> None:
+        """Create the folder, or check that it holds a run that `config` continues; InputError or ConfigError if not."""
+        if not resume:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise InputError(
+                    f"{self.path} is not empty; add --resume to continue that run, or choose another --out"
+                )
+            output_folder(self.path)
+            return
+        if not self.recipe.is_file():
+            raise InputError(f"there is no run to resume in {self.path}; start it without --resume")
+        before, now = to_mapping(load_recipe(TrainConfig, self.recipe)), to_mapping(config)
+        changed = [name for name in now if now[name] != before[name] and name not in CHANGEABLE]
+        if changed:
+            raise ConfigError(
+                f"the run in {self.path} was started with other values of {', '.join(changed)}; "
+                f"resume it with its own recipe, {self.recipe}, or start another run"
+            )
+
+    def describe(self, config: TrainConfig, origin: dict[str, Any]) -> None:
+        """Write the resolved recipe and where the run comes from."""
+        write_recipe(config, self.recipe)
+        write_json(self.path / "provenance.json", origin)
+
+    def latest(self) -> Path | None:
+        """Return the last whole checkpoint, None before the first."""
+        return max(self._whole(), key=lambda path: path.name, default=None)
+
+    def read_position(self, checkpoint: Path) -> Position:
+        """Return where the run stood when `checkpoint` was written."""
+        try:
+            return from_mapping(Position, json.loads((checkpoint / POSITION_FILE).read_text()), source=str(checkpoint))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"cannot resume from {checkpoint}: {error}; delete it to use the one before"
+            ) from error
+
+    def partial(self, position: Position) -> Path:
+        """Return where to write a checkpoint before it is whole."""
+        return self.checkpoints / f"step-{position.step:08d}.partial"
+
+    def finish(self, position: Position) -> None:
+        """Turn the partial checkpoint into a whole one and delete those no longer needed."""
+        partial = self.partial(position)
+        write_json(partial / POSITION_FILE, asdict(position))
+        whole = partial.with_suffix("")
+        shutil.rmtree(whole, ignore_errors=True)
+        partial.rename(whole)
+        for old in sorted(self._whole())[:-KEPT]:
+            shutil.rmtree(old)
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one line of metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the metrics logged so far; a line cut short by a kill is left out."""
+        return list(_whole_lines(self.metrics))
+
+    def rewind(self, step: int) -> None:
+        """Drop metrics of steps after `step`: a run killed after its last checkpoint takes those steps again."""
+        kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
+        partial = self.metrics.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(self.metrics)
+        for leftover in self.checkpoints.glob("*.partial"):
+            shutil.rmtree(leftover)
+
+    def _whole(self) -> list[Path]:
+        return [
+            path for path in self.checkpoints.glob("step-*") if (path / POSITION_FILE).is_file() and not path.suffix
+        ]
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
