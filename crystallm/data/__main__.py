@@ -1,0 +1,77 @@
+"""`crystallm data`: turn crystal structures into text to train on."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = """Read crystal structures, refuse what cannot be used (with a reason), write the others as text, remove
+duplicates and benchmark structures, and split. SOURCE is a folder, zip or tar of CIFs, a parquet with a `cif` column,
+an ASE database, a JSON list of pymatgen structures, or the name of a data set on the Hugging Face hub. An interrupted
+run continues when the same command is given again."""
+
+
+def main(argv: list[str]) -> None:
+    """Run `crystallm data prepare SOURCE [SOURCE ...] OUT`."""
+    options = vars(parser().parse_args(argv))
+    del options["command"]
+    from crystallm.config import from_mapping
+    from crystallm.data.config import PrepareConfig
+    from crystallm.data.prepare import prepare
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    config = from_mapping(PrepareConfig, options, source="crystallm data prepare")
+    try:
+        report = prepare(config)
+    except KeyboardInterrupt:
+        print(f"stopped; finished parts are kept in {config.out}: give the same command to continue", file=sys.stderr)
+        raise
+    counts = report["counts"]
+    print(f"described {counts['described']}")
+    for reason, number in counts["refused"].items():
+        print(f"  refused, {reason}: {number}")
+    print(f"duplicates taken out: {counts['duplicates']['taken_out']}")
+    print(f"benchmark structures taken out: {counts['leakage']['taken_out']}")
+    print("written: " + ", ".join(f"{name} {number}" for name, number in counts["written"].items()))
+    print(f"report: {config.out / 'report.md'}; what was refused: {config.out / 'drops.jsonl'}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `crystallm data`; their defaults are those of PrepareConfig."""
+    from crystallm.data.config import PrepareConfig
+
+    root = argparse.ArgumentParser(prog="crystallm data", description="Prepare crystal structures for training.")
+    command = root.add_subparsers(dest="command", required=True).add_parser(
+        "prepare", description=DESCRIPTION, help="structures to prepared text"
+    )
+
+    def option(name: str, help_text: str, **settings: Any) -> None:
+        settings.setdefault("help", help_text + " (default: %(default)s)")
+        command.add_argument(f"--{name.replace('_', '-')}", default=defaults[name], **settings)
+
+    defaults = {field.name: field.default for field in dataclasses.fields(PrepareConfig)}
+    command.add_argument("sources", metavar="SOURCE", nargs="+", help="where structures come from")
+    command.add_argument("out", metavar="OUT", type=Path, help="new folder for the prepared data")
+    option("layout", "how a crystal is written as text")
+    option("max_sites", "most atoms in the primitive cell", type=int, metavar="N")
+    option("max_tokens", "longest text", type=int, metavar="N")
+    option("min_distance_angstrom", "shortest distance between two atoms", type=float, metavar="D")
+    option(
+        "deduplicate",
+        "compare crystals of equal formula, space group and size by the numbers in their text, and those left by the "
+        "structure matcher",
+        choices=("off", "text", "matcher"),
+    )
+    benchmark_help = "benchmark test files; what equals one of their structures is taken out"
+    option("exclude_matching", benchmark_help, type=Path, nargs="+", metavar="FILE")
+    option("exclude_level", "take out equal structures, or all of equal formula", choices=("structure", "formula"))
+    option("split_column", "column of the source that says train, val or test; rows with another value are left out")
+    option("val_fraction", "share of the formulas for val, without a split column", type=float, metavar="F")
+    option("test_fraction", "share of the formulas for test, without a split column", type=float, metavar="F")
+    option("seed", "draws another split by formula", type=int)
+    option("workers", "processes; all cores unless given; does not change the result", type=int, metavar="N")
+    return root

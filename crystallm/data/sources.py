@@ -1,0 +1,136 @@
+"""Finding out what a source is, and what it looked like when it was read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from crystallm.data import readers
+from crystallm.data.readers import Entry
+from crystallm.errors import InputError
+
+
+class SourceKind(StrEnum):
+    """The forms in which structures come."""
+
+    FOLDER = "folder of CIFs"
+    CIF = "CIF"
+    ZIP = "zip archive of CIFs"
+    TAR = "tar archive of CIFs"
+    PARQUET = "parquet table"
+    ASE = "ASE database"
+    JSON = "JSON list of structures"
+    HUB = "data set of the Hugging Face hub"
+
+
+ACCEPTED = "a folder, zip or tar of .cif files, a .parquet with a `cif` column, an ASE .db, or a .json of structures"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place to read structures from; `location` is a path, or `owner/name` for the hub."""
+
+    location: str
+    kind: SourceKind
+
+    @property
+    def name(self) -> str:
+        """The location without the folders above it."""
+        return self.location if self.kind is SourceKind.HUB else Path(self.location).resolve().name
+
+    def entries(self, split_column: str | None = None) -> Iterator[Entry]:
+        """Every structure in the source in a fixed order, broken ones included."""
+        tables = {SourceKind.PARQUET: readers.read_parquet, SourceKind.HUB: readers.read_hub}
+        files = {
+            SourceKind.FOLDER: readers.read_folder,
+            SourceKind.CIF: readers.read_single_cif,
+            SourceKind.ZIP: readers.read_zip,
+            SourceKind.TAR: readers.read_tar,
+            SourceKind.ASE: readers.read_ase,
+            SourceKind.JSON: readers.read_json,
+        }
+        if self.kind in tables:
+            return tables[self.kind](self.location, split_column)
+        if split_column is not None:
+            raise InputError(
+                f"{self.location} is a {self.kind} and has no column {split_column!r}; "
+                "leave --split-column out to split by formula, or give a parquet"
+            )
+        return files[self.kind](Path(self.location))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, size and a digest of names, sizes and times: changes when the source was changed."""
+        if self.kind is SourceKind.HUB:
+            return {"name": self.name, "kind": self.kind.value, "files": None, "bytes": None, "digest": None}
+        path = Path(self.location)
+        files = readers.cif_files(path) if self.kind is SourceKind.FOLDER else [path]
+        digest, size = hashlib.sha256(), 0
+        for file in files:
+            stat = file.stat()
+            size += stat.st_size
+            digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return {
+            "name": self.name,
+            "kind": self.kind.value,
+            "files": len(files),
+            "bytes": size,
+            "digest": digest.hexdigest(),
+        }
+
+
+def open_source(location: str) -> Source:
+    """Recognise what `location` is; InputError with the remedy when it is nothing that can be read."""
+    path = Path(location)
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise InputError(f"cannot look at {location}: {error.strerror}") from error
+    if not exists:
+        if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", location) and not path.parent.exists():
+            return Source(location, SourceKind.HUB)
+        raise InputError(f"{location} does not exist; give {ACCEPTED}")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"no permission to read {location}")
+    source = Source(location, _kind(path))
+    if source.kind is SourceKind.FOLDER and not readers.cif_files(path):
+        others = sorted({file.suffix for file in path.iterdir() if file.is_file() and file.suffix})
+        hint = f"; it holds {', '.join(others)} files, give those by name" if others else ""
+        raise InputError(f"the folder {location} holds no .cif file{hint}")
+    return source
+
+
+def _kind(path: Path) -> SourceKind:
+    """What an existing path holds, by content where a signature exists and by suffix otherwise."""
+    if path.is_dir():
+        return SourceKind.FOLDER
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if not head:
+        raise InputError(f"{path} is empty; give {ACCEPTED}")
+    name = path.name.lower()
+    if head.startswith(b"PAR1"):
+        return SourceKind.PARQUET
+    if head.startswith(b"SQLite format 3"):
+        return SourceKind.ASE
+    if name.endswith((".json", ".json.gz")):
+        return SourceKind.ASE if readers.is_ase_json(path) else SourceKind.JSON
+    if name.endswith(".cif"):
+        return SourceKind.CIF
+    if zipfile.is_zipfile(path):
+        return SourceKind.ZIP
+    if tarfile.is_tarfile(path):
+        return SourceKind.TAR
+    if name.endswith((".parquet", ".db", ".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")):
+        raise InputError(f"{path} is damaged: its content is not what its name says; fetch or write it again")
+    raise InputError(f"cannot tell what {path} is; give {ACCEPTED}")
