@@ -97,11 +97,11 @@ class Worker(Generic[Item, Value]):
         try:
             value, failure = connection.recv()
         except EOFError:
-            process = self._process
-            if process is not None:
-                process.join()
+            assert self._process is not None
+            self._process.join()
+            exit_code = self._process.exitcode
             self.kill()
-            return Lost(Fate.DIED, f"exit code {process.exitcode if process else None}")
+            return Lost(Fate.DIED, f"exit code {exit_code}")
         if failure is not None:
             self.kill()
             raise WorkerError(f"in a worker process:\n{failure}")

@@ -1,0 +1,96 @@
+"""Structure matching with limits: equal crystals match, hanging and crashing comparisons are lost, not fatal."""
+
+import os
+import signal
+import time
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from crystallm.crystal.limited import Fate, Lost, Worker, WorkerError, run_limited
+from crystallm.crystal.matching import group_duplicates, matcher, rms_distance
+
+ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+CSCL_TYPE = Structure(Lattice.cubic(3.4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+DIAMOND = Structure.from_spacegroup(227, Lattice.cubic(3.567), ["C"], [[0.125] * 3])
+POTASSIUM_CHLORIDE = Structure.from_spacegroup(225, Lattice.cubic(6.29), ["K", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def test_a_crystal_matches_itself_in_any_cell() -> None:
+    moved = ROCK_SALT.copy()
+    moved.translate_sites(range(len(moved)), [0.1, 0.2, 0.3])
+    assert rms_distance(ROCK_SALT.get_primitive_structure(), moved) == pytest.approx(0, abs=1e-6)
+
+
+def test_rock_salt_is_not_the_cscl_type_nor_another_compound() -> None:
+    assert rms_distance(ROCK_SALT, CSCL_TYPE) is None
+    assert rms_distance(ROCK_SALT, POTASSIUM_CHLORIDE) is None
+
+
+def test_rms_is_normalised_by_the_volume_of_an_atom() -> None:
+    # One of two atoms displaced by 0.2 A: relative to their mean both are off by 0.1 A; (V/n)^(1/3) = 5.64 / 2.
+    displaced = ROCK_SALT.get_primitive_structure()
+    displaced.translate_sites([1], [0.2, 0, 0], frac_coords=False)
+    assert rms_distance(displaced, ROCK_SALT) == pytest.approx(0.1 / 2.82, rel=0.02)
+
+
+def test_duplicates_are_grouped_by_their_first_member() -> None:
+    bigger = ROCK_SALT.copy()
+    bigger.scale_lattice(ROCK_SALT.volume * 1.3)  # the matcher compares shapes, not volumes
+    structures = [CSCL_TYPE, ROCK_SALT, DIAMOND, bigger, POTASSIUM_CHLORIDE, ROCK_SALT.get_primitive_structure()]
+    assert group_duplicates(structures) == [[0], [1, 3, 5], [2], [4]]
+    assert group_duplicates([]) == []
+
+
+def test_prefilters_do_not_change_the_grouping() -> None:
+    structures = [ROCK_SALT, DIAMOND, CSCL_TYPE, ROCK_SALT.copy(), DIAMOND.get_primitive_structure()]
+    plain = matcher(stol=0.3, ltol=0.2, angle_tol=5).group_structures(structures)
+    ours = group_duplicates(structures)
+    assert sorted(len(group) for group in plain) == sorted(len(group) for group in ours)
+
+
+def act(item: str) -> str:
+    match item:
+        case "hang":
+            # Like compiled code, deaf to every signal that a program can catch.
+            signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+            while True:
+                time.sleep(60)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "memory":
+            raise MemoryError("no room")
+        case "bug":
+            raise KeyError("a bug")
+    return item.upper()
+
+
+def test_a_call_that_hangs_or_dies_is_lost_and_the_next_one_works() -> None:
+    with Worker(act) as worker:
+        assert worker.call("a", time_limit_s=10) == "A"
+        started = time.monotonic()
+        lost = worker.call("hang", time_limit_s=0.3)
+        assert time.monotonic() - started < 5
+        assert isinstance(lost, Lost)
+        assert lost.fate is Fate.TIMED_OUT
+        lost = worker.call("die", time_limit_s=10)
+        assert isinstance(lost, Lost)
+        assert lost.fate is Fate.DIED
+        lost = worker.call("memory", time_limit_s=10)
+        assert isinstance(lost, Lost)
+        assert lost.fate is Fate.MEMORY
+        assert worker.call("b", time_limit_s=10) == "B"
+
+
+def test_a_pool_returns_every_item_once() -> None:
+    items = ["a", "hang", "b", "die", "c"] + ["d"] * 20
+    found = dict(run_limited(act, items, workers=2, time_limit_s=1.0))
+    assert sorted(found) == list(range(len(items)))
+    fates = {items[i]: found[i].fate for i in found if isinstance(found[i], Lost)}  # type: ignore[union-attr]
+    assert fates == {"hang": Fate.TIMED_OUT, "die": Fate.DIED}
+    assert [found[i] for i in (0, 2, 4, 24)] == ["A", "B", "C", "D"]
+
+
+def test_a_bug_in_a_worker_stops_the_run() -> None:
+    with pytest.raises(WorkerError, match="a bug"):
+        list(run_limited(act, ["a", "bug"], workers=1, time_limit_s=10))
