@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Reason, Rejection, lattice_from_parameters
 from crystallm.crystal.composition import Amounts, element_order, symbol_of
-from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, standardize
+from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, standardize, standardize_number
 from crystallm.crystal.wyckoff import ALPHABET, SpaceGroup, WyckoffPosition, space_group
 
 SAME_FRACTION = 1e-4
@@ -54,6 +54,22 @@ def describe(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> Descr
     Origin, orbit representatives and order of sites are fixed by a rule: the alphabetically first Wyckoff letters, then
     the smallest coordinates, over the Euclidean normalizer (handedness kept); along polar axes the first site is at 0.
     """
+    description = _describe_once(cell, symprec_angstrom)
+    for _ in range(MAX_REFINEMENTS):
+        if isinstance(description, Rejection):
+            break
+        refined = expand(description)
+        if standardize_number(refined, symprec_angstrom=symprec_angstrom) == description.space_group:
+            break
+        # Refining moved the atoms onto positions of still higher symmetry: describe the refined crystal instead.
+        description = _describe_once(refined, symprec_angstrom)
+    return description
+
+
+MAX_REFINEMENTS = 3
+
+
+def _describe_once(cell: Cell, symprec_angstrom: float) -> Description | Rejection:
     standard = standardize(cell, symprec_angstrom=symprec_angstrom)
     if isinstance(standard, Rejection):
         return standard

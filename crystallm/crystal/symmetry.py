@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Reason, Rejection, parameters_of
 from crystallm.errors import SymmetryError
+
+# moyopy logs a warning for every input that is not a primitive cell; whoever wants it can add a handler.
+logging.getLogger("moyo").addHandler(logging.NullHandler())
 
 SYMPREC_ANGSTROM = 0.1
 """Distance tolerance of every symmetry search in the project."""
@@ -34,11 +38,7 @@ class StandardCrystal:
 def standardize(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> StandardCrystal | Rejection:
     """Space group, standard cell and orbits of a crystal by moyopy."""
     try:
-        dataset = moyopy.MoyoDataset(
-            moyopy.Cell(cell.lattice.tolist(), cell.positions.tolist(), cell.numbers.tolist()),
-            symprec=symprec_angstrom,
-            setting=moyopy.Setting.standard(),
-        )
+        dataset = _dataset(cell, symprec_angstrom)
     except ValueError as error:  # how moyopy reports that no consistent symmetry was found
         return Rejection(Reason.SYMMETRY_FAILED, str(error))
     basis = np.array(dataset.std_cell.basis)
@@ -52,6 +52,22 @@ def standardize(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> St
             place = dataset.mapping_std_prim[atom]
             orbits.append((int(cell.numbers[atom]), dataset.wyckoffs[atom], points[place]))
     return StandardCrystal(dataset.number, parameters_of(basis), tuple(orbits))
+
+
+def standardize_number(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> int | None:
+    """International Tables number found by moyopy; None if it finds no consistent symmetry."""
+    try:
+        return int(_dataset(cell, symprec_angstrom).number)
+    except ValueError:
+        return None
+
+
+def _dataset(cell: Cell, symprec_angstrom: float) -> moyopy.MoyoDataset:
+    return moyopy.MoyoDataset(
+        moyopy.Cell(cell.lattice.tolist(), cell.positions.tolist(), cell.numbers.tolist()),
+        symprec=symprec_angstrom,
+        setting=moyopy.Setting.standard(),
+    )
 
 
 def space_group_number(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> int | None:
