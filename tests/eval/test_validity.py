@@ -1,0 +1,120 @@
+"""`crystallm eval validity` on folders, archives and lists, whole and broken."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from crystallm.cli import main as cli
+from crystallm.crystal.cell import Rejection
+from crystallm.errors import ConfigError, InputError
+from crystallm.eval.inputs import read_records
+from crystallm.eval.validity import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cifs: dict[str, str]) -> Path:
+    folder = tmp_path / "crystals"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "a.cif").write_text(cifs["NaCl"])
+    (folder / "deeper" / "b.cif").write_text(cifs["TiO2"])
+    (folder / "c.cif").write_text(cifs["too close"])
+    (folder / "d.cif").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    (folder / "e.cif").write_text(cifs["TiO2"][:300])
+    (folder / "f.cif").write_text("")
+    (folder / "notes.txt").write_text("not a crystal")
+    return folder
+
+
+def test_every_file_is_in_the_denominator(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(folder), "--workers", "2", "--json", str(tmp_path / "report.json")])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["complete"] is True
+    assert report["rates"]["readable"] | {"interval_95": 0} == {
+        "passed": 3,
+        "attempted": 6,
+        "share": 0.5,
+        "interval_95": 0,
+    }
+    assert report["rates"]["shortest distance"]["passed"] == 2
+    assert report["reasons"]["readable"] == {"unreadable": 1, "not a CIF that pymatgen reads": 1, "no atoms": 1}
+    assert [crystal["name"] for crystal in report["crystals"]][:2] == ["a.cif", "c.cif"]
+    assert "crystals/a.cif" in report["provenance"]["inputs"]
+    printed = capsys.readouterr().out
+    assert "readable           3/6 (50.0%" in printed
+    assert "1 atoms too close" in printed
+
+
+def test_a_folder_a_zip_and_a_list_of_the_same_crystals_agree(folder: Path, tmp_path: Path) -> None:
+    records = read_records(folder)
+    with zipfile.ZipFile(tmp_path / "crystals.zip", "w") as archive:
+        for record in records:
+            archive.write(folder / record.name, record.name)
+    zipped = read_records(tmp_path / "crystals.zip")
+    assert [(r.name, r.cif) for r in zipped] == [(r.name, r.cif) for r in records]
+    lines = [json.dumps({"id": r.name, "cif": None if isinstance(r.cif, Rejection) else r.cif}) for r in records]
+    (tmp_path / "crystals.jsonl").write_text("\n".join(lines) + '\n{"id": "cut of')
+    listed = read_records(tmp_path / "crystals.jsonl")
+    assert [r.name for r in listed] == [r.name for r in records] + ["line 7"]
+    assert isinstance(listed[-1].cif, Rejection)
+    assert listed[-1].cif.detail.startswith("line 7 is no JSON")
+
+
+@pytest.mark.parametrize("source", ["missing", "empty", "text.txt", "no.jsonl", "broken.zip", "broken.parquet"])
+def test_sources_that_hold_nothing_end_with_a_message(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("text.txt", "broken.zip", "broken.parquet"):
+        (tmp_path / name).write_text("nothing")
+    (tmp_path / "no.jsonl").write_text('{"formula": "TiO2"}\n')
+    with pytest.raises(InputError, match=source):
+        read_records(tmp_path / source)
+    assert cli(["eval", "validity", str(tmp_path / source)]) == 2
+    assert source in capsys.readouterr().err
+
+
+def test_impossible_options_name_the_value(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="-1"):
+        main([str(folder), "--time-limit", "-1"])
+    with pytest.raises(ConfigError, match=r"nowhere"):
+        main([str(folder), "--json", str(folder / "nowhere" / "report.json")])
+
+
+def test_unreadable_file_and_folder_named_cif(tmp_path: Path, cifs: dict[str, str]) -> None:
+    (tmp_path / "a.cif").mkdir()
+    (tmp_path / "b.cif").symlink_to(tmp_path / "gone")
+    (tmp_path / "c.cif").write_text(cifs["NaCl"])
+    records = read_records(tmp_path)
+    assert [isinstance(record.cif, Rejection) for record in records] == [True, True, False]
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["eval", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("validity", "select", "prediction"))
+    assert cli(["eval", "nonsense"]) == 2
+
+
+def test_the_commands_do_not_import_torch() -> None:
+    modules = ", ".join(f"crystallm.eval.{name}" for name in ("validity", "select", "prediction"))
+    code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_ctrl_c_keeps_what_was_done(tmp_path: Path, cifs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [json.dumps({"id": str(i), "cif": cifs["TiO2"]}) for i in range(3000)]
+    (tmp_path / "many.jsonl").write_text("\n".join(rows))
+    press = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    press.start()
+    assert cli(["eval", "validity", str(tmp_path / "many.jsonl"), "--json", str(tmp_path / "report.json")]) == 130
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["complete"] is False
+    assert 0 < len(report["crystals"]) < 3000
+    assert f"{len(report['crystals'])} of 3000 crystals were checked" in capsys.readouterr().out
