@@ -76,9 +76,9 @@ def read_library(paths: Sequence[Path], config: PredictionConfig) -> Substitutio
     """The baseline's library from the training rows of parquet files; rows of files without the column all count."""
     rows = []
     for path in paths:
-        for row in read_parquet(path, ["id", "reduced_formula", "cif", config.train_split_column]):
+        for row in read_parquet(path, ["id", "reduced_formula", "cif", "n_sites", config.train_split_column]):
             if row.get(config.train_split_column, config.train_split) == config.train_split:
-                rows.append((str(row["id"]), str(row["reduced_formula"]), row["cif"]))
+                rows.append((str(row["id"]), str(row["reduced_formula"]), row["cif"], row.get("n_sites")))
     if not rows:
         raise ConfigError(f"the --train files have no row with {config.train_split_column} == {config.train_split!r}")
     return SubstitutionLibrary(rows)

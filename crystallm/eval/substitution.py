@@ -29,7 +29,7 @@ N_ELEMENTS = 119
 RADIUS_WEIGHT_PER_ANGSTROM = 1.0
 """What an angstrom of atomic radius counts beside one unit of Pauling electronegativity."""
 
-TEMPLATES_EXAMINED = 400
+TEMPLATES_EXAMINED = 200
 """The nearest templates of which distinct prototypes are chosen for one target."""
 
 
@@ -57,22 +57,23 @@ def anonymous(amounts: Amounts) -> tuple[int, ...]:
 class SubstitutionLibrary:
     """Training structures by anonymous formula; symmetry is only determined for those that a target asks for."""
 
-    def __init__(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Rows are (id, reduced formula, CIF text); rows whose formula cannot be read are left out and counted."""
-        self.unreadable = 0
+    def __init__(self, rows: Iterable[tuple[str, str, str, int | None]]) -> None:
+        """Rows are (id, reduced formula, CIF text, number of atoms in the cell of the CIF if known)."""
         self._ids: list[str] = []
         self._cifs: list[str] = []
+        self._sites: list[int | None] = []
         self._cells: dict[int, Cell | None] = {}
         self._prototypes: dict[int, _Prototype | None] = {}
         amounts_of: dict[tuple[int, ...], list[Amounts]] = defaultdict(list)
         rows_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for name, formula, cif in rows:
+        for name, formula, cif, n_sites in rows:
             amounts = parse_formula(formula)
             kind = anonymous(amounts)
             rows_of[kind].append(len(self._ids))
             amounts_of[kind].append(tuple(sorted(amounts, key=lambda pair: pair[1])))
             self._ids.append(name)
             self._cifs.append(cif)
+            self._sites.append(n_sites)
         self._rows = {kind: np.array(rows) for kind, rows in rows_of.items()}
         self._elements = {
             kind: np.array([[Element(symbol).Z for symbol, _ in amounts] for amounts in found])
@@ -117,6 +118,8 @@ class SubstitutionLibrary:
         for flat in order:
             template, assignment = divmod(int(flat), len(columns))
             index = int(self._rows[kind][template])
+            if (self._sites[index] or 0) % (formula_units * sum(kind)):  # no multiple of a primitive cell of this size
+                continue
             prototype = self._prototype(index)
             if prototype is None or prototype.formula_units != formula_units:
                 continue

@@ -152,7 +152,7 @@ def test_substitution_finds_rock_salt_from_rock_salts(parquet: Writer, tmp_path:
 
 
 def test_templates_have_the_asked_formula_units_and_keep_amounts(cifs: dict[str, str]) -> None:
-    library = SubstitutionLibrary([("rutile", "TiO2", cifs["TiO2"]), ("salt", "NaCl", cifs["NaCl"])])
+    library = SubstitutionLibrary([("rutile", "TiO2", cifs["TiO2"], 6), ("salt", "NaCl", cifs["NaCl"], None)])
     library.fit_volumes()
     assert anonymous(parse_formula("TiO2")) == (1, 2)
     (tin,) = library.candidates(parse_formula("SnO2"), 2)
