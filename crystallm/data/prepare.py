@@ -44,9 +44,6 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     counts = _count_drops(ledger)
     counts["duplicates"] = steps.drop_duplicates(ledger, config, shop)
     counts["leakage"] = steps.drop_leakage(ledger, benchmarks, config, shop)
-    splits = steps.assign_splits(ledger, config)
-    tables = {name: ledger.rows.select(PREPARED_COLUMNS).take(numbers) for name, numbers in splits.items()}
-    counts["written"] = {name: table.num_rows for name, table in tables.items()}
     if not ledger.kept:
         reasons = Counter(reason for reason, _ in ledger.drops.values())
         raise InputError(
@@ -54,6 +51,10 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             + "; check the sources and options"
         )
+    splits = steps.assign_splits(ledger, config)
+    prepared = ledger.rows.select(PREPARED_COLUMNS)
+    tables = {name: prepared.take(pa.array(numbers, pa.int64())) for name, numbers in splits.items()}
+    counts["written"] = {name: table.num_rows for name, table in tables.items()}
     described = {"all": pa.concat_tables(tables.values()), **tables}
     report = {
         "counts": counts,
