@@ -45,6 +45,8 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quiet_libraries()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of data workers
+    # Read when torch is loaded. Threads that spin while they wait starve each other on a busy machine (docs/train.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     train(config, options.data, options.out, resume=options.resume, tokenizer_folder=options.tokenizer)
 
 

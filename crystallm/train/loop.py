@@ -153,7 +153,9 @@ class Trainer:
         """Return this process's part of the steps of the epoch, from where the run stands."""
         dataset = _Steps(self, steps, epoch=self.position.epoch)
         remaining = range(self.position.step_in_epoch, len(steps))
-        return DataLoader(dataset, sampler=remaining, batch_size=None, num_workers=self.config.workers)
+        # Its own generator, unused: the loader would otherwise draw from the random state that dropout continues.
+        own = torch.Generator()
+        return DataLoader(dataset, sampler=remaining, batch_size=None, num_workers=self.config.workers, generator=own)
 
     def _evaluate(self, meter: Meter, *, last: bool = False) -> EvaluationLoss:
         started = time.monotonic()

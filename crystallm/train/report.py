@@ -51,7 +51,8 @@ constrains the text to valid crystals; it also loads with plain `transformers`.
 | parameters | {facts["parameters"]:,} |
 | context | {shape.context} tokens |
 | training texts | {facts["train_texts"]:,} ({facts["train_tokens"]:,} tokens) |
-| left out above {config.longest_text} tokens | {facts["train_left_out"]:,} training, {facts["val_left_out"]:,} validation texts |
+| left out above {config.longest_text} tokens | {facts["train_left_out"]:,} training texts |
+| left out of validation | {facts["val_left_out"]:,} |
 | validation texts | {facts["val_texts"]:,} |
 | steps | {facts["steps"]:,} of up to {config.batch_tokens:,} tokens, padding included |
 | epochs | {facts["epochs"]:.2f} |

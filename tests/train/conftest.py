@@ -1,5 +1,6 @@
 """A tiny language of its own: texts over twelve words, so that training needs neither crystals nor their tokenizer."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,12 @@ def write_prepared(folder: Path, *, train: int = 200, val: int = 40) -> Path:
         pq.write_table(pa.table({"text": make_texts(count, seed=seed)}), folder / f"{name}.parquet")
     make_tokenizer().save_pretrained(folder / "tokenizer")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_prepared() -> Callable[[Path], Path]:
+    """Write a prepared folder of the tiny language, its tokenizer inside."""
+    return write_prepared
 
 
 @pytest.fixture
