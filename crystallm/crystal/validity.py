@@ -27,8 +27,8 @@ from crystallm.errors import SymmetryError
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 DENSITY_RANGE_G_CM3 = (0.05, 30.0)
 CELL_LENGTHS_ANGSTROM = (0.5, 1000.0)
-CELL_ANGLES_DEGREES = (10.0, 170.0)
-"""Beyond these a cell is no crystal's (CrystaLLM, `is_sensible`), and neighbour searches exhaust time and memory."""
+CELL_ANGLES_DEGREES = (1.0, 179.0)
+"""Beyond these (lengths: CrystaLLM, `is_sensible`) a cell is no crystal's, and neighbour searches exhaust memory."""
 
 SMALLEST_VOLUME = 0.1
 """Cubic angstrom (CDVAE)."""
