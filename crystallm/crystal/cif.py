@@ -44,7 +44,7 @@ def read_cif(text: str) -> Cell | Rejection:
     if not small.sites:
         return Rejection(Reason.EMPTY, "the atom list is empty")
     cell = small.cell
-    if not np.isfinite(cell.volume) or cell.volume < 1.0 or min(cell.a, cell.b, cell.c) < 1.0:
+    if not np.isfinite(cell.volume) or cell.volume < 1.0 or min(cell.a, cell.b, cell.c) < 0.5:
         return Rejection(Reason.BAD_CELL, f"cell {cell.parameters} has no sensible volume")
     lattice = np.array(cell.orth.mat.tolist()).T
     rotations, translations = operations

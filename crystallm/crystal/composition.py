@@ -66,7 +66,9 @@ def _group(rest: str, whole: str, depth: int = 0) -> tuple[dict[str, int], str]:
     while rest.strip():
         match = _TOKEN.match(rest)
         if match is None:
-            raise CompositionError(f"cannot read formula {whole!r} at {rest.strip()!r}; write for example TiO2 or Ca(OH)2")
+            raise CompositionError(
+                f"cannot read formula {whole!r} at {rest.strip()!r}; write for example TiO2 or Ca(OH)2"
+            )
         rest = rest[match.end("open") :] if match["open"] else rest[match.end() :]
         if match["open"]:
             inner, rest = _group(rest, whole, depth + 1)

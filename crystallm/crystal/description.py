@@ -142,9 +142,7 @@ def site_orbit(group: SpaceGroup, site: Site) -> NDArray[np.float64]:
     return np.asarray(images - np.floor(images))
 
 
-def free_coordinates(
-    group: SpaceGroup, position: WyckoffPosition, points: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def free_coordinates(group: SpaceGroup, position: WyckoffPosition, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Free coordinates (S, C, F) with which points (S, 3) on a Wyckoff position can be written; NaN where an image
     does not lie on the representative. F = 0 gives shape (S, 1, 0) if the first point lies on it, else (S, 0, 0)."""
     images = np.einsum("gij,sj->sgi", group.rotations, points) + (group.translations - position.offset)
@@ -161,9 +159,7 @@ def free_coordinates(
     return np.asarray(free)
 
 
-def _representatives(
-    group: SpaceGroup, position: WyckoffPosition, point: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _representatives(group: SpaceGroup, position: WyckoffPosition, point: NDArray[np.float64]) -> NDArray[np.float64]:
     """All free coordinates (C, F) with which one point (3,) can be written."""
     free = free_coordinates(group, position, point[None])[0]
     return free[~np.isnan(free).any(axis=-1)] if position.n_free else free

@@ -31,7 +31,9 @@ def affine_expression(coordinates: str) -> tuple[NDArray[np.float64], NDArray[np
                 continue
             if piece[-1] in "xyz":
                 factor = piece[:-1]
-                matrix[row, "xyz".index(piece[-1])] += {"": 1.0, "-": -1.0}[factor] if factor in ("", "-") else float(factor)
+                matrix[row, "xyz".index(piece[-1])] += (
+                    {"": 1.0, "-": -1.0}[factor] if factor in ("", "-") else float(factor)
+                )
             else:
                 numerator, _, denominator = piece.partition("/")
                 offset[row] += float(numerator) / float(denominator or 1)
@@ -179,7 +181,9 @@ def _normalizer(group: SpaceGroup) -> tuple[tuple[NDArray[np.float64], NDArray[n
 
     found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     seen: set[tuple[bytes, bytes]] = set()
-    linear_parts = sorted((np.rint(r).astype(np.int64) for r in _holohedry(group)), key=lambda r: not (r == np.eye(3)).all())
+    linear_parts = sorted(
+        (np.rint(r).astype(np.int64) for r in _holohedry(group)), key=lambda r: not (r == np.eye(3)).all()
+    )
     for linear in linear_parts:
         inverse = np.rint(np.linalg.inv(linear)).astype(np.int64)
         ok = np.ones(len(shifts), dtype=bool)

@@ -1,0 +1,340 @@
+"""The automaton over a layout: at each place either one forced token or the set of tokens allowed.
+
+It walks the declared fields of the layout. A branch that can no longer be completed is never offered: amounts can
+always still become a reduced formula, the space group can hold the composition, the letters chosen so far leave a cover
+of what remains, and the digits of a number stay within its bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from functools import cache
+from math import acos, cos, degrees, gcd, radians, sin, sqrt
+from typing import TypeVar
+
+from crystallm.crystal.composition import ELEMENTS, Amounts, element_order
+from crystallm.crystal.layout import (
+    BEGIN,
+    DIGITS,
+    END,
+    FREE_PARAMETERS,
+    CellField,
+    ChoiceField,
+    FormulaField,
+    Layout,
+    NumberFormat,
+    Parameters,
+    SitesField,
+    full_parameters,
+)
+from crystallm.crystal.description import Description, Site
+from crystallm.crystal.wyckoff import SpaceGroup, space_group
+from crystallm.errors import CompositionError, LayoutError
+from crystallm.sample import cover
+
+ORDERED_ELEMENTS = tuple(sorted(ELEMENTS, key=element_order))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a sampled crystal may be."""
+
+    max_atoms: int = 60
+    """Atoms in the primitive cell."""
+    max_elements: int = 8
+    min_length_angstrom: float = 1.5
+    max_length_angstrom: float = 120.0
+    min_angle_degrees: float = 25.0
+    max_angle_degrees: float = 155.0
+    min_volume_per_atom: float = 2.0
+    """Cubic angstrom."""
+    max_volume_per_atom: float = 400.0
+
+
+class Grammar:
+    """Token ids of a layout, shared by all rows."""
+
+    def __init__(self, layout: Layout, limits: Limits | None = None) -> None:
+        if layout.name != "wyckoff":
+            raise LayoutError(
+                f"no constraint is known for layout {layout.name!r}; use a checkpoint of layout 'wyckoff'"
+            )
+        self.layout = layout
+        self.limits = limits or Limits()
+        self.tokens = layout.vocabulary()
+        self.ids = {token: number for number, token in enumerate(self.tokens)}
+        fields = {part.name: part for part in layout.fields}
+        self.formula = _as(FormulaField, fields["formula"])
+        self.units = _as(ChoiceField, fields["formula_units"])
+        self.group = _as(ChoiceField, fields["space_group"])
+        self.cell = _as(CellField, fields["cell"])
+        self.sites = _as(SitesField, fields["sites"])
+        self.digit_ids = tuple(self.ids[digit] for digit in DIGITS)
+        self.end = self.ids[END]
+        self.begin = self.ids[BEGIN]
+        self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
+        self.symbols = {number: symbol for symbol, number in self.elements.items()}
+
+    def choice(self, part: ChoiceField, value: int) -> int:
+        """Id of the token of a choice."""
+        return self.ids[part.token(value)]
+
+
+Part = TypeVar("Part")
+
+
+def _as(kind: type[Part], part: object) -> Part:
+    assert isinstance(part, kind)
+    return part
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is given of a crystal; what is None is left to the model. formula_units: Z of the primitive cell."""
+
+    amounts: Amounts | None = None
+    formula_units: int | None = None
+    space_group: int | None = None
+
+
+@dataclass
+class Partial:
+    """What has been decided so far of one crystal."""
+
+    amounts: Amounts = ()
+    formula_units: int = 0
+    space_group: int = 0
+    cell: Parameters = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    sites: list[Site] = field(default_factory=list)
+
+    def description(self) -> Description:
+        """The finished crystal."""
+        return Description(self.amounts, self.formula_units, self.space_group, self.cell, tuple(self.sites))
+
+
+Choices = tuple[int, ...]
+Walk = Generator[Choices, int, None]
+"""Yields the ids allowed next (one: forced) and is sent the id taken; ends after the END token."""
+
+
+def check_prompt(prompt: Prompt, limits: Limits) -> None:
+    """Raise CompositionError if no crystal within the limits fulfils a prompt."""
+    if prompt.amounts is None:
+        return
+    atoms = sum(amount for _, amount in prompt.amounts)
+    name = "".join(f"{symbol}{amount if amount > 1 else ''}" for symbol, amount in prompt.amounts)
+    if atoms * (prompt.formula_units or 1) > limits.max_atoms:
+        units = f" with {prompt.formula_units} formula units" if prompt.formula_units else ""
+        raise CompositionError(
+            f"{name}{units} has {atoms * (prompt.formula_units or 1)} atoms in the primitive cell, "
+            f"more than the limit of {limits.max_atoms}; raise it with --max-atoms"
+        )
+    if prompt.space_group is not None and not units_that_fit(prompt.amounts, prompt, limits):
+        tried = prompt.formula_units or f"1 to {limits.max_atoms // atoms}"
+        possible = [z for z in range(1, limits.max_atoms // atoms + 1) if _holds(prompt.amounts, z, prompt.space_group)]
+        remedy = f"possible here: {', '.join(map(str, possible))}" if possible else "choose another space group"
+        raise CompositionError(
+            f"space group {prompt.space_group} ({space_group(prompt.space_group).symbol}) cannot hold {name} with "
+            f"{tried} formula units in the primitive cell; {remedy}"
+        )
+
+
+def units_that_fit(amounts: Amounts, prompt: Prompt, limits: Limits) -> list[int]:
+    """Formula units of the primitive cell that the prompt and the limits allow."""
+    most = min(limits.max_atoms // sum(amount for _, amount in amounts), 192)
+    wanted = range(1, most + 1) if prompt.formula_units is None else (prompt.formula_units,)
+    group = prompt.space_group
+    return [units for units in wanted if group is None or _holds(amounts, units, group)]
+
+
+def _holds(amounts: Amounts, units: int, group: int) -> bool:
+    return cover.can_cover(tuple(amount * units for _, amount in amounts), cover.supply(group))
+
+
+def walk(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
+    """All allowed texts of a prompt, token by token; what is decided is noted in `partial`.
+
+    The prompt must have passed `check_prompt`.
+    """
+    yield (grammar.begin,)
+    yield (grammar.ids[grammar.formula.tag],)
+    if prompt.amounts is not None:
+        partial.amounts = prompt.amounts
+        for symbol, amount in prompt.amounts:
+            yield (grammar.elements[symbol],)
+            for digit in str(amount) if amount > 1 else "":
+                yield (grammar.ids[digit],)
+        yield from _formula_units(grammar, prompt, partial)
+    else:
+        yield from _free_formula(grammar, prompt, partial)
+    counts = tuple(amount * partial.formula_units for _, amount in partial.amounts)
+    groups = cover.groups_that_hold(counts) if prompt.space_group is None else (prompt.space_group,)
+    token = yield tuple(grammar.choice(grammar.group, number) for number in groups)
+    partial.space_group = int(grammar.tokens[token].rpartition(" ")[2])
+    yield from _cell(grammar, partial)
+    yield from _sites(grammar, partial)
+    yield (grammar.end,)
+
+
+def _formula_units(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
+    fitting = units_that_fit(partial.amounts, prompt, grammar.limits)
+    token = yield tuple(grammar.choice(grammar.units, value) for value in fitting)
+    partial.formula_units = int(grammar.tokens[token].rpartition(" ")[2])
+
+
+def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
+    """A reduced formula in order of electronegativity, and then the formula units."""
+    limits = grammar.limits
+    most = limits.max_atoms // (prompt.formula_units or 1)
+    last = len(ORDERED_ELEMENTS)
+
+    @cache
+    def units_of(counts: tuple[int, ...]) -> tuple[int, ...]:
+        """Formula units with which these amounts are a finished formula; none if they are not."""
+        if gcd(*counts) != 1 or sum(counts) > most:
+            return ()
+        return tuple(units_that_fit(tuple(("", count) for count in counts), prompt, limits))
+
+    @cache
+    def can_grow(counts: tuple[int, ...]) -> bool:
+        """Whether some amount of one more element finishes the formula."""
+        room = range(1, most - sum(counts) + 1) if len(counts) < limits.max_elements else ()
+        return any(units_of((*counts, extra)) for extra in room)
+
+    def viable(counts: tuple[int, ...], place: int) -> bool:
+        return bool(units_of(counts)) or (place < last and can_grow(counts))
+
+    if not can_grow(()):
+        raise CompositionError(
+            f"space group {prompt.space_group} with {prompt.formula_units} formula units cannot be asked for without a "
+            "formula; give a formula, or leave one of them out"
+        )
+    counts: tuple[int, ...] = ()
+    token = yield tuple(grammar.elements[symbol] for symbol in ORDERED_ELEMENTS)
+    while True:
+        symbol, digits = grammar.symbols[token], ""
+        place = ORDERED_ELEMENTS.index(symbol) + 1
+        viable_amounts = {n for n in range(1, most - sum(counts) + 1) if viable((*counts, n), place)}
+        while True:
+            amount = int(digits or 1)
+            allowed = [
+                grammar.ids[digit]
+                for digit in DIGITS
+                if any(str(n).startswith(digits + digit) and n > 1 for n in viable_amounts)
+            ]
+            units: dict[int, int] = {}
+            if amount in viable_amounts and digits != "1":
+                now = (*counts, amount)
+                units = {grammar.choice(grammar.units, value): value for value in units_of(now)}
+                if place < last and can_grow(now):
+                    allowed += [grammar.elements[other] for other in ORDERED_ELEMENTS[place:]]
+            token = yield (*allowed, *units)
+            if token not in grammar.digit_ids:
+                break
+            digits += grammar.tokens[token]
+        counts = (*counts, amount)
+        partial.amounts = (*partial.amounts, (symbol, amount))
+        if token in units:
+            partial.formula_units = units[token]
+            return
+
+
+def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> Generator[Choices, int, float]:
+    """A number of a format between two bounds, both included; the digits of a branch always meet the bounds."""
+    scale = 10**style.decimals
+    lowest, highest = (
+        max(round(low * scale), style.lower * scale),
+        min(round(high * scale), (style.upper + 1) * scale - 1),
+    )
+    if highest < lowest:  # narrower than the last digit: the bounds are wide enough that this is a defect of ours
+        raise AssertionError(f"no number with {style.decimals} decimals between {low} and {high}")
+    token = yield tuple(grammar.ids[f"{style.lead}{whole}."] for whole in range(lowest // scale, highest // scale + 1))
+    value = int(grammar.tokens[token].strip()[:-1])
+    for remaining in range(style.decimals - 1, -1, -1):
+        unit = 10**remaining
+        token = yield tuple(
+            grammar.digit_ids[digit]
+            for digit in range(10)
+            if (value * 10 + digit) * unit <= highest and (value * 10 + digit + 1) * unit > lowest
+        )
+        value = value * 10 + grammar.digit_ids.index(token)
+    return value / scale
+
+
+def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
+    """The free cell parameters; lengths keep a sensible volume reachable, angles close to a cell."""
+    limits = grammar.limits
+    group = space_group(partial.space_group)
+    places = FREE_PARAMETERS[group.crystal_system]
+    atoms = partial.formula_units * sum(n for _, n in partial.amounts) * group.centring_order
+    hexagonal = sin(radians(120)) if group.crystal_system in ("trigonal", "hexagonal") else 1.0
+    least, most = (atoms * v / hexagonal for v in (limits.min_volume_per_atom, limits.max_volume_per_atom))
+    lengths = [place for place in places if place < 3]
+    powers = {1: (3,), 2: (2, 1), 3: (1, 1, 1)}[len(lengths)]  # how often each length enters the volume
+    free: dict[int, float] = {}
+    product = 1.0
+    for place in places:
+        yield (grammar.ids[grammar.cell.tag(place)],)
+        if place < 3:
+            power = powers[len(free)]
+            later = sum(powers[len(free) + 1 :])
+            low = (least / product / limits.max_length_angstrom**later) ** (1 / power)
+            high = (most / product / limits.min_length_angstrom**later) ** (1 / power)
+            low = min(max(low, limits.min_length_angstrom), limits.max_length_angstrom)
+            high = max(min(high, limits.max_length_angstrom), low)
+        else:
+            low, high = _angle_bounds(place, free, limits)
+        free[place] = yield from _number(grammar, grammar.cell.format(place), low, high)
+        if place < 3:
+            product *= free[place] ** power
+    partial.cell = full_parameters(group.crystal_system, free)
+
+
+MIN_VOLUME_FACTOR = 0.15
+"""Smallest volume of a cell over a * b * c that sampled angles may give."""
+
+
+def _angle_bounds(place: int, free: dict[int, float], limits: Limits) -> tuple[float, float]:
+    low, high = limits.min_angle_degrees, limits.max_angle_degrees
+    if place == 5:  # gamma after alpha and beta: cos(gamma) lies around cos(alpha) cos(beta)
+        alpha, beta = radians(free[3]), radians(free[4])
+        middle = cos(alpha) * cos(beta)
+        reach = sqrt(max((sin(alpha) * sin(beta)) ** 2 - MIN_VOLUME_FACTOR**2, 1e-6))
+        low = max(low, degrees(acos(min(middle + reach, 1.0))))
+        high = min(high, degrees(acos(max(middle - reach, -1.0))))
+    return low + 0.01, high - 0.01
+
+
+def _sites(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
+    """Sites element by element in the order of the formula, until every atom is placed."""
+    yield (grammar.ids[grammar.sites.tag],)
+    group: SpaceGroup = space_group(partial.space_group)
+    sizes = cover.sizes(partial.space_group)
+    offer = cover.supply(partial.space_group)
+    counts = [amount * partial.formula_units for _, amount in partial.amounts]
+    used: set[str] = set()
+    for index, (symbol, _) in enumerate(partial.amounts):
+        while counts[index]:
+            yield (grammar.elements[symbol],)
+            allowed: dict[int, str] = {}
+            verdicts: dict[tuple[int, bool], bool] = {}
+            for letter, (size, is_free) in sizes.items():
+                if size > counts[index] or letter in used:
+                    continue
+                if (size, is_free) not in verdicts:
+                    left = offer if is_free else cover.without(offer, size)
+                    remaining = [counts[index] - size, *counts[index + 1 :]]
+                    verdicts[size, is_free] = cover.can_cover(tuple(n for n in remaining if n), left)
+                if verdicts[size, is_free]:
+                    allowed[grammar.ids[f" {letter}"]] = letter
+            letter = allowed[(yield tuple(allowed))]
+            size, is_free = sizes[letter]
+            counts[index] -= size
+            if not is_free:
+                used.add(letter)
+                offer = cover.without(offer, size)
+            values = []
+            for _ in range(group.positions[letter].n_free):
+                values.append((yield from _number(grammar, grammar.sites.coordinate, 0.0, 1.0)))
+            partial.sites.append(Site(symbol, letter, tuple(values)))

@@ -1,0 +1,87 @@
+"""Can the Wyckoff positions of a space group hold a composition exactly? On integers, with everything cached.
+
+Multiplicities are counted in the primitive cell. Positions with free coordinates can be taken any number of times,
+those without at most once over all elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from crystallm.crystal.wyckoff import space_group
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a space group offers: sizes of positions with freedom, and how many positions without freedom of each size."""
+
+    free: tuple[int, ...]
+    fixed: tuple[tuple[int, int], ...]
+
+
+@cache
+def supply(number: int) -> Supply:
+    """The supply of a space group."""
+    group = space_group(number)
+    free = sorted({p.multiplicity // group.centring_order for p in group.positions.values() if p.n_free})
+    sizes = [p.multiplicity // group.centring_order for p in group.positions.values() if not p.n_free]
+    return Supply(tuple(free), tuple((size, sizes.count(size)) for size in sorted(set(sizes))))
+
+
+@cache
+def sizes(number: int) -> dict[str, tuple[int, bool]]:
+    """Wyckoff letter -> (multiplicity in the primitive cell, whether it has free coordinates)."""
+    group = space_group(number)
+    return {
+        letter: (position.multiplicity // group.centring_order, position.n_free > 0)
+        for letter, position in group.positions.items()
+    }
+
+
+@cache
+def without(offer: Supply, size: int) -> Supply:
+    """The supply left when one position without freedom of a size is taken."""
+    return Supply(offer.free, tuple((s, n - (s == size)) for s, n in offer.fixed))
+
+
+@cache
+def fillable(free: tuple[int, ...], count: int) -> bool:
+    """Whether a sum of free sizes, each any number of times, equals a count."""
+    return count == 0 or any(size <= count and fillable(free, count - size) for size in reversed(free))
+
+
+def can_cover(counts: tuple[int, ...], offer: Supply) -> bool:
+    """Whether every element's count of atoms can be placed. Order of the counts does not matter."""
+    return _can_cover(tuple(sorted(counts)), offer)
+
+
+@cache
+def _can_cover(counts: tuple[int, ...], offer: Supply) -> bool:
+    if not counts:
+        return True
+    count, rest = counts[-1], counts[:-1]  # the largest first: it fails or succeeds with the fewest branches
+    return any(_can_cover(rest, Supply(offer.free, left)) for left in _placements(count, offer))
+
+
+@cache
+def _placements(count: int, offer: Supply) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """The stocks of fixed positions that can be left after one element has been placed, fewest used first."""
+    stocks: list[tuple[tuple[int, ...], int]] = [((), count)]
+    for size, available in offer.fixed:
+        stocks = [
+            ((*used, taken), left - taken * size)
+            for used, left in stocks
+            for taken in range(min(available, left // size) + 1)
+        ]
+    found = sorted((used for used, left in stocks if fillable(offer.free, left)), key=sum)
+    return tuple(
+        tuple((size, available - taken) for (size, available), taken in zip(offer.fixed, used, strict=True))
+        for used in found
+    )
+
+
+@cache
+def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers of the space groups that can hold these atoms per primitive cell."""
+    return tuple(number for number in range(1, 231) if can_cover(counts, supply(number)))
