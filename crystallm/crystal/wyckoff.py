@@ -119,7 +119,7 @@ class SpaceGroup:
 
     @cached_property
     def normalizer(self) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
-        """Maps (rotation (3, 3), translation (3,)) of the crystal to equivalent descriptions, group operations left out.
+        """Maps (rotation (3, 3), translation (3,)) to equivalent descriptions, operations of the group left out.
 
         The Euclidean normalizer for a metric without accidental symmetry, without reflections of handedness, and
         with the origin fixed along polar axes. The identity comes first.
@@ -172,44 +172,60 @@ def _normalizer(group: SpaceGroup) -> tuple[tuple[NDArray[np.float64], NDArray[n
     # Everything is done on integers: translations in units of 1/24.
     rotations = np.rint(group.rotations).astype(np.int64)
     translations = np.rint(group.translations * GRID).astype(np.int64)
-    by_rotation: dict[bytes, list[NDArray[np.int64]]] = {}
-    for rotation, translation in zip(rotations, translations, strict=True):
-        by_rotation.setdefault(rotation.tobytes(), []).append(translation)
+    members = np.sort(_codes(rotations, translations))
+    generators = _generators(rotations, translations)
     steps = np.array(sorted({k * 3 for k in range(8)} | {k * 4 for k in range(6)}))
-    axes = [np.zeros(1, dtype=np.int64) if axis in group.polar_axes else steps for axis in range(3)]
+    polar = list(group.polar_axes)
+    axes = [np.zeros(1, dtype=np.int64) if axis in polar else steps for axis in range(3)]
     shifts = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    seen: set[tuple[bytes, bytes]] = set()
+    found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    seen: set[int] = set()
     linear_parts = sorted(
         (np.rint(r).astype(np.int64) for r in _holohedry(group)), key=lambda r: not (r == np.eye(3)).all()
     )
     for linear in linear_parts:
         inverse = np.rint(np.linalg.inv(linear)).astype(np.int64)
-        ok = np.ones(len(shifts), dtype=bool)
-        for rotation, translation in zip(rotations, translations, strict=True):
-            # (P, p)(W, w)(P, p)^-1 = (P W P^-1, P w + p - P W P^-1 p) must again be an operation of the group.
-            conjugate = linear @ rotation @ inverse
-            targets = by_rotation.get(conjugate.tobytes())
-            if targets is None:
-                ok[:] = False
-                break
-            moved = shifts + linear @ translation - shifts @ conjugate.T
-            difference = (moved[:, None, :] - np.array(targets)[None]) % GRID
-            ok &= (difference == 0).all(-1).any(-1)
-            if not ok.any():
-                break
-        for shift in shifts[ok]:
-            # The same map followed by any operation of the group describes the same crystal: keep one of each coset.
-            coset_linear = rotations @ linear
-            coset_shift = (np.einsum("gij,j->gi", rotations, shift) + translations) % GRID
-            key = (linear.tobytes(), (shift % GRID).astype(np.int64).tobytes())
-            if key in seen:
-                continue
-            found.append((linear, shift))
-            for part, move in zip(coset_linear, coset_shift, strict=True):
-                # The origin along polar axes is fixed elsewhere, so maps that differ only there are the same.
-                move = move.copy()
-                move[list(group.polar_axes)] = 0
-                seen.add((part.tobytes(), move.astype(np.int64).tobytes()))
-    return tuple((linear.astype(np.float64), shift / GRID) for linear, shift in found)
+        kept = shifts
+        for which in generators:
+            # (P, p)(W, w)(P, p)^-1 = (P W P^-1, P w + p - P W P^-1 p) must again be an operation of the group; when
+            # this holds for its generators, the map carries the group onto itself.
+            conjugate = linear @ rotations[which] @ inverse
+            codes = _codes(conjugate, kept + linear @ translations[which] - kept @ conjugate.T)
+            kept = kept[members[np.searchsorted(members, codes) % len(members)] == codes]
+        # The same map followed by any operation of the group describes the same crystal: keep one of each coset. The
+        # origin along polar axes is fixed elsewhere, so maps that differ only there are the same.
+        moves = np.einsum("gij,sj->sgi", rotations, kept) + translations
+        moves[..., polar] = 0
+        for shift, key, coset in zip(kept, _codes(linear, kept), _codes(rotations @ linear, moves), strict=True):
+            if int(key) not in seen:
+                found.append((linear.astype(np.float64), shift / GRID))
+                seen.update(coset.tolist())
+    return tuple(found)
+
+
+def _codes(rotations: NDArray[np.int64], translations: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One whole number for each operation: rotations (..., 3, 3) of -1, 0, 1; translations (..., 3) modulo 24."""
+    linear = (rotations.reshape(*rotations.shape[:-2], 9) + 1) @ 3 ** np.arange(9)
+    return np.asarray(linear * GRID**3 + translations % GRID @ GRID ** np.arange(3))
+
+
+def _generators(rotations: NDArray[np.int64], translations: NDArray[np.int64]) -> list[int]:
+    """Indices of a few operations whose products are the whole group, lattice translations aside."""
+    codes = _codes(rotations, translations)
+    order = np.argsort(codes)
+    products = _codes(
+        rotations[:, None] @ rotations, np.einsum("gij,hj->ghi", rotations, translations) + translations[:, None]
+    )
+    table = order[np.searchsorted(codes, products, sorter=order)]
+    inside = (rotations == np.eye(3)).all((1, 2)) & (translations % GRID == 0).all(1)
+    chosen: list[int] = []
+    for which in range(len(codes)):
+        if inside[which]:
+            continue
+        chosen.append(which)
+        size = 0
+        while size < inside.sum():
+            size = inside.sum()
+            inside[table[inside][:, chosen]] = True
+    return chosen
