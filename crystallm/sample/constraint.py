@@ -14,6 +14,7 @@ from math import acos, cos, degrees, gcd, radians, sin, sqrt
 from typing import TypeVar
 
 from crystallm.crystal.composition import ELEMENTS, Amounts, element_order
+from crystallm.crystal.description import Description, Site
 from crystallm.crystal.layout import (
     BEGIN,
     DIGITS,
@@ -28,7 +29,6 @@ from crystallm.crystal.layout import (
     SitesField,
     full_parameters,
 )
-from crystallm.crystal.description import Description, Site
 from crystallm.crystal.wyckoff import SpaceGroup, space_group
 from crystallm.errors import CompositionError, LayoutError
 from crystallm.sample import cover
@@ -259,7 +259,7 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
             if (value * 10 + digit) * unit <= highest and (value * 10 + digit + 1) * unit > lowest
         )
         value = value * 10 + grammar.digit_ids.index(token)
-    return value / scale
+    return float(value / scale)
 
 
 def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:

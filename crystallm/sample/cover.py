@@ -14,7 +14,7 @@ from crystallm.crystal.wyckoff import space_group
 
 @dataclass(frozen=True)
 class Supply:
-    """What a space group offers: sizes of positions with freedom, and how many positions without freedom of each size."""
+    """What a space group offers: sizes of positions with freedom, and how many without freedom of each size."""
 
     free: tuple[int, ...]
     fixed: tuple[tuple[int, int], ...]

@@ -125,19 +125,22 @@ class Engine:
         cache = SlotCache(
             layers=self.model.config.num_hidden_layers, rows=len(active), device=self.device, dtype=self.dtype
         )
-        with torch.inference_mode():
-            while any(active):
+        while any(active):
+            finished: list[Outcome] = []
+            # Nothing is yielded inside: the mode would hold in the caller's code, too.
+            with torch.inference_mode():
                 log_BV = self._step(cache, active)
                 for index, row in enumerate(active):
                     if row is None or row.pending:
                         continue
                     self._draw(cache, index, row, log_BV[index], warp)
                     if row.done:
-                        yield _outcome(row)
+                        finished.append(_outcome(row))
                         cache.alive[index] = False
                         active[index] = next_row()
-                if tick is not None:
-                    tick()
+            yield from finished
+            if tick is not None:
+                tick()
 
     def _step(self, cache: SlotCache, active: list[Row | None]) -> NDArray[np.float32]:
         """Feed every row what it has pending, at most `chunk` tokens; logits (B, V) after each row's last token."""
@@ -201,7 +204,7 @@ class Engine:
             _follow(row)
             if len(row.tokens) > self.context:
                 row.done = row.failed = True
-            if row.done and row.failed or row.task.sections() == row.sections:
+            if (row.done and row.failed) or row.task.sections() == row.sections:
                 return
             if row.task.acceptable(row.sections):
                 row.sections, row.mark, row.tries = row.task.sections(), None, 0

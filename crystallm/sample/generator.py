@@ -18,7 +18,7 @@ from crystallm.crystal.description import Description, expand
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.matching import group_duplicates
 from crystallm.crystal.wyckoff import space_group
-from crystallm.errors import CheckpointError
+from crystallm.errors import CheckpointError, ConfigError
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar, Limits, Prompt, check_prompt, units_that_fit
@@ -111,8 +111,7 @@ class Generator:
                 f"the tokens of checkpoint {checkpoint.folder.name} are not those of layout {self.layout.name!r}; "
                 "it was made by another version, train it again"
             )
-        name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model: Any = checkpoint.model.to(name)
+        self.model: Any = checkpoint.model.to(_device(device))
         self.model.eval()
 
     @classmethod
@@ -195,7 +194,8 @@ class Generator:
         self, grammar: Grammar, prompt: Prompt
     ) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:
         """Possible Z and the log-probabilities (C,) of Z given formula and space group, by Bayes' rule."""
-        assert prompt.amounts is not None and prompt.space_group is not None
+        assert prompt.amounts is not None
+        assert prompt.space_group is not None
         values = units_that_fit(prompt.amounts, prompt, grammar.limits)
         head = [grammar.begin, grammar.ids[grammar.formula.tag]]
         for symbol, amount in prompt.amounts:
@@ -226,10 +226,25 @@ class Generator:
         )
 
 
-def rank(attempts: Iterable[Attempt]) -> list[Crystal]:
-    """Distinct crystals of finished draws, most probable first; each stands for all draws that match it."""
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # how torch reports an unknown name or absent hardware
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot use device {name!r}: {reason}; choose cpu or cuda, or leave it out") from error
+    return device
+
+
+def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
+    """Distinct crystals of finished draws, most probable first; each stands for all draws that match it.
+
+    merge: False keeps every finished draw as a crystal of its own.
+    """
     finished = [a for a in attempts if a.description is not None]
     finished.sort(key=lambda a: (-a.log_probability, a.number))
     crystals = [Crystal(a, a.description) for a in finished if a.description is not None]
+    if not merge:
+        return crystals
     groups = group_duplicates([crystal.structure for crystal in crystals])
     return [replace(crystals[group[0]], count=len(group)) for group in groups]

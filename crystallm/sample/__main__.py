@@ -1,0 +1,121 @@
+"""`crystallm sample`: make crystals of a formula."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crystallm.errors import ConfigError, InputError
+from crystallm.sample.config import SampleConfig
+
+if TYPE_CHECKING:
+    from crystallm.sample.prompts import NamedPrompt
+
+DESCRIPTION = """Make crystals of each FORMULA (without one: of any composition), rank the distinct ones by
+log-probability, check them, and write them as CIF files. A killed run continues when the same command is given
+again."""
+
+
+def main(argv: list[str]) -> None:
+    """Run `crystallm sample [FORMULA ...]`."""
+    options = parser().parse_args(argv)
+    config = read_config(options)
+    # What can be refused is refused before torch is imported and the model loaded.
+    from crystallm.model.checkpoint import default_folder, read_about
+
+    model = options.model or default_folder()
+    about = read_about(model)
+    prompts = read_all_prompts(options, config)
+    from crystallm.sample.run import run
+
+    run(
+        prompts,
+        config,
+        model=model,
+        layout_name=about["layout"],
+        out=options.out,
+        prompts_file=options.prompts,
+        merge=options.merge,
+        checks=options.checks,
+        device=options.device,
+    )
+
+
+def read_config(options: argparse.Namespace) -> SampleConfig:
+    """The recipe, or the defaults, with the options that were given."""
+    from crystallm.config import load_recipe
+
+    config = load_recipe(SampleConfig, options.recipe) if options.recipe else SampleConfig()
+    given = {field.name: getattr(options, field.name) for field in fields(SampleConfig)}
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[NamedPrompt]:
+    """The prompts of a command line, each possible within the limits."""
+    from crystallm.sample.constraint import Limits, check_prompt
+    from crystallm.sample.prompts import make_prompt, read_prompts
+
+    if options.prompts is not None:
+        given = [*options.formulas, *(x for x in (options.space_group, options.formula_units) if x is not None)]
+        if given:
+            raise ConfigError(
+                f"--prompts already says what to make, but {given[0]!r} was given too; put it into the file"
+            )
+        prompts = read_prompts(options.prompts)
+    else:
+        asked = {"formula_units": options.formula_units, "space_group": options.space_group}
+        prompts = [make_prompt(formula, **asked) for formula in options.formulas or [None]]
+    names = [item.name for item in prompts]
+    for item in prompts:
+        if names.count(item.name) > 1:
+            raise InputError(f"{item.name} is asked for more than once; raise -n to draw more crystals of it")
+        check_prompt(item.prompt, Limits(max_atoms=config.max_atoms))
+    return prompts
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `crystallm sample`; defaults are those of SampleConfig."""
+    command = argparse.ArgumentParser(prog="crystallm sample", description=DESCRIPTION)
+    defaults = {field.name: field.default for field in fields(SampleConfig)}
+
+    def setting(*flags: str, name: str, text: str, **more: Any) -> None:
+        command.add_argument(*flags, dest=name, help=f"{text} (default: {defaults[name]})", **more)
+
+    command.add_argument("formulas", metavar="FORMULA", nargs="*", help="such as TiO2 or 'Ca(OH)2'")
+    command.add_argument("--space-group", metavar="SG", help="number or Hermann-Mauguin symbol: 136 or P4_2/mnm")
+    command.add_argument(
+        "--formula-units", type=int, metavar="Z", help="formula units in the primitive cell (not the conventional one)"
+    )
+    command.add_argument("--prompts", type=Path, metavar="FILE", help="prompts as JSONL instead; see docs/sample.md")
+    setting("-n", "--n", name="n", text="draws for each prompt", type=int, metavar="N")
+    setting("--temperature", name="temperature", text="below 1 favours what is probable", type=float, metavar="T")
+    setting("--top-k", name="top_k", text="draw among the K most probable tokens only; 0: all", type=int, metavar="K")
+    setting("--top-p", name="top_p", text="draw among the most probable tokens of this share", type=float, metavar="P")
+    setting("--seed", name="seed", text="another seed draws other crystals", type=int, metavar="S")
+    setting(
+        "--batch-size", name="batch_size", text="crystals drawn at a time; does not change them", type=int, metavar="B"
+    )
+    setting("--max-atoms", name="max_atoms", text="most atoms in the primitive cell", type=int, metavar="N")
+    command.add_argument("--recipe", type=Path, metavar="FILE", help="YAML with these settings; options go before it")
+    command.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged model)")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: cuda if there is one)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: crystals/PROMPT)")
+    command.add_argument(
+        "--checks", action=argparse.BooleanOptionalAction, default=True, help="check the ranked crystals (default: yes)"
+    )
+    command.add_argument(
+        "--merge",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make one of equal crystals, found by the structure matcher (default: yes)",
+    )
+    return command
+
+
+if __name__ == "__main__":
+    from crystallm.cli import main as cli
+
+    sys.exit(cli(["sample", *sys.argv[1:]]))

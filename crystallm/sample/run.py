@@ -1,0 +1,147 @@
+"""One sampling run: draw what is missing in its folder, then rank, check, write and print what is there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from crystallm.crystal.layout import Layout, get_layout
+from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.validity import Checks, check_cif, failed_checks
+from crystallm.provenance import provenance, sha256, write_text
+from crystallm.sample import folder
+from crystallm.sample.config import SampleConfig
+from crystallm.sample.generator import Attempt, Crystal, Generator, rank
+from crystallm.sample.prompts import NamedPrompt
+from crystallm.sample.records import RecordFile, attempt_of, read_records, record_of
+from crystallm.sample.table import Entry, prompt_table, ranked_lines
+
+CHECK_TIME_LIMIT_S = 60.0
+"""For the checks of one crystal; beyond it they fail."""
+
+
+def run(
+    prompts: Sequence[NamedPrompt],
+    config: SampleConfig,
+    *,
+    model: Path,
+    layout_name: str,
+    out: Path | None = None,
+    prompts_file: Path | None = None,
+    merge: bool = True,
+    checks: bool = True,
+    device: str | None = None,
+) -> Path:
+    """Draw, rank, write and print; returns the folder. Draws already in the folder are not made again."""
+    label = f"{model.resolve().name}@{sha256(model / 'model.safetensors')[:12]}"
+    settings = folder.run_settings(prompts, config, label)
+    out = folder.open_folder(out, folder.run_title(prompts, prompts_file), settings)
+    layout = get_layout(layout_name)
+    try:
+        draw(out, prompts, config, model=model, label=label, settings=settings, device=device, file=prompts_file)
+        attempts = read_attempts(out, prompts, layout)
+        rankings = write_ranking(out, prompts, attempts, merge=merge, checks=checks)
+    except KeyboardInterrupt:
+        done = sum(1 for _ in read_records(out / folder.RECORDS))
+        print(
+            f"stopped; {done} of {len(prompts) * config.n} draws are kept in {out / folder.RECORDS}; "
+            "the same command continues",
+            file=sys.stderr,
+        )
+        raise
+    for item in prompts:
+        print(prompt_table(item, attempts[item.name], rankings[item.name]), end="\n\n")
+    print(f"seed {config.seed}, temperature {config.temperature:g}, {_truncation(config)}model {label}")
+    print(f"CIFs: {out if len(prompts) == 1 else out / '*'}/*.cif; every draw: {out / folder.RECORDS}")
+    return out
+
+
+def draw(
+    out: Path,
+    prompts: Sequence[NamedPrompt],
+    config: SampleConfig,
+    *,
+    model: Path,
+    label: str,
+    settings: dict[str, Any],
+    device: str | None,
+    file: Path | None,
+) -> None:
+    """Make the draws that samples.jsonl does not hold yet; each is appended as it ends."""
+    done = {(record["target_id"], record["sample"]) for record in read_records(out / folder.RECORDS)}
+    missing = sum((item.name, number) not in done for item in prompts for number in range(config.n))
+    if not missing:
+        return
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    generator = Generator.from_pretrained(model, device=device)
+    inputs = [model, *([file] if file else [])]
+    folder.add_run(out, settings, provenance(config, inputs=inputs))
+    draws = generator.attempts(prompts, config, skip=lambda name, number: (name, number) in done)
+    with (
+        RecordFile(out / folder.RECORDS) as records,
+        tqdm(total=missing, desc="drawing", unit="crystal", disable=None, leave=False) as bar,
+    ):
+        for attempt in draws:
+            records.append(record_of(attempt, config, label))
+            bar.update()
+
+
+def read_attempts(out: Path, prompts: Sequence[NamedPrompt], layout: Layout) -> dict[str, list[Attempt]]:
+    """All draws in the folder by name of their prompt, in the order of their numbers."""
+    named = {item.name: item for item in prompts}
+    attempts: dict[str, list[Attempt]] = {name: [] for name in named}
+    for record in read_records(out / folder.RECORDS):
+        name = record["target_id"]
+        attempts[name].append(attempt_of(record, named[name], layout))
+    return {name: sorted(found, key=lambda attempt: attempt.number) for name, found in attempts.items()}
+
+
+def write_ranking(
+    out: Path, prompts: Sequence[NamedPrompt], attempts: dict[str, list[Attempt]], *, merge: bool, checks: bool
+) -> dict[str, list[Entry]]:
+    """Rank the crystals of every prompt, write their CIFs and crystals.jsonl."""
+    folder.remove_ranking(out)
+    folders = folder.prompt_folders(prompts)
+    places: list[tuple[str, int, Crystal, str]] = []
+    for item in tqdm(prompts, desc="ranking", unit="prompt", disable=None if len(prompts) > 1 else True, leave=False):
+        crystals = rank(attempts[item.name], merge=merge)
+        width = max(2, len(str(len(crystals))))
+        for place, crystal in enumerate(crystals, start=1):
+            file = Path(folders[item.name], folder.cif_name(place, crystal, width)).as_posix()
+            places.append((item.name, place, crystal, file))
+    verdicts = check_all([crystal for _, _, crystal, _ in places]) if checks else [None] * len(places)
+    rankings: dict[str, list[Entry]] = {item.name: [] for item in prompts}
+    for (name, place, crystal, file), verdict in zip(places, verdicts, strict=True):
+        rankings[name].append(Entry(place, crystal, file, verdict))
+    lines = ranked_lines(entry for entries in rankings.values() for entry in entries)
+    # The list first: what it names is ours to replace, should the writing of CIFs be cut short.
+    write_text(out / folder.RANKING, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    for _, _, crystal, file in places:
+        (out / file).parent.mkdir(exist_ok=True)
+        write_text(out / file, crystal.cif)
+    return rankings
+
+
+def check_all(crystals: Sequence[Crystal]) -> list[Checks]:
+    """Reference checks of every crystal, each within a time limit."""
+    results: dict[int, Checks] = {}
+    workers = min(len(crystals), os.cpu_count() or 1)
+    cifs = [crystal.cif for crystal in crystals]
+    with tqdm(total=len(cifs), desc="checking", unit="crystal", disable=None, leave=False) as bar:
+        for index, result in run_limited(check_cif, cifs, workers=workers, time_limit_s=CHECK_TIME_LIMIT_S):
+            results[index] = failed_checks(str(result.fate), result.detail) if isinstance(result, Lost) else result
+            bar.update()
+    return [results[index] for index in range(len(crystals))]
+
+
+def _truncation(config: SampleConfig) -> str:
+    told = [f"top-k {config.top_k}"] if config.top_k else []
+    told += [f"top-p {config.top_p:g}"] if config.top_p < 1 else []
+    return "".join(f"{part}, " for part in told)

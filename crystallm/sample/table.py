@@ -1,0 +1,112 @@
+"""The ranked crystals of a prompt, as a table for people and as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from crystallm.crystal.composition import format_formula
+from crystallm.crystal.symmetry import space_group_symbol
+from crystallm.crystal.validity import Checks
+from crystallm.sample.generator import Attempt, Crystal
+from crystallm.sample.prompts import NamedPrompt
+
+WIDTH = 100
+MOST_ROWS = 20
+"""Rows printed for one prompt; the files hold all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A ranked crystal, its file below the folder of the run, and its checks if they were made."""
+
+    rank: int
+    crystal: Crystal
+    file: str
+    checks: Checks | None = None
+
+    @cached_property
+    def volume_per_atom(self) -> float:
+        """Cubic angstrom."""
+        return self.crystal.cell.volume / len(self.crystal.cell)
+
+    @property
+    def mean_log_probability(self) -> float:
+        """Per free choice."""
+        return self.crystal.log_probability / max(len(self.crystal.attempt.token_log_probabilities), 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The crystal's line of crystals.jsonl."""
+        description = self.crystal.description
+        return {
+            "target_id": self.crystal.attempt.prompt.name,
+            "rank": self.rank,
+            "sample": self.crystal.attempt.number,
+            "count": self.crystal.count,
+            "file": self.file,
+            "formula": format_formula(description.amounts),
+            "formula_units": description.formula_units,
+            "z": self.crystal.formula_units,
+            "space_group": description.space_group,
+            "symbol": space_group_symbol(description.space_group),
+            "volume_per_atom": round(self.volume_per_atom, 4),
+            "density": round(float(self.crystal.structure.density), 4),
+            "log_probability": round(self.crystal.log_probability, 6),
+            "mean_log_probability": round(self.mean_log_probability, 6),
+            "checks": None if self.checks is None else self.checks.to_json(),
+        }
+
+
+def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequence[Entry]) -> str:
+    """What is printed for one prompt: counts with their denominators, then a line for each crystal."""
+    finished = sum(attempt.description is not None for attempt in attempts)
+    counts = [f"finished {finished} of {len(attempts)} draws", f"distinct {len(entries)} of {finished}"]
+    checked = [entry.checks for entry in entries if entry.checks is not None]
+    if checked:
+        counts.append(f"valid {sum(checks.valid for checks in checked)} of {len(checked)}")
+    lines = [f"{prompt.name}: {', '.join(counts)}"]
+    if not entries:
+        return "\n".join([*lines, "  no crystal: every draw was given up; try a higher --temperature or more draws"])
+    free = prompt.prompt.amounts is None
+    lines.append(_line("rank", "Z", "space group", "A^3/atom", "g/cm3", "log-prob", "per choice", "draws", "checks"))
+    for entry in entries[:MOST_ROWS]:
+        crystal = entry.crystal
+        number = crystal.description.space_group
+        made = format_formula(crystal.description.amounts) + " " if free else ""
+        lines.append(
+            _line(
+                str(entry.rank),
+                str(crystal.formula_units),
+                f"{space_group_symbol(number)} ({number})",
+                f"{entry.volume_per_atom:.2f}",
+                f"{crystal.structure.density:.2f}",
+                f"{crystal.log_probability:.2f}",
+                f"{entry.mean_log_probability:.2f}",
+                str(crystal.count),
+                made + verdict(entry.checks),
+            )
+        )
+    if len(entries) > MOST_ROWS:
+        lines.append(f"  and {len(entries) - MOST_ROWS} more")
+    return "\n".join(lines)
+
+
+def verdict(checks: Checks | None) -> str:
+    """'valid', or the first check that failed and why."""
+    if checks is None:
+        return "-"
+    failed = next((f"{name}: {check.reason}" for name, check in checks.by_name.items() if not check.passed), None)
+    return failed or "valid"
+
+
+def _line(*cells: str) -> str:
+    rank, z, group, *numbers, last = cells
+    row = f"{rank:>4} {z:>3}  {group:16}" + "".join(f"{cell:>{max(9, len(cell) + 1)}}" for cell in numbers[:-2])
+    return f"{row}{numbers[-2]:>12}{numbers[-1]:>7}  {last}"[:WIDTH].rstrip()
+
+
+def ranked_lines(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Records of ranked crystals."""
+    return [entry.to_json() for entry in entries]
