@@ -89,9 +89,12 @@ class Cell:
 
     def to_structure(self) -> Structure:
         """A pymatgen structure with the same cell and order of sites."""
-        from pymatgen.core import Structure
+        from pymatgen.core import Composition, Element, Structure
 
-        return Structure(self.lattice, self.numbers.tolist(), self.positions)
+        # Sites of one element share their composition: making one for each would take most of the time.
+        numbers = self.numbers.tolist()
+        species = {number: Composition({Element.from_Z(number): 1}) for number in set(numbers)}
+        return Structure(self.lattice, [species[number] for number in numbers], self.positions)
 
 
 def lattice_from_parameters(parameters: tuple[float, ...]) -> NDArray[np.float64]:

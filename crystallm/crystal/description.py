@@ -162,7 +162,7 @@ def free_coordinates(group: SpaceGroup, position: WyckoffPosition, points: NDArr
 def _representatives(group: SpaceGroup, position: WyckoffPosition, point: NDArray[np.float64]) -> NDArray[np.float64]:
     """All free coordinates (C, F) with which one point (3,) can be written."""
     free = free_coordinates(group, position, point[None])[0]
-    return free[~np.isnan(free).any(axis=-1)] if position.n_free else free
+    return np.asarray(free[~np.isnan(free).any(axis=-1)] if position.n_free else free)
 
 
 def _wrap(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -254,7 +254,7 @@ def _sites_at_origin(
             return None
         axes = sorted(range(position.n_free), key=lambda i: position.free_axes[i] not in group.polar_axes)
         # One integer per choice, compared coordinate by coordinate on a grid of 1/1000.
-        grid = np.round(np.nan_to_num(choices[..., axes], nan=9.0) * 1000).astype(np.int64)
+        grid = np.round(np.where(np.isnan(choices), 9.0, choices)[..., axes] * 1000).astype(np.int64)
         grid[grid == 1000] = 0
         rank = grid @ (10_000 ** np.arange(position.n_free - 1, -1, -1, dtype=np.int64))
         best = rank.argmin(axis=1)
