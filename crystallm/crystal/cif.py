@@ -15,7 +15,7 @@ from crystallm.crystal.symmetry import hermann_mauguin
 from crystallm.crystal.wyckoff import GRID, space_group
 
 MERGE_ANGSTROM = 0.1
-"""Images of one site closer than this are the same atom on a special position (coordinates such as 0.333 are rounded)."""
+"""Images of one site closer than this are one atom on a special position: people write 0.333 for 1/3."""
 
 FULL_OCCUPANCY = 0.999
 
@@ -78,10 +78,11 @@ def merge_images(images: NDArray[np.float64], lattice: NDArray[np.float64]) -> N
 
 def _operations(small: gemmi.SmallStructure) -> tuple[NDArray[np.float64], NDArray[np.float64]] | Rejection:
     """Rotations (G, 3, 3) and translations (G, 3) of the symmetry that the CIF states; P1 if it states none."""
+    group: gemmi.SpaceGroup | None = small.spacegroup
     if small.symops:
         triplets = [gemmi.Op(text) for text in small.symops]
-    elif small.spacegroup is not None:
-        triplets = list(small.spacegroup.operations())
+    elif group is not None:
+        triplets = list(group.operations())
     elif small.spacegroup_hall or small.spacegroup_hm or small.spacegroup_number > 1:
         stated = small.spacegroup_hall or small.spacegroup_hm or small.spacegroup_number
         return Rejection(Reason.UNREADABLE, f"unknown space group {stated!r} and no symmetry operators")

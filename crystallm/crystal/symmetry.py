@@ -82,13 +82,13 @@ def space_group_number(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM
 @cache
 def space_group_symbol(number: int) -> str:
     """Short Hermann-Mauguin symbol without spaces, 'P4_2/mnm' for 136."""
-    return moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
+    return str(moyopy.SpaceGroupType(number).hm_short).replace(" ", "")
 
 
 @cache
 def hermann_mauguin(number: int) -> str:
     """Hermann-Mauguin symbol with spaces in the standard setting of this project, 'P 4_2/m n m' for 136."""
-    return moyopy.SpaceGroupType(number).hm_short
+    return str(moyopy.SpaceGroupType(number).hm_short)
 
 
 @cache
@@ -117,6 +117,7 @@ def space_group_from_name(name: str | int) -> int:
     number = _names().get(_plain(str(name)))
     if number is None:
         raise SymmetryError(
-            f"unknown space group {str(name)!r}; give a number from 1 to 230 or a Hermann-Mauguin symbol such as P4_2/mnm"
+            f"unknown space group {str(name)!r}; give a number from 1 to 230 or a Hermann-Mauguin symbol "
+            "such as P4_2/mnm"
         )
     return number

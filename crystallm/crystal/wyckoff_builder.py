@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from importlib.resources import files
+from pathlib import Path
 
 import moyopy
 import numpy as np
@@ -135,8 +135,7 @@ def main() -> None:
     """Write the table beside this module."""
     groups = {str(number): positions_of_group(number) for number in range(1, 231)}
     lines = ",\n".join(f'"{number}": {json.dumps(positions)}' for number, positions in groups.items())
-    with files("crystallm.crystal").joinpath(TABLE).open("w") as stream:  # type: ignore[call-arg]
-        stream.write("{\n" + lines + "\n}\n")
+    Path(__file__).with_name(TABLE).write_text("{\n" + lines + "\n}\n")
 
 
 if __name__ == "__main__":

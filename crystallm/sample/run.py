@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from tqdm import tqdm
 
 from crystallm.crystal.layout import Layout, get_layout
@@ -79,7 +79,7 @@ def draw(
     missing = sum((item.name, number) not in done for item in prompts for number in range(config.n))
     if not missing:
         return
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()  # of loading the weights, which takes no time
     generator = Generator.from_pretrained(model, device=device)
     inputs = [model, *([file] if file else [])]
     folder.add_run(out, settings, provenance(config, inputs=inputs))

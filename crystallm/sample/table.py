@@ -70,7 +70,7 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
     if not entries:
         return "\n".join([*lines, "  no crystal: every draw was given up; try a higher --temperature or more draws"])
     free = prompt.prompt.amounts is None
-    lines.append(_line("rank", "Z", "space group", "A^3/atom", "g/cm3", "log-prob", "per choice", "draws", "checks"))
+    lines.append(_line("rank", "Z", "space group", "A^3/atom", "g/cm3", "log p", "/choice", "draws", "checks"))
     for entry in entries[:MOST_ROWS]:
         crystal = entry.crystal
         number = crystal.description.space_group
@@ -101,10 +101,13 @@ def verdict(checks: Checks | None) -> str:
     return failed or "valid"
 
 
+WIDTHS = (9, 8, 9, 9, 7)
+
+
 def _line(*cells: str) -> str:
     rank, z, group, *numbers, last = cells
-    row = f"{rank:>4} {z:>3}  {group:16}" + "".join(f"{cell:>{max(9, len(cell) + 1)}}" for cell in numbers[:-2])
-    return f"{row}{numbers[-2]:>12}{numbers[-1]:>7}  {last}"[:WIDTH].rstrip()
+    middle = "".join(f"{cell:>{width}}" for cell, width in zip(numbers, WIDTHS, strict=True))
+    return f"{rank:>4} {z:>3}  {group:15}{middle}  {last}"[:WIDTH].rstrip()
 
 
 def ranked_lines(entries: Iterable[Entry]) -> list[dict[str, Any]]:
