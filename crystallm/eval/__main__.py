@@ -10,6 +10,7 @@ from crystallm.errors import ConfigError
 COMMANDS = {
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
     "select": ("crystallm.eval.select", "draw targets for structure prediction and write the prompts"),
+    "readers": ("crystallm.eval.readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
     "prediction": ("crystallm.eval.prediction", "score samples against targets: match rate, RMSE, validity, baseline"),
 }
 

@@ -1,0 +1,143 @@
+"""`crystallm eval readers`: do pymatgen, gemmi and ASE read the same crystal, and the one that was asked for?"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from crystallm.crystal.cell import Cell, Rejection
+from crystallm.crystal.cif import read_cif
+from crystallm.crystal.composition import ELEMENTS, parse_formula, reduce_amounts
+from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.validity import CheckName, check_cif
+from crystallm.errors import ConfigError
+from crystallm.eval.inputs import Record, read_records
+from crystallm.eval.rate import Rate
+from crystallm.provenance import provenance, write_json
+
+NAMES = (CheckName.READABLE, CheckName.FORMULA, CheckName.MULTIPLICITY, CheckName.SPACE_GROUP, CheckName.DISTANCE)
+SAME_VOLUME = 1e-3
+"""Largest relative difference of the cell volumes that two readers may find."""
+
+
+def agreement(record: tuple[str, str | None]) -> dict[str, str]:
+    """The checks that a CIF fails, with reasons; empty if all readers find the crystal whose formula was asked for.
+
+    record: CIF text, and the formula asked for or None.
+    """
+    text, wanted = record
+    checks = check_cif(text, names=NAMES)
+    failures = {str(name): checks[name].reason for name in NAMES if not checks[name].passed}
+    found: dict[str, tuple[dict[str, int], float]] = {}
+    cell = read_cif(text)
+    if isinstance(cell, Rejection):
+        failures["gemmi"] = str(cell)
+    else:
+        found["gemmi"] = (_counts(cell), cell.volume)
+    atoms = _read_with_ase(text)
+    if isinstance(atoms, str):
+        failures["ase"] = atoms
+    else:
+        found["ase"] = (_counts(atoms), atoms.volume)
+    if not failures.get(str(CheckName.READABLE)):
+        found["pymatgen"] = _read_with_pymatgen(text)
+    (first, volume), *others = found.values() or [({}, 0.0)]
+    for counts, other_volume in others:
+        if counts != first:
+            failures["same atoms"] = f"readers count {first} and {counts}"
+        elif abs(other_volume - volume) > SAME_VOLUME * volume:
+            failures["same volume"] = f"readers find {volume:.3f} and {other_volume:.3f} cubic angstrom"
+    if wanted is not None and first and reduce_amounts(first) != parse_formula(wanted):
+        failures["formula asked for"] = f"{reduce_amounts(first)} is not {wanted}"
+    return failures
+
+
+def _counts(cell: Cell) -> dict[str, int]:
+    return {ELEMENTS[number - 1]: count for number, count in cell.amounts.items()}
+
+
+def _read_with_ase(text: str) -> Cell | str:
+    import numpy as np
+    from ase.io.cif import read_cif as read
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            atoms = read(io.StringIO(text), index=-1)
+        except (ValueError, KeyError, IndexError, RuntimeError, AssertionError) as error:  # what ASE raises on bad CIFs
+            return f"{type(error).__name__}: {error}"[:200]
+    return Cell(np.array(atoms.cell), atoms.get_scaled_positions(), np.array(atoms.numbers, dtype=np.int64))
+
+
+def _read_with_pymatgen(text: str) -> tuple[dict[str, int], float]:
+    from pymatgen.core import Structure
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        structure = Structure.from_str(text, fmt="cif")
+    amounts = structure.composition.get_el_amt_dict()
+    return {symbol: round(amount) for symbol, amount in sorted(amounts.items())}, float(structure.volume)
+
+
+def main(argv: list[str]) -> None:
+    """Read every CIF with pymatgen, gemmi and ASE and compare what they find with each other and with the record."""
+    parser = argparse.ArgumentParser(prog="crystallm eval readers", description=main.__doc__)
+    parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates and every failure here")
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
+    parser.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds per crystal (%(default)s)")
+    options = parser.parse_args(argv)
+    if options.time_limit <= 0 or options.workers < 0:
+        raise ConfigError(
+            f"time limit {options.time_limit:g} and workers {options.workers} must not be negative or zero"
+        )
+    records = read_records(options.source)
+    result = count(records, workers=options.workers or os.cpu_count() or 1, time_limit_s=options.time_limit)
+    print(table(result))
+    if options.json:
+        write_json(options.json, result | {"provenance": provenance(vars(options), inputs=[options.source])})
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for people: one line a check."""
+    attempted = result["with_cif"]
+    lines = [f"{result['records']} records, {attempted} with a CIF"]
+    for name, failed in result["failed"].items():
+        lines.append(f"{name:20} {Rate(attempted - failed, attempted).with_interval()}")
+    return "\n".join(lines)
+
+
+def count(records: list[Record], *, workers: int, time_limit_s: float) -> dict[str, Any]:
+    """How many of the records with a CIF fail each check, with each failure listed."""
+    usable = [(index, record.cif) for index, record in enumerate(records) if not isinstance(record.cif, Rejection)]
+    failed: Counter[str] = Counter()
+    details = []
+    items = ((text, _formula_asked(records[index])) for index, text in usable)
+    for place, outcome in tqdm(
+        run_limited(agreement, items, workers=workers, time_limit_s=time_limit_s), total=len(usable), disable=None
+    ):
+        failures = {"time limit": outcome.detail} if isinstance(outcome, Lost) else outcome
+        failed.update(failures.keys())
+        if failures:
+            details.append({"name": records[usable[place][0]].name} | failures)
+    names = [*map(str, NAMES), "gemmi", "ase", "same atoms", "same volume", "formula asked for", "time limit"]
+    return {
+        "records": len(records),
+        "with_cif": len(usable),
+        "failed": {name: failed[name] for name in names},
+        "rates": {name: Rate(len(usable) - failed[name], len(usable)).to_json() for name in names},
+        "failures": details,
+    }
+
+
+def _formula_asked(record: Record) -> str | None:
+    prompt = record.fields.get("prompt")
+    formula = prompt.get("formula") if isinstance(prompt, dict) else record.fields.get("formula")
+    return formula if isinstance(formula, str) else None
