@@ -96,7 +96,9 @@ def _names() -> dict[str, int]:
     names: dict[str, int] = {}
     for hall_number in range(530, 0, -1):
         entry = moyopy.HallSymbolEntry(hall_number)
-        for symbol in (entry.hm_short, entry.hm_full):
+        # 'P 1 2_1/n 1' is known as P2_1/n.
+        without_ones = entry.hm_full.replace(" 1", "") if 3 <= entry.number <= 15 else entry.hm_full
+        for symbol in (entry.hm_short, entry.hm_full, without_ones):
             names[_plain(symbol)] = entry.number
     for number in range(1, 231):
         kind = moyopy.SpaceGroupType(number)
