@@ -125,9 +125,7 @@ def main(argv: list[str]) -> None:
         lambda: plain(generator, prompts, temperature=options.temperature, batched=False),
         lambda: plain(generator, prompts, temperature=options.temperature, batched=True),
         *(
-            lambda rows=rows: ours(
-                generator, prompts, temperature=options.temperature, rows=rows, seed=options.seed
-            )
+            lambda rows=rows: ours(generator, prompts, temperature=options.temperature, rows=rows, seed=options.seed)
             for rows in options.rows
         ),
     ]

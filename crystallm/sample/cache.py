@@ -61,8 +61,10 @@ class SlotCache:
         if self.used + width <= self.capacity:
             return False
         self._squeeze()
-        if 2 * self.used + width > self.capacity:  # at least half of the slots shall be free after a squeeze
-            extra = self.capacity
+        extra = 0
+        while 2 * self.used + width > self.capacity + extra:  # at least half shall be free after a squeeze
+            extra += self.capacity + extra
+        if extra:
             self.capacity += extra
             self.alive = torch.nn.functional.pad(self.alive, (0, extra))
             for layer in self.layers:

@@ -205,13 +205,20 @@ def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     def viable(counts: tuple[int, ...], place: int) -> bool:
         return bool(units_of(counts)) or (place < last and can_grow(counts))
 
-    if not can_grow(()):
+    def can_start(place: int) -> bool:
+        return any(viable((amount,), place) for amount in range(1, most + 1))
+
+    # Only the last element cannot be followed by another.
+    starts = ORDERED_ELEMENTS if can_start(last) else ORDERED_ELEMENTS[:-1] if can_start(1) else ()
+    if not starts:
+        asked = [f"space group {prompt.space_group}"] if prompt.space_group else []
+        asked += [f"{prompt.formula_units} formula units"] if prompt.formula_units else []
         raise CompositionError(
-            f"space group {prompt.space_group} with {prompt.formula_units} formula units cannot be asked for without a "
-            "formula; give a formula, or leave one of them out"
+            f"no crystal of at most {limits.max_atoms} atoms in the primitive cell has {' and '.join(asked)}; "
+            "leave one of them out, or raise --max-atoms"
         )
     counts: tuple[int, ...] = ()
-    token = yield tuple(grammar.elements[symbol] for symbol in ORDERED_ELEMENTS)
+    token = yield tuple(grammar.elements[symbol] for symbol in starts)
     while True:
         symbol, digits = grammar.symbols[token], ""
         place = ORDERED_ELEMENTS.index(symbol) + 1

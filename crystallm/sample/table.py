@@ -70,44 +70,42 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
     if not entries:
         return "\n".join([*lines, "  no crystal: every draw was given up; try a higher --temperature or more draws"])
     free = prompt.prompt.amounts is None
-    lines.append(_line("rank", "Z", "space group", "A^3/atom", "g/cm3", "log p", "/choice", "draws", "checks"))
+    lines.append(_line(["rank", "Z", "space group", "A^3/atom", "g/cm3", "log p", "/choice", "draws"], "checks", free))
     for entry in entries[:MOST_ROWS]:
         crystal = entry.crystal
         number = crystal.description.space_group
-        made = format_formula(crystal.description.amounts) + " " if free else ""
-        lines.append(
-            _line(
-                str(entry.rank),
-                str(crystal.formula_units),
-                f"{space_group_symbol(number)} ({number})",
-                f"{entry.volume_per_atom:.2f}",
-                f"{crystal.structure.density:.2f}",
-                f"{crystal.log_probability:.2f}",
-                f"{entry.mean_log_probability:.2f}",
-                str(crystal.count),
-                made + verdict(entry.checks),
-            )
-        )
+        cells = [
+            str(entry.rank),
+            str(crystal.formula_units),
+            f"{space_group_symbol(number)} ({number})",
+            f"{entry.volume_per_atom:.2f}",
+            f"{crystal.structure.density:.2f}",
+            f"{crystal.log_probability:.2f}",
+            f"{entry.mean_log_probability:.2f}",
+            str(crystal.count),
+        ]
+        lines.append(_line(cells, verdict(entry.checks), free, format_formula(crystal.description.amounts)))
     if len(entries) > MOST_ROWS:
         lines.append(f"  and {len(entries) - MOST_ROWS} more")
     return "\n".join(lines)
 
 
 def verdict(checks: Checks | None) -> str:
-    """'valid', or the first check that failed and why."""
+    """'valid', or which check failed first; the reason stands in crystals.jsonl."""
     if checks is None:
         return "-"
-    failed = next((f"{name}: {check.reason}" for name, check in checks.by_name.items() if not check.passed), None)
-    return failed or "valid"
+    failed = next((name for name, check in checks.by_name.items() if not check.passed), None)
+    return f"fails {failed}" if failed else "valid"
 
 
-WIDTHS = (9, 8, 9, 9, 7)
+NUMBER_WIDTHS = (9, 7, 9, 9, 6)
 
 
-def _line(*cells: str) -> str:
-    rank, z, group, *numbers, last = cells
-    middle = "".join(f"{cell:>{width}}" for cell, width in zip(numbers, WIDTHS, strict=True))
-    return f"{rank:>4} {z:>3}  {group:15}{middle}  {last}"[:WIDTH].rstrip()
+def _line(cells: Sequence[str], last: str, free: bool, formula: str = "formula") -> str:
+    rank, z, group, *numbers = cells
+    middle = "".join(f"{cell:>{width}}" for cell, width in zip(numbers, NUMBER_WIDTHS, strict=True))
+    made = f"  {formula:14}" if free else ""
+    return f"{rank:>4} {z:>3}  {group:15}{middle}{made}  {last}"[:WIDTH].rstrip()
 
 
 def ranked_lines(entries: Iterable[Entry]) -> list[dict[str, Any]]:

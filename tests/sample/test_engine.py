@@ -1,0 +1,256 @@
+"""The engine against plain decoding, with tiny untrained models; and against mocks where chemistry does not matter."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial as bind
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from crystallm.crystal.composition import parse_formula
+from crystallm.errors import CheckpointError
+from crystallm.sample import engine as engine_module
+from crystallm.sample.cache import SlotCache
+from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
+from crystallm.sample.crystals import CrystalTask
+from crystallm.sample.engine import Engine, Outcome, Warp, draw
+from crystallm.sample.generator import Generator
+
+PROMPTS = [
+    Prompt(parse_formula("TiO2"), 2, 136),
+    Prompt(parse_formula("NaCl"), 1),
+    Prompt(),
+    Prompt(parse_formula("BaTiO3"), 1, 221),
+    Prompt(None, 4, 62),
+    Prompt(parse_formula("SiO2"), 3),
+]
+PLAIN = Warp()
+
+
+def jobs(grammar: Grammar, *, each: int = 3, **task: Any) -> list[tuple[CrystalTask, np.random.Generator]]:
+    return [
+        (CrystalTask(grammar, prompt, index, number, **task), np.random.default_rng([index, number]))
+        for index, prompt in enumerate(PROMPTS)
+        for number in range(each)
+    ]
+
+
+def by_task(outcomes: Iterator[Outcome]) -> dict[tuple[int, int], Outcome]:
+    return {(outcome.task.prompt_index, outcome.task.number): outcome for outcome in outcomes}
+
+
+def free_places(grammar: Grammar, prompt: Prompt, tokens: list[int]) -> list[int]:
+    """Where a text had a choice."""
+    steps, places = walk(grammar, prompt, Partial()), []
+    choices = next(steps)
+    for place, token in enumerate(tokens):
+        assert token in choices
+        if len(choices) > 1:
+            places.append(place)
+        if place < len(tokens) - 1:
+            choices = steps.send(token)
+    return places
+
+
+def one_pass(model: Any, tokens: list[int]) -> torch.Tensor:
+    """Log-probabilities (T, V) of each token's successor by one plain forward pass."""
+    with torch.no_grad():
+        return torch.log_softmax(model(input_ids=torch.tensor([tokens])).logits[0].float(), dim=-1)
+
+
+def assert_scores_are_true(model: Any, grammar: Grammar, outcome: Outcome) -> None:
+    places = free_places(grammar, outcome.task.prompt, outcome.tokens)
+    log_TV = one_pass(model, outcome.tokens)
+    expected = [float(log_TV[place - 1, outcome.tokens[place]]) for place in places]
+    assert outcome.log_probabilities == pytest.approx(expected, abs=1e-4)
+
+
+def decode_plainly(
+    model: Any, grammar: Grammar, prompt: Prompt, random: np.random.Generator, warp: Warp = PLAIN
+) -> list[int]:
+    """Constrained decoding without cache, batch, chunks or refusals."""
+    steps, tokens = walk(grammar, prompt, Partial()), list[int]()
+    choices = next(steps)
+    while True:
+        if len(choices) == 1:
+            tokens.append(choices[0])
+        else:
+            log_C = one_pass(model, tokens)[-1].numpy()[list(choices)].astype(np.float64)
+            tokens.append(choices[draw(log_C, random, warp)])
+        try:
+            choices = steps.send(tokens[-1])
+        except StopIteration:
+            return tokens
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_scores_are_those_of_one_forward_pass(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
+    model = generators[kind].model
+    outcomes = list(Engine(model, rows=5, context=512).run(jobs(grammar), Warp(temperature=0.7, top_k=5)))
+    assert len(outcomes) == 18
+    assert any(outcome.redrawn for outcome in outcomes)
+    for outcome in outcomes:
+        assert_scores_are_true(model, grammar, outcome)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_same_texts_as_plain_decoding(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
+    model = generators[kind].model
+    for warp in (PLAIN, Warp(temperature=0.5, top_p=0.9)):
+        found = by_task(Engine(model, rows=4, context=512).run(jobs(grammar, each=1, shortest_angstrom=0.0), warp))
+        for task, random in jobs(grammar, each=1):
+            expected = decode_plainly(model, grammar, task.prompt, random, warp)
+            assert found[task.prompt_index, task.number].tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "backwards", "chunk", "capacity"),
+    [(1, False, 16, 128), (7, True, 16, 128), (18, False, 1, 128), (6, False, 5, 4), (3, True, 16, 2)],
+    ids=["one row", "other order", "no chunks", "tiny cache", "tinier cache"],
+)
+def test_same_texts_however_batched(
+    generator: Generator,
+    grammar: Grammar,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    backwards: bool,
+    chunk: int,
+    capacity: int,
+) -> None:
+    expected = by_task(Engine(generator.model, rows=5, context=512).run(jobs(grammar), PLAIN))
+    moved = []
+
+    class TinyCache(SlotCache):
+        def make_room(self, width: int) -> bool:
+            moved.append(super().make_room(width))
+            return moved[-1]
+
+    monkeypatch.setattr(engine_module, "SlotCache", bind(TinyCache, capacity=capacity))
+    todo = jobs(grammar)[::-1] if backwards else jobs(grammar)
+    found = by_task(Engine(generator.model, rows=rows, context=512, chunk=chunk).run(todo, PLAIN))
+    assert {key: outcome.tokens for key, outcome in found.items()} == {k: o.tokens for k, o in expected.items()}
+    for key, outcome in found.items():
+        assert outcome.log_probabilities == pytest.approx(expected[key].log_probabilities, abs=1e-4)
+    assert any(moved)  # slots were squeezed out, and the tiny caches had to grow
+
+
+def test_one_step_a_choice(generator: Generator, grammar: Grammar) -> None:
+    """Forced tokens cost no step of their own: 19 free choices of rutile, as many steps."""
+    task = CrystalTask(grammar, PROMPTS[0], 0, 0, shortest_angstrom=0.0)
+    engine = Engine(generator.model, rows=1, context=512, chunk=64)
+    (outcome,) = engine.run([(task, np.random.default_rng(0))], PLAIN)
+    assert outcome.steps == engine.steps == len(outcome.log_probabilities)
+    assert outcome.steps < len(outcome.tokens) / 1.5
+
+
+def test_too_long_texts_are_given_up(generator: Generator, grammar: Grammar) -> None:
+    found = list(Engine(generator.model, rows=4, context=30).run(jobs(grammar), PLAIN))
+    assert len(found) == 18
+    assert not any(outcome.finished and len(outcome.tokens) > 30 for outcome in found)
+    assert not all(outcome.finished for outcome in found)
+
+
+def test_callers_are_not_left_in_inference_mode(generator: Generator, grammar: Grammar) -> None:
+    for _ in Engine(generator.model, rows=2, context=512).run(jobs(grammar, each=1), PLAIN):
+        assert not torch.is_inference_mode_enabled()
+        break
+
+
+@dataclass
+class Words:
+    """A task of three sections, each one of the tokens 1 to 4, between the tokens 0 and 5; `refused` cannot stay."""
+
+    refused: int = 0
+    chosen: list[int] = field(default_factory=list)
+
+    def start(self) -> Walk:
+        self.chosen = []
+        return self._walk()
+
+    def _walk(self) -> Walk:
+        yield (0,)
+        for _ in range(3):
+            self.chosen.append((yield (1, 2, 3, 4)))
+        yield (5,)
+
+    def sections(self) -> int:
+        return len(self.chosen)
+
+    def acceptable(self, since: int) -> bool:
+        return self.refused not in self.chosen[since:]
+
+
+class SuccessorModel(torch.nn.Module):
+    """Logits that depend on the last token alone: a fixed row of a table (6, 6)."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(6, 6, bias=False)
+        self.head.weight = torch.nn.Parameter(table.T.contiguous())
+        self.config = SimpleNamespace(num_hidden_layers=0)
+        self.name_or_path = "mock"
+
+    def base_model(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(last_hidden_state=torch.nn.functional.one_hot(input_ids, 6).float())
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+
+def test_refused_sections_are_drawn_again() -> None:
+    model = SuccessorModel(torch.zeros(6, 6))
+    engine = Engine(model, rows=3, tries=4, restarts=1000)
+    outcomes = list(engine.run([(Words(refused=2), np.random.default_rng(i)) for i in range(300)], PLAIN))
+    assert all(outcome.finished and len(outcome.tokens) == 5 for outcome in outcomes)
+    chosen = np.array([outcome.tokens[1:4] for outcome in outcomes])
+    assert set(chosen.ravel()) == {1, 3, 4}
+    assert np.bincount(chosen.ravel())[[1, 3, 4]] == pytest.approx(300, abs=60)  # the rest keeps its proportions
+    assert sum(outcome.redrawn for outcome in outcomes) == pytest.approx(300, abs=80)  # 900 / 3
+    for outcome in outcomes:  # refused draws leave no score behind
+        assert outcome.log_probabilities == pytest.approx([-np.log(6)] * 3, abs=1e-5)
+
+
+def test_hopeless_texts_are_given_up() -> None:
+    table = torch.zeros(6, 6)
+    table[:, 2] = 50.0  # always the refused token
+    (outcome,) = Engine(SuccessorModel(table), rows=1, tries=3, restarts=2).run(
+        [(Words(refused=2), np.random.default_rng(0))], PLAIN
+    )
+    assert not outcome.finished
+    assert outcome.redrawn == 7
+
+
+def test_damaged_weights_are_reported() -> None:
+    table = torch.zeros(6, 6)
+    table[0, 3] = float("nan")
+    with pytest.raises(CheckpointError, match="mock gives logits that are not finite"):
+        list(Engine(SuccessorModel(table)).run([(Words(), np.random.default_rng(0))], PLAIN))
+
+
+def test_no_jobs_no_outcomes() -> None:
+    assert list(Engine(SuccessorModel(torch.zeros(6, 6))).run([], PLAIN)) == []
+
+
+SHARES = np.array([0.1, 0.5, 0.25, 0.15])
+
+
+@pytest.mark.parametrize(
+    ("warp", "expected"),
+    [
+        (Warp(), [0.1, 0.5, 0.25, 0.15]),
+        (Warp(temperature=0.5), SHARES**2 / (SHARES**2).sum()),
+        (Warp(top_k=2), [0, 2 / 3, 1 / 3, 0]),
+        (Warp(top_k=1), [0, 1, 0, 0]),
+        (Warp(top_k=9), [0.1, 0.5, 0.25, 0.15]),
+        (Warp(top_p=0.8), [0, 0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9]),  # 0.5 + 0.25 is not yet 0.8
+        (Warp(top_p=0.4), [0, 1, 0, 0]),
+        (Warp(temperature=1e-6), [0, 1, 0, 0]),
+    ],
+)
+def test_warps(warp: Warp, expected: list[float]) -> None:
+    random = np.random.default_rng(0)
+    drawn = [draw(np.log(SHARES) - 7.0, random, warp) for _ in range(4000)]
+    assert np.bincount(drawn, minlength=4) / 4000 == pytest.approx(np.array(expected), abs=0.025)
