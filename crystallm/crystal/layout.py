@@ -157,10 +157,12 @@ class FormulaField:
             symbol, digits = cursor.take()[1:], ""
             while cursor.peek() in DIGITS and cursor.peek():
                 digits += cursor.take()
+            if digits.startswith("0") or digits == "1":
+                raise _SyntaxError(f"{symbol}{digits} is not a reduced formula as it is written here")
             amounts.append((symbol, int(digits or 1)))
         found["amounts"] = tuple(amounts)
         counts = dict(amounts)
-        if not amounts or 0 in counts.values() or reduce_amounts(counts) != tuple(amounts):
+        if not amounts or reduce_amounts(counts) != tuple(amounts):
             raise _SyntaxError(f"{amounts} is not a reduced formula in order of electronegativity")
 
 
@@ -330,6 +332,8 @@ class Layout:
             for part in self.fields:
                 part.read(cursor, found)
             cursor.expect(END)
+            if cursor.peek():
+                raise _SyntaxError(f"{cursor.peek().strip()!r} follows the end")
         except _SyntaxError as error:
             return Rejection(Reason.UNREADABLE, str(error))
         description = Description(**found)
