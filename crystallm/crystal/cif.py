@@ -35,7 +35,7 @@ def read_cif(text: str) -> Cell | Rejection:
         return Rejection(Reason.EMPTY, "no _atom_site_fract_x in the file")
     try:
         small = gemmi.make_small_structure_from_block(block)
-        small.determine_and_set_spacegroup("S.H2")
+        small.determine_and_set_spacegroup("S.H2N")
         operations = _operations(small)
     except (ValueError, RuntimeError) as error:
         return Rejection(Reason.UNREADABLE, " ".join(str(error).split())[:200])
