@@ -299,6 +299,19 @@ class Layout:
                 return tokens
         return [*tokens, END]
 
+    def checked_tokens(self, description: Description) -> list[str] | Rejection:
+        """The tokens of a description, or a Rejection where the layout cannot hold it (a cell above 200 angstrom)."""
+        tokens = self.tokens(description)
+        unknown = next((token for token in tokens if token not in self._known), None)
+        if unknown is not None:
+            return Rejection(Reason.NOT_EXPRESSIBLE, f"no token {unknown.strip()!r} in layout {self.name!r}")
+        back = self.read_tokens(tokens)
+        return Rejection(Reason.NOT_EXPRESSIBLE, back.detail) if isinstance(back, Rejection) else tokens
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.vocabulary())
+
     def write(self, description: Description) -> str:
         """The text of a description."""
         return "".join(self.tokens(description))

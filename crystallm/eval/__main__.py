@@ -8,6 +8,7 @@ from importlib import import_module
 from crystallm.errors import ConfigError
 
 COMMANDS = {
+    "roundtrip": ("crystallm.eval.roundtrip", "write real crystals as text and back: what is refused, what is lost"),
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
     "select": ("crystallm.eval.select", "draw targets for structure prediction and write the prompts"),
     "readers": ("crystallm.eval.readers", "read every CIF with pymatgen, gemmi and ASE and compare"),

@@ -59,14 +59,10 @@ def show(text: str, layout: Layout, *, augmented_seed: int | None = None) -> Sho
         return description
     if augmented_seed is not None:
         description = augment(description, np.random.default_rng(augmented_seed))
-    tokens = layout.tokens(description)
+    tokens = layout.checked_tokens(description)
+    if isinstance(tokens, Rejection):
+        return tokens
     place = {token: number for number, token in enumerate(layout.vocabulary())}
-    unknown = next((token for token in tokens if token not in place), None)
-    if unknown is not None:
-        return Rejection(Reason.NOT_EXPRESSIBLE, f"no token {unknown.strip()!r} in layout {layout.name!r}")
-    back = layout.read_tokens(tokens)
-    if isinstance(back, Rejection):
-        return Rejection(Reason.NOT_EXPRESSIBLE, back.detail)
     return Shown(tokens, [place[token] for token in tokens])
 
 
