@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.cell import lattice_from_parameters
-from crystallm.crystal.description import site_orbit
+from crystallm.crystal.description import expand, site_orbit
+from crystallm.crystal.symmetry import standardize_number
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
 
@@ -58,4 +59,14 @@ class CrystalTask:
             if squares.min() < self.shortest_angstrom**2:
                 return False
             self._placed.append(orbit)
-        return True
+        return not self._complete() or self._keeps_symmetry()
+
+    def _complete(self) -> bool:
+        partial, group = self.partial, space_group(self.partial.space_group)
+        wanted = partial.formula_units * group.centring_order * sum(amount for _, amount in partial.amounts)
+        return sum(map(len, self._placed)) == wanted
+
+    def _keeps_symmetry(self) -> bool:
+        """Whether the finished crystal has the space group written, and not one of higher symmetry."""
+        description = self.partial.description()
+        return standardize_number(expand(description)) == description.space_group

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from crystallm.errors import CheckpointError
+from crystallm.sample.attention import slots_attended
 from crystallm.sample.cache import SlotCache
 from crystallm.sample.constraint import Choices, Walk
 
@@ -173,13 +174,14 @@ class Engine:
         visible = torch.cat([past, own], dim=-1)[:, None]
         mask = torch.zeros(visible.shape, dtype=self.dtype, device=self.device)
         mask.masked_fill_(~visible, torch.finfo(self.dtype).min)
-        hidden = self.model.base_model(
-            input_ids=torch.from_numpy(ids).to(self.device),
-            position_ids=torch.from_numpy(positions).to(self.device),
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
+        with slots_attended(self.model.config):
+            hidden = self.model.base_model(
+                input_ids=torch.from_numpy(ids).to(self.device),
+                position_ids=torch.from_numpy(positions).to(self.device),
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
         cache.alive[:, cache.used : cache.used + width] = fresh_BK
         cache.used += width
         last = torch.from_numpy(np.maximum(fresh.sum(1) - 1, 0)).to(self.device)
