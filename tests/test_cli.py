@@ -1,0 +1,93 @@
+"""The command finds its stage, loads nothing else, and turns mistakes into exit codes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+import crystallm
+from crystallm import cli
+from crystallm.errors import CrystallmError, InputError
+
+
+def stage_that(action: Callable[[list[str]], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `crystallm break` run `action`."""
+    monkeypatch.setattr(cli, "probe", action, raising=False)
+    monkeypatch.setitem(cli.STAGES, "break", ("crystallm.cli:probe", "for a test"))
+
+
+def test_help_is_fast_and_loads_no_torch() -> None:
+    source = "import sys; from crystallm.cli import main; main(['--help']); print('torch' in sys.modules)"
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    assert time.monotonic() - started < 5  # 0.1 s on an idle machine, but tests may run beside other work
+    assert done.stdout.splitlines()[-1] == "False"
+    assert all(f"\n  {stage} " in done.stdout for stage in cli.STAGES)
+
+
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "crystallm", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"crystallm {crystallm.__version__}\n")
+
+
+def test_unknown_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["smaple", "TiO2"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "crystallm: unknown stage 'smaple'; choose from text, data, train, sample"
+    )
+
+
+def test_no_stage_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: crystallm STAGE")
+
+
+def test_a_stage_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    stage_that(seen.extend, monkeypatch)
+    assert cli.main(["break", "--flag", "TiO2"]) == 0
+    assert seen == ["--flag", "TiO2"]
+
+
+@pytest.mark.parametrize("error", [InputError("no file x.cif; give one"), CrystallmError("no file x.cif; give one")])
+def test_a_mistake_of_the_user_is_a_message(
+    error: CrystallmError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> None:
+        raise error
+
+    stage_that(fail, monkeypatch)
+    assert cli.main(["break"]) == 2
+    assert capsys.readouterr() == ("", "crystallm: no file x.cif; give one\n")
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(argv: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    stage_that(interrupt, monkeypatch)
+    assert cli.main(["break"]) == 130
+    assert capsys.readouterr().err == "crystallm: interrupted\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def divide(argv: list[str]) -> None:
+        raise ZeroDivisionError
+
+    stage_that(divide, monkeypatch)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["break"])
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    """As in `crystallm --help | head -n 1`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "crystallm", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0

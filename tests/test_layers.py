@@ -1,0 +1,140 @@
+"""Imports point down the map of the packages, lazy imports included, and importing costs nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "crystallm"
+
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"train"},
+    {"sample", "eval"},
+    {"model", "data"},
+    {"tokenizer"},
+    {"crystal"},
+    {"config", "provenance"},
+    {"errors"},
+]
+"""From the top down: a name may import those below it, and itself."""
+
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+ALLOWED = {
+    ("provenance", "config"): "a record spells out the recipe",
+    ("", "sample"): "`from crystallm import Generator`, resolved when it is asked for",
+}
+"""Imports that the levels alone would refuse, each with its reason; the empty name is crystallm/__init__.py."""
+
+
+def layer_of(file: Path) -> str:
+    """The name in `LAYERS` that a file of the package belongs to."""
+    first = file.relative_to(PACKAGE).with_suffix("").parts[0]
+    return "" if first == "__init__" else first
+
+
+def imported_modules(tree: ast.AST) -> Iterator[str]:
+    """Every module named by an import in the source, inside functions too.
+
+    What stands under `if __name__ == "__main__"` is a program of its own, above all layers.
+    """
+    for node in walk_library(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import at line {node.lineno}; write crystallm.NAME"
+            assert node.module is not None
+            # `from crystallm import x` names a layer only where x is one.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def walk_library(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that run only in a program."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from walk_library(child)
+
+
+def wrong_imports(layer: str, tree: ast.AST) -> list[str]:
+    """The layers that code of `layer` imports and must not."""
+    wrong = []
+    for module in imported_modules(tree):
+        root, *rest = module.split(".")
+        if root != "crystallm" or not rest or rest[0] not in LEVEL or rest[0] == layer:
+            continue
+        below = layer in LEVEL and LEVEL[rest[0]] > LEVEL[layer]
+        if not below and (layer, rest[0]) not in ALLOWED:
+            wrong.append(module)
+    return wrong
+
+
+def test_every_module_has_a_layer() -> None:
+    names = {layer_of(file) for file in PACKAGE.rglob("*.py")} - {""}
+    assert names == set(LEVEL)
+
+
+@pytest.mark.parametrize("name", sorted({layer_of(file) for file in PACKAGE.rglob("*.py")}))
+def test_imports_point_down(name: str) -> None:
+    wrong = {
+        str(file.relative_to(PACKAGE)): found
+        for file in PACKAGE.rglob("*.py")
+        if layer_of(file) == name and (found := wrong_imports(name, ast.parse(file.read_text())))
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("layer", "source", "wrong"),
+    [
+        ("eval", "from crystallm.sample.records import Record", ["crystallm.sample.records.Record"]),
+        ("crystal", "def f():\n    import crystallm.tokenizer.build", ["crystallm.tokenizer.build"]),
+        ("data", "from crystallm import train", ["crystallm.train"]),
+        ("model", 'if __name__ == "__main__":\n    from crystallm.cli import main', []),
+        ("sample", "from crystallm.crystal.cell import Cell\nfrom crystallm import __version__", []),
+    ],
+)
+def test_a_wrong_import_is_seen(layer: str, source: str, wrong: list[str]) -> None:
+    assert wrong_imports(layer, ast.parse(source)) == wrong
+
+
+def in_new_process(source: str) -> str:
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_crystal_and_eval_never_reach_torch() -> None:
+    """Neither when they are imported, nor by an import inside a function."""
+    modules = [
+        ".".join(["crystallm", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+        for name in ("crystal", "eval")
+        for file in sorted((PACKAGE / name).rglob("*.py"))
+    ]
+    loaded = in_new_process(
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\nprint(*sys.modules)"
+    ).split()
+    assert set(modules) <= set(loaded)
+    assert not {"torch", "transformers", "tokenizers", "accelerate"} & set(loaded)
+    for name in ("crystal", "eval"):
+        for file in (PACKAGE / name).rglob("*.py"):
+            roots = {module.split(".")[0] for module in imported_modules(ast.parse(file.read_text()))}
+            assert not roots & {"torch", "transformers", "accelerate"}, file
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    """No third-party module, no output, no warning filter and no log handler of its own."""
+    source = """
+import logging, sys, warnings
+before, filters = set(sys.modules), list(warnings.filters)
+import crystallm, crystallm.cli, crystallm.errors
+roots = {name.split(".")[0] for name in set(sys.modules) - before}
+print(sorted(roots - sys.stdlib_module_names - {"crystallm"}), warnings.filters == filters, logging.root.handlers)
+"""
+    assert in_new_process(source) == "[] True []\n"
