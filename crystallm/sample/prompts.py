@@ -9,7 +9,7 @@ from typing import Any
 
 from crystallm.crystal.composition import format_formula, parse_formula
 from crystallm.crystal.symmetry import space_group_from_name
-from crystallm.errors import InputError
+from crystallm.errors import CrystallmError, InputError
 from crystallm.sample.constraint import Prompt
 
 KEYS = {"id", "formula", "formula_units", "space_group"}
@@ -78,4 +78,7 @@ def _prompt_of_line(line: str, where: str) -> NamedPrompt:
     formula, units, group, name = (entry.get(key) for key in ("formula", "formula_units", "space_group", "id"))
     if not (formula is None or isinstance(formula, str)) or not (units is None or isinstance(units, int)):
         raise InputError(f"{where}: formula must be text and formula_units a whole number, got {line.strip()[:80]}")
-    return make_prompt(formula, formula_units=units, space_group=group, name=None if name is None else str(name))
+    try:
+        return make_prompt(formula, formula_units=units, space_group=group, name=None if name is None else str(name))
+    except CrystallmError as error:
+        raise type(error)(f"{where}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def run(
     try:
         draw(out, prompts, config, model=model, label=label, settings=settings, device=device, file=prompts_file)
         attempts = read_attempts(out, prompts, layout)
-        rankings = write_ranking(out, prompts, attempts, merge=merge, checks=checks)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No Pauling electronegativity")  # pymatgen, for each noble gas
+            rankings = write_ranking(out, prompts, attempts, merge=merge, checks=checks)
     except KeyboardInterrupt:
         done = sum(1 for _ in read_records(out / folder.RECORDS))
         print(

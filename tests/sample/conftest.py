@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from crystallm.crystal.description import Description, Site
 from crystallm.crystal.layout import get_layout
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import save_checkpoint
@@ -50,6 +51,18 @@ def generators(checkpoints: dict[str, Path]) -> dict[str, Generator]:
 @pytest.fixture(scope="session")
 def generator(generators: dict[str, Generator]) -> Generator:
     return generators["llama"]
+
+
+@pytest.fixture(scope="session")
+def rutile() -> Description:
+    sites = (Site("Ti", "a", ()), Site("O", "f", (0.3053,)))
+    return Description((("Ti", 1), ("O", 2)), 2, 136, (4.5937, 4.5937, 2.9587, 90.0, 90.0, 90.0), sites)
+
+
+@pytest.fixture(scope="session")
+def anatase() -> Description:
+    sites = (Site("Ti", "a", ()), Site("O", "e", (0.2081,)))
+    return Description((("Ti", 1), ("O", 2)), 2, 141, (3.7842, 3.7842, 9.5146, 90.0, 90.0, 90.0), sites)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,264 @@
+"""`crystallm sample` from outside: files, table, mistakes, Ctrl-C, kill and resume."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crystallm.cli import main
+from crystallm.config import load_recipe
+from crystallm.crystal.cell import Cell
+from crystallm.crystal.cif import read_cif, write_cif
+from crystallm.crystal.description import Description
+from crystallm.sample.config import SampleConfig
+from crystallm.sample.prompts import read_prompts
+
+RECIPES = Path(__file__).parents[2] / "sample"
+RUTILE = ("TiO2", "--space-group", "P4_2/mnm", "--formula-units", "2", "--seed", "3")
+
+Run = Callable[..., str]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def texts(out: Path) -> dict[tuple[str, int], str]:
+    found = {(record["target_id"], record["sample"]): record["text"] for record in lines(out / "samples.jsonl")}
+    assert len(found) == len(lines(out / "samples.jsonl"))
+    return found
+
+
+def cifs(out: Path) -> list[str]:
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*.cif"))
+
+
+def test_table_and_files(cli: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    printed = cli(*RUTILE, "-n", "4", "--out", str(out))
+    records, crystals = lines(out / "samples.jsonl"), lines(out / "crystals.jsonl")
+    finished = [record for record in records if record["status"] == "finished"]
+    assert len(records) == 4
+    assert sum(crystal["count"] for crystal in crystals) == len(finished) > 0
+    title, heading, *rows = printed.splitlines()
+    assert title.startswith(f"TiO2_136_Z2: finished {len(finished)} of 4 draws, distinct {len(crystals)} of ")
+    assert "A^3/atom" in heading
+    assert max(map(len, printed.splitlines())) <= 100 or str(tmp_path) in printed
+    for crystal, row in zip(crystals, rows[: len(crystals)], strict=True):
+        assert row.split()[:4] == [str(crystal["rank"]), "2", "P4_2/mnm", "(136)"]
+        assert row.endswith("valid" if crystal["checks"]["valid"] else ("valid", *row.split("fails ")[1:])[-1])
+        cell = read_cif((out / crystal["file"]).read_text())
+        assert isinstance(cell, Cell)
+        assert cell.amounts == {22: 2, 8: 4}
+        assert crystal["volume_per_atom"] == pytest.approx(cell.volume / 6, abs=1e-3)
+    assert cifs(out) == sorted(crystal["file"] for crystal in crystals)
+    assert crystals[0]["file"] == "01_TiO2_sg136.cif"
+    assert "seed 3, temperature 0.8, model llama@" in printed
+    scores = [crystal["log_probability"] for crystal in crystals]
+    assert scores == sorted(scores, reverse=True)
+    for record in finished:
+        assert record["prompt"] == {"formula": "TiO2", "formula_units": 2, "space_group": 136}
+        assert record["log_probability"] == pytest.approx(sum(record["token_log_probabilities"]), abs=1e-5)
+        assert (record["z"], record["symbol"], record["n_free"]) == (
+            2,
+            "P4_2/mnm",
+            len(record["token_log_probabilities"]),
+        )
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["runs"][0]["inputs"]["llama/model.safetensors"].startswith(records[0]["model"].split("@")[1])
+
+
+def test_same_command_twice_draws_nothing_new(cli: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = cli(*RUTILE, "-n", "4", "--out", str(out), "--no-checks")
+    before = (out / "samples.jsonl").read_bytes()
+    assert cli(*RUTILE, "-n", "4", "--out", str(out), "--no-checks", "--batch-size", "2") == first
+    assert (out / "samples.jsonl").read_bytes() == before
+    cli(*RUTILE, "-n", "7", "--out", str(out), "--no-checks", "--no-merge")
+    assert (out / "samples.jsonl").read_bytes().startswith(before)
+    assert len(texts(out)) == 7
+    # No CIF of the earlier ranking is left behind.
+    assert cifs(out) == sorted(crystal["file"] for crystal in lines(out / "crystals.jsonl"))
+
+
+def test_other_settings_in_the_same_folder_are_refused(cli: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cli(*RUTILE, "-n", "1", "--out", str(out), "--no-checks")
+    message = cli(*RUTILE, "-n", "1", "--out", str(out), "--temperature", "0.5", exit_code=2)
+    assert "other settings (temperature 0.8, now 0.5); choose another --out" in message
+    assert "other prompts" in cli("NaCl", "--seed", "3", "--out", str(out), exit_code=2)
+
+
+def test_default_folders(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = ("-n", "1", "--no-checks", "--max-atoms", "8")
+    cli("NaCl", *quick)
+    cli("NaCl", *quick, "--seed", "1")
+    cli("NaCl", *quick)
+    cli("CO", "Co", *quick)
+    cli(*quick)
+    assert {path.name for path in Path("crystals").iterdir()} == {"NaCl", "NaCl-2", "CO+Co", "free"}
+    assert {path.name for path in Path("crystals/CO+Co").iterdir() if path.is_dir()} == {"CO", "Co-2"}
+
+
+def test_prompts_and_recipe_of_the_repository(cli: Run, tmp_path: Path) -> None:
+    assert load_recipe(SampleConfig, RECIPES / "default.yaml") == SampleConfig()
+    prompts = read_prompts(RECIPES / "prompts.jsonl")
+    command = ("--prompts", str(RECIPES / "prompts.jsonl"), "--recipe", str(RECIPES / "default.yaml"))
+    printed = cli(*command, "-n", "1", "--max-atoms", "12", "--no-checks", "--out", str(tmp_path / "out"))
+    assert {name for name, _ in texts(tmp_path / "out")} == {prompt.name for prompt in prompts}
+    assert all(f"{prompt.name}: finished" in printed for prompt in prompts)
+
+
+def test_a_line_cut_short_is_drawn_again(cli: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cli(*RUTILE, "-n", "5", "--out", str(out), "--no-checks")
+    expected = texts(out)
+    content = (out / "samples.jsonl").read_bytes()
+    (out / "samples.jsonl").write_bytes(content[:-40])
+    cli(*RUTILE, "-n", "5", "--out", str(out), "--no-checks")
+    assert texts(out) == expected
+    (out / "samples.jsonl").write_bytes(b"{]\n" + content)
+    message = cli(*RUTILE, "-n", "5", "--out", str(out), "--no-checks", exit_code=2)
+    assert "samples.jsonl, line 1 is no record of a draw; delete that line" in message
+
+
+BAD_INPUT = {
+    "unknown element": (["Xx2O"], "unknown element 'Xx'"),
+    "unparsable formula": (["titania"], "cannot read formula 'titania'"),
+    "fractional amount": (["Fe0.5Ni0.5"], "amount 0.5 in formula 'Fe0.5Ni0.5'"),
+    "zero amount": (["Ti0O2"], "amount 0 in formula"),
+    "no such group": (["TiO2", "--space-group", "231"], "unknown space group '231'"),
+    "group that cannot hold it": (["NaClF", "--space-group", "225", "--formula-units", "1"], "cannot hold NaClF"),
+    "units that do not fit": (["TiO2", "--space-group", "136", "--formula-units", "1"], "possible here: 2, 4"),
+    "too many atoms": (["C60H7"], "more than the limit of 60; raise it with --max-atoms"),
+    "no draws": (["TiO2", "-n", "0"], "n must be at least 1, got 0"),
+    "no temperature": (["TiO2", "--temperature", "0"], "use top_k=1"),
+    "top-p above one": (["TiO2", "--top-p", "1.2"], "top_p must be above 0 and at most 1, got 1.2"),
+    "not a number": (["TiO2", "-n", "many"], "invalid int value: 'many'"),
+    "unknown option": (["TiO2", "--colour", "red"], "unrecognized arguments"),
+    "twice the same": (["TiO2", "O2Ti"], "TiO2 is asked for more than once"),
+    "units of nothing": (["TiO2", "--formula-units", "0"], "at least 1, got 0"),
+    "no prompts file": (["--prompts", "missing.jsonl"], "cannot read the prompts in missing.jsonl"),
+    "prompts and formula": (["NaCl", "--prompts", "missing.jsonl"], "--prompts already says what to make"),
+    "no recipe": (["NaCl", "--recipe", "missing.yaml"], "cannot read the recipe missing.yaml"),
+    "unknown device": (["NaCl", "-n", "1", "--device", "abacus"], "cannot use device 'abacus'"),
+    "impossible free prompt": (["-n", "1", "--space-group", "62", "--formula-units", "1"], "no crystal of at most 60"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in cli(*arguments, exit_code=2)
+    assert not list(tmp_path.rglob("*.cif"))
+
+
+def test_places_that_cannot_be_written(cli: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "is a file, not a folder" in cli("NaCl", "--out", str(file), exit_code=2)
+    # Below a file nobody can create a folder, whatever their permissions.
+    assert "cannot create the folder" in cli("NaCl", "--out", str(file / "below"), exit_code=2)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "files that `crystallm sample` did not write" in cli("NaCl", "--out", str(tmp_path), exit_code=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "notes.txt"]
+
+
+def test_missing_and_foreign_checkpoints(cli: Run, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    assert "there is no checkpoint folder" in cli("NaCl", model=tmp_path / "missing", exit_code=2)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text("{}")
+    assert "is not a checkpoint of this project" in cli("NaCl", model=foreign, exit_code=2)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(checkpoints["llama"], damaged)
+    weights = (damaged / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert "is damaged" in cli("NaCl", "--out", str(tmp_path / "out"), model=damaged, exit_code=2)
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from crystallm.sample.__main__ import parser; parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_evaluation_reads_the_records(cli: Run, tmp_path: Path, rutile: Description) -> None:
+    """A true rutile as target: four attempts, the third replaced by the truth, must match."""
+    (tmp_path / "prompts.jsonl").write_text('{"id": "mp-2657", "formula": "TiO2", "formula_units": 2}\n')
+    out = tmp_path / "out"
+    cli("--prompts", str(tmp_path / "prompts.jsonl"), "-n", "4", "--no-checks", "--out", str(out))
+    records = lines(out / "samples.jsonl")
+    assert {record["target_id"] for record in records} == {"mp-2657"}
+    assert sorted(record["sample"] for record in records) == [0, 1, 2, 3]
+    for record in records:
+        if record["sample"] == 2:
+            record["cif"] = write_cif(rutile)
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    pq.write_table(pa.table({"id": ["mp-2657"], "cif": [write_cif(rutile)]}), tmp_path / "targets.parquet")
+    options = ["--validity-samples", "0", "--workers", "1", "--out", str(tmp_path / "report")]
+    assert (
+        main(["eval", "prediction", str(tmp_path / "targets.parquet"), str(tmp_path / "samples.jsonl"), *options]) == 0
+    )
+    report = json.loads((tmp_path / "report" / "prediction.json").read_text())
+    assert report["ignored_records"] == {}
+    assert report["prediction"]["samples"]["match_rate@20"]["passed"] == 1
+
+
+def test_interrupt_kill_and_resume(cli: Run, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    """Ctrl-C, then the same command killed without warning, then ended: the draws of one undisturbed run."""
+    out = tmp_path / "out"
+    command = ["TiO2", "NaCl", "--max-atoms", "12", "--batch-size", "2", "--no-checks", "--out", str(out)]
+    process = start(*command, "-n", "100000", "--model", str(checkpoints["llama"]))
+    wait_for_draws(process, out, more_than=3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "are kept in" in err
+    assert "the same command continues" in err
+    assert "Traceback" not in err
+    kept = texts(out)
+    process = start(*command, "-n", "100000", "--model", str(checkpoints["llama"]))
+    wait_for_draws(process, out, more_than=len(kept) + 3)
+    process.kill()
+    process.communicate(timeout=60)
+    # Keep a few of its whole lines, so that the end is near, and cut the last as a kill in mid-write would.
+    drawn = out / "samples.jsonl"
+    whole_lines = drawn.read_bytes().splitlines(keepends=True)[: len(kept) + 3]
+    wanted = [line for line in whole_lines if json.loads(line)["sample"] < 4]
+    drawn.write_bytes(b"".join(wanted)[:-20])
+    cli(*command, "-n", "4")
+    assert kept.items() & texts(out).items()
+    resumed = texts(out)
+    whole = tmp_path / "whole"
+    cli(*command[:-1], str(whole), "-n", "4")
+    assert resumed == texts(whole)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "crystallm", "sample", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_draws(process: subprocess.Popen[str], out: Path, *, more_than: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        file = out / "samples.jsonl"
+        if file.exists() and file.read_bytes().count(b"\n") > more_than:
+            return
+        time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"no draws: {process.communicate()[1]}")

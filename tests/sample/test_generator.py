@@ -1,0 +1,242 @@
+"""What people call: prompts in, ranked crystals out."""
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from pymatgen.core import Composition
+
+from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cif import read_cif
+from crystallm.crystal.description import Description, augment
+from crystallm.crystal.layout import get_layout
+from crystallm.errors import CheckpointError, CompositionError, ConfigError, InputError, SymmetryError
+from crystallm.model.checkpoint import Checkpoint
+from crystallm.sample.config import SampleConfig
+from crystallm.sample.generator import Attempt, Generator, rank
+from crystallm.sample.prompts import make_prompt, read_prompts
+
+TIO2 = (("Ti", 1), ("O", 2))
+
+
+def attempt(number: int, description: Description | None, *scores: float) -> Attempt:
+    text = "" if description is None else get_layout().write(description)
+    return Attempt(make_prompt("TiO2"), number, description, text, scores, 30, 20, 0)
+
+
+def test_equal_draws_become_one_crystal_with_their_count(rutile: Description, anatase: Description) -> None:
+    moved = augment(rutile, np.random.default_rng(3))
+    larger = replace(rutile, cell=(4.62, 4.62, 2.97, 90.0, 90.0, 90.0))
+    found = rank(
+        [
+            attempt(0, rutile, -3.0, -3.0),
+            attempt(1, anatase, -2.0, -3.5),
+            attempt(2, None, -1.0),
+            attempt(3, moved, -2.0, -2.0),
+            attempt(4, larger, -9.0),
+        ]
+    )
+    assert [(crystal.attempt.number, crystal.count, crystal.log_probability) for crystal in found] == [
+        (3, 3, -4.0),
+        (1, 1, -5.5),
+    ]
+    unmerged = rank([attempt(0, rutile, -3.0), attempt(1, rutile, -2.0)], merge=False)
+    assert [crystal.attempt.number for crystal in unmerged] == [1, 0]
+
+
+def test_rutile_as_crystal(rutile: Description, anatase: Description) -> None:
+    (crystal,) = rank([attempt(0, rutile, -1.0)])
+    assert crystal.formula_units == 2
+    assert crystal.structure.density == pytest.approx(4.25, abs=0.01)
+    assert crystal.checks.valid
+    (crystal,) = rank([attempt(0, anatase, -1.0)])
+    assert crystal.formula_units == 4  # body-centred: twice the primitive cell
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_every_draw_is_the_crystal_asked_for(generators: dict[str, Generator], kind: str) -> None:
+    generator = generators[kind]
+    prompts = [
+        make_prompt("TiO2"),
+        make_prompt("Ca(OH)2", formula_units=1),
+        make_prompt("NaCl", space_group="Fm-3m"),
+        make_prompt("TiO2", formula_units=2, space_group="P4_2/mnm"),
+        make_prompt(),
+    ]
+    config = SampleConfig(n=4, temperature=1.0, batch_size=6, max_atoms=24)
+    attempts = list(generator.attempts(prompts, config))
+    assert len(attempts) == 20
+    crystals = rank(attempts)
+    assert sum(crystal.count for crystal in crystals) == sum(a.description is not None for a in attempts) > 15
+    for crystal in crystals:
+        prompt = crystal.attempt.prompt.prompt
+        amounts = dict(prompt.amounts or crystal.description.amounts)
+        expected = Composition(amounts) * crystal.formula_units
+        cell = read_cif(crystal.cif)
+        assert not isinstance(cell, Rejection)
+        atoms = ase.io.read(StringIO(crystal.cif), format="cif")
+        assert crystal.structure.composition == expected
+        assert cell.to_structure().composition == expected
+        assert Composition(atoms.get_chemical_formula()) == expected
+        assert crystal.description.space_group == (prompt.space_group or crystal.description.space_group)
+        assert crystal.description.formula_units == (prompt.formula_units or crystal.description.formula_units)
+
+
+def test_same_crystals_for_any_batch_size_and_order(generator: Generator) -> None:
+    prompts = [make_prompt("TiO2"), make_prompt(), make_prompt("NaCl", space_group=225)]
+    config = SampleConfig(n=4, seed=5, max_atoms=12)
+
+    def texts(order: int, **changes: int) -> dict[tuple[str, int], str]:
+        drawn = generator.attempts(prompts[::order], replace(config, **changes))
+        return {(a.prompt.name, a.number): a.text for a in drawn}
+
+    assert texts(1) == texts(-1, batch_size=3) == texts(1, batch_size=1)
+    assert texts(1) != texts(1, seed=6)
+    assert texts(1).items() <= texts(1, n=6).items()
+
+
+def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
+    """Z stands before the group in the text: its score must be P(Z | formula, group), so that scores of two prompts
+    that differ in Z alone add up by the chain rule."""
+    config = SampleConfig(n=30, temperature=1.0, max_atoms=12)
+    drawn = list(generator.attempts([make_prompt("NaCl", space_group=225)], config))
+    first = {a.description.formula_units: a.token_log_probabilities[0] for a in drawn if a.description}
+    assert set(first) <= {1, 2, 3, 4, 5, 6}
+    assert sum(np.exp(list(first.values()))) <= 1.0 + 1e-6
+    for a in drawn:
+        if a.description:
+            assert a.token_log_probabilities[0] == first[a.description.formula_units]
+
+
+def test_generate(generator: Generator) -> None:
+    crystals = generator.generate("NaCl", n=3, formula_units=1, space_group="Fm-3m", seed=1)
+    assert sum(crystal.count for crystal in crystals) == 3
+    scores = [crystal.log_probability for crystal in crystals]
+    assert scores == sorted(scores, reverse=True)
+    assert crystals[0].structure.composition.reduced_formula == "NaCl"
+
+
+def test_impossible_prompt_stops_before_the_first_draw(generator: Generator) -> None:
+    with pytest.raises(CompositionError, match="cannot hold TiO2"):
+        next(
+            iter(
+                generator.attempts(
+                    [make_prompt("NaCl"), make_prompt("TiO2", formula_units=1, space_group=136)], SampleConfig()
+                )
+            )
+        )
+
+
+def test_foreign_vocabulary_is_refused(generator: Generator) -> None:
+    shifted = Checkpoint(generator.model, _other_tokenizer(), "wyckoff", "canonical", {}, Path("elsewhere"))
+    with pytest.raises(CheckpointError, match="tokens of checkpoint elsewhere"):
+        Generator(shifted)
+
+
+def test_unknown_device(generator: Generator) -> None:
+    with pytest.raises(ConfigError, match="cannot use device 'abacus'"):
+        Generator(generator.checkpoint, device="abacus")
+
+
+def _other_tokenizer() -> object:
+    class Other:
+        def __len__(self) -> int:
+            return 3
+
+        def convert_ids_to_tokens(self, ids: range) -> list[str]:
+            return [f"word{i}" for i in ids]
+
+    return Other()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 0}, "n must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"temperature": 0.0}, "top_k=1"),
+        ({"temperature": float("nan")}, "temperature must be above 0, got nan"),
+        ({"top_k": -1}, "top_k must not be negative"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1"),
+        ({"top_p": 1.5}, "got 1.5"),
+        ({"seed": -1}, "seed"),
+        ({"max_atoms": 0}, "max_atoms"),
+    ],
+)
+def test_impossible_settings(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        SampleConfig(**settings)
+
+
+def test_names_of_prompts() -> None:
+    assert make_prompt("O2Ti").name == "TiO2"
+    assert make_prompt("TiO2", space_group="P4_2/mnm", formula_units=2).name == "TiO2_136_Z2"
+    assert make_prompt().name == "free"
+    assert make_prompt(space_group=225).name == "free_225"
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (CompositionError, {"formula": "Xx2O"}),
+        (CompositionError, {"formula": "TiO2.5"}),
+        (CompositionError, {"formula": "Ti0O2"}),
+        (CompositionError, {"formula": "titania"}),
+        (CompositionError, {"formula": ""}),
+        (SymmetryError, {"formula": "TiO2", "space_group": 231}),
+        (SymmetryError, {"formula": "TiO2", "space_group": "P9"}),
+        (InputError, {"formula": "TiO2", "formula_units": 0}),
+    ],
+)
+def test_bad_prompts(kind: type[Exception], arguments: dict[str, object]) -> None:
+    with pytest.raises(kind):
+        make_prompt(**arguments)
+
+
+def test_prompts_from_file(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(
+        '{"formula": "TiO2", "space_group": "P4_2/mnm", "formula_units": 2, "id": "rutile"}\n\n'
+        '{"formula": "NO"}\n{"space_group": 225, "id": 7}\n'
+    )
+    first, second, third = read_prompts(file)
+    assert (first.name, first.prompt.amounts, first.prompt.space_group) == ("rutile", TIO2, 136)
+    assert (second.name, second.prompt.amounts) == ("NO", (("N", 1), ("O", 1)))
+    assert (third.name, third.prompt.amounts) == ("7", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("TiO2\n", "line 1: not JSON"),
+        ('{"formula": "TiO2"}\n{"formula": "TiO2", "temperatur": 1}\n', "line 2: expected an object with keys"),
+        ('["TiO2"]\n', "line 1: expected an object"),
+        ('{"formula": 5}\n', "formula must be text"),
+        ('{"formula": "TiO2", "formula_units": 2.5}\n', "formula_units a whole number"),
+        ('{"formula": "TiO2", "formula_units": 0}\n', "at least 1"),
+        ('{"formula": "Xx"}\n', "unknown element 'Xx'"),
+        ('{"formula": "TiO2", "space_group": 0}\n', "unknown space group '0'"),
+        ('{"formula": "TiO2"}\n{"formula": "O2Ti"}\n', "'TiO2' more than once"),
+        ("\n", "holds no prompts"),
+    ],
+)
+def test_bad_prompt_files(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(content)
+    with pytest.raises((InputError, CompositionError, SymmetryError)) as caught:
+        read_prompts(file)
+    assert message in str(caught.value)
+    if "element" in message or "group" in message:
+        assert "line 1" in str(caught.value)
+
+
+def test_unreadable_prompt_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        read_prompts(tmp_path / "missing.jsonl")
+    binary = tmp_path / "binary.jsonl"
+    binary.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(InputError, match="cannot read"):
+        read_prompts(binary)
