@@ -93,11 +93,19 @@ def load_checkpoint(
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype or torch.float32, attn_implementation=attention, local_files_only=True
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or torch.float32,
+            attn_implementation=attention,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below
+            output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}; copy it again") from error
+    wrong = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    if wrong:  # transformers would go on with random values in their place
+        raise CheckpointError(f"the weights in {folder} do not fit its config.json: {wrong[0]}; copy it again")
     if model.config.vocab_size != len(tokenizer):
         raise CheckpointError(
             f"the checkpoint {folder} is inconsistent: its model knows {model.config.vocab_size} tokens, "
@@ -122,6 +130,6 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {folder / ABOUT_FILE}: {error}; copy the checkpoint again") from error
     if not isinstance(about, dict) or not {"format", "layout", "descriptions", "provenance"} <= about.keys():
         raise CheckpointError(f"{folder / ABOUT_FILE} lacks its fields; copy the checkpoint again")
-    if about["format"] > FORMAT:
+    if not isinstance(about["format"], int) or about["format"] > FORMAT:
         raise CheckpointError(f"{folder} was written by a later version (format {about['format']}); update crystallm")
     return about

@@ -128,7 +128,11 @@ def train(
 
     trainer = Trainer(config, accelerator, model, tokenizer, run, train=train_corpus, val=val_corpus, export=export)
     loss = trainer.fit(resume=resume)
-    logger.info("validation loss %.4f a token, %.2f a crystal; models in %s", *(loss.per_token, loss.per_crystal, out))
+    if accelerator.is_main_process:
+        losses = f"{loss.per_token:.4f} a token, {loss.per_crystal:.2f} a crystal"
+        print(f"last model: {run.final}, validation loss {losses}")
+        print(f"best model: {run.best}, validation loss {trainer.best_loss:.4f} a token")
+        print(f"use it: crystallm sample TiO2 --model {run.best}")
     if accelerator.num_processes > 1:
         accelerator.end_training()
 
@@ -140,6 +144,8 @@ def quiet_libraries() -> None:
     disable_progress_bar()
     for name in ("accelerate", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Warns at each save that tied embeddings are stored once, as they should be.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
 def load_tokenizer(layout_name: str, folder: Path | None) -> "PreTrainedTokenizerFast":
@@ -161,4 +167,6 @@ def load_tokenizer(layout_name: str, folder: Path | None) -> "PreTrainedTokenize
 if __name__ == "__main__":
     import sys
 
-    main(sys.argv[1:])
+    from crystallm.cli import main as cli
+
+    sys.exit(cli(["train", *sys.argv[1:]]))

@@ -1,5 +1,6 @@
 """The training loop, on Accelerate: the same losses on one process or many, uninterrupted or resumed."""
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from crystallm.train.schedule import Position, learning_rate, progress
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+logger = logging.getLogger(__name__)
+
 Pass = tuple[torch.Tensor, torch.Tensor]
 """Token ids (B, T) and labels (B, T) of one forward pass."""
 
@@ -34,8 +37,6 @@ class EvaluationLoss:
     per_token: float
     per_crystal: float
     """Sum over the tokens of a crystal, averaged over crystals: what the model pays to write one."""
-    tokens: int
-    crystals: int
 
 
 class Trainer:
@@ -74,9 +75,10 @@ class Trainer:
         if self.main:
             self.run.rewind(self.position.step)
         self.accelerator.wait_for_everyone()
-        self.best_loss = min(
-            (line["loss"] for line in self.run.lines() if line["kind"] == "eval"), default=float("inf")
-        )
+        for line in self.run.lines():
+            if line["kind"] == "eval":
+                loss = EvaluationLoss(per_token=line["loss"], per_crystal=line["loss_per_crystal"])
+                self.evaluated, self.best_loss = (line["step"], loss), min(self.best_loss, loss.per_token)
         with _asked_to_stop(self), Meter(self.run, self.position, enabled=self.main) as meter:
             self._steps(meter)
             return self._evaluate(meter, last=True)
@@ -105,6 +107,7 @@ class Trainer:
                 tokens, seconds, due, stop = self._agree(passes, seconds, due)
                 if stop:
                     self._save(meter)
+                    logger.info("stopped at step %d and saved; --resume continues", position.step)
                     raise KeyboardInterrupt
                 position.seconds += seconds
                 rate = learning_rate(config, step=position.step, done=done)
@@ -168,7 +171,8 @@ class Trainer:
             meter.log_evaluation(self.position, loss)
         assert self.evaluated is not None
         loss = self.evaluated[1]
-        better = loss.per_token < self.best_loss
+        # Not `<`: a run killed between the log line and the export finds its own loss, and exports again.
+        better = loss.per_token <= self.best_loss
         self.best_loss = min(self.best_loss, loss.per_token)
         if self.main:
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -244,7 +248,7 @@ def evaluation_loss(
     nats = float(accelerator.reduce(total, "sum"))
     crystals = len(corpus)
     tokens = len(corpus.ids) - crystals  # the first token is given, not predicted
-    return EvaluationLoss(nats / tokens, nats / crystals, tokens, crystals)
+    return EvaluationLoss(per_token=nats / tokens, per_crystal=nats / crystals)
 
 
 class _Steps(Dataset[list[Pass]]):
