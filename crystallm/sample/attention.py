@@ -21,7 +21,7 @@ def slot_attention(
     scaling: float,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of queries (B, H, K, D) to slots (B, G, S, D), H a multiple of G, under a mask (B, 1, K, S) to be added.
+    """Attention of queries (B, H, K, D) to slots (B, G, S, D), H a multiple of G, with a mask (B, 1, K, S) added.
 
     Returns (B, K, H, D), as `transformers` wants it.
     """

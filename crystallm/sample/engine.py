@@ -87,6 +87,7 @@ class Row:
     steps: int = 0
     redrawn: int = 0
     tries: int = 0
+    restarts: int = 0
     done: bool = False
     failed: bool = False
 
@@ -213,10 +214,14 @@ class Engine:
                 return
             row.redrawn += 1
             row.tries += 1
-            if row.tries > self.tries * self.restarts:
+            target = row.mark
+            if row.tries > self.tries:  # begin anew; not counted in `tries`, which accepted sections set back
+                row.restarts += 1
+                row.tries = 0
+                target = row.first
+            if row.restarts > self.restarts:
                 row.done = row.failed = True
                 return
-            target = row.first if row.tries % self.tries == 0 else row.mark  # now and then begin anew
             assert target is not None
             log_V = self._return_to(cache, index, row, target)
 

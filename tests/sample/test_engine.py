@@ -30,9 +30,18 @@ PROMPTS = [
 PLAIN = Warp()
 
 
-def jobs(grammar: Grammar, *, each: int = 3, **task: Any) -> list[tuple[CrystalTask, np.random.Generator]]:
+class Unjudged(CrystalTask):
+    """Refuses no site, so that a text is drawn in one go."""
+
+    def acceptable(self, since: int) -> bool:
+        return True
+
+
+def jobs(
+    grammar: Grammar, *, each: int = 3, kind: type[CrystalTask] = CrystalTask
+) -> list[tuple[CrystalTask, np.random.Generator]]:
     return [
-        (CrystalTask(grammar, prompt, index, number, **task), np.random.default_rng([index, number]))
+        (kind(grammar, prompt, index, number), np.random.default_rng([index, number]))
         for index, prompt in enumerate(PROMPTS)
         for number in range(each)
     ]
@@ -100,7 +109,7 @@ def test_scores_are_those_of_one_forward_pass(generators: dict[str, Generator], 
 def test_same_texts_as_plain_decoding(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
     model = generators[kind].model
     for warp in (PLAIN, Warp(temperature=0.5, top_p=0.9)):
-        found = by_task(Engine(model, rows=4, context=512).run(jobs(grammar, each=1, shortest_angstrom=0.0), warp))
+        found = by_task(Engine(model, rows=4, context=512).run(jobs(grammar, each=1, kind=Unjudged), warp))
         for task, random in jobs(grammar, each=1):
             expected = decode_plainly(model, grammar, task.prompt, random, warp)
             assert found[task.prompt_index, task.number].tokens == expected
@@ -138,8 +147,8 @@ def test_same_texts_however_batched(
 
 
 def test_one_step_a_choice(generator: Generator, grammar: Grammar) -> None:
-    """Forced tokens cost no step of their own: 19 free choices of rutile, as many steps."""
-    task = CrystalTask(grammar, PROMPTS[0], 0, 0, shortest_angstrom=0.0)
+    """Forced tokens cost no step of their own."""
+    task = Unjudged(grammar, PROMPTS[0], 0, 0)
     engine = Engine(generator.model, rows=1, context=512, chunk=64)
     (outcome,) = engine.run([(task, np.random.default_rng(0))], PLAIN)
     assert outcome.steps == engine.steps == len(outcome.log_probabilities)
@@ -220,7 +229,20 @@ def test_hopeless_texts_are_given_up() -> None:
         [(Words(refused=2), np.random.default_rng(0))], PLAIN
     )
     assert not outcome.finished
-    assert outcome.redrawn == 7
+    assert outcome.redrawn == (3 + 1) * (2 + 1)  # drawn and redrawn three times, and all that twice anew
+
+
+def test_hopeless_last_sections_are_given_up() -> None:
+    """The sections before it are accepted each time, which must not set the count of restarts back."""
+
+    class LastRefused(Words):
+        def acceptable(self, since: int) -> bool:
+            return len(self.chosen) < 3
+
+    model = SuccessorModel(torch.zeros(6, 6))
+    (outcome,) = Engine(model, rows=1, tries=3, restarts=2).run([(LastRefused(), np.random.default_rng(0))], PLAIN)
+    assert not outcome.finished
+    assert outcome.redrawn == (3 + 1) * (2 + 1)
 
 
 def test_damaged_weights_are_reported() -> None:
