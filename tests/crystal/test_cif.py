@@ -172,7 +172,7 @@ VARIED = [
     *(137, 138, 140, 141, 142, 144, 146, 148, 152, 154, 155, 160, 161, 163, 166, 167, 169, 174, 178, 186, 188, 194),
     *(198, 201, 203, 205, 212, 214, 215, 219, 220, 222, 224, 226, 227, 228, 229, 230),
 ]
-"""All crystal systems and centrings; of the 24 groups with two origin choices 23; all seven R groups."""
+"""All crystal systems and centrings; all 24 groups with two origin choices; all seven R groups."""
 
 
 def smaller(description: Description) -> Description:
