@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 
+from crystallm.errors import CheckpointError
 from crystallm.train.batches import IGNORED, Ints, pad, plan_epoch, plan_evaluation, share
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, redraw
@@ -70,8 +72,11 @@ class Trainer:
         """Train to the end of the budget and return the last evaluation; asked to stop, save and interrupt."""
         checkpoint = self.run.latest() if resume else None
         if checkpoint is not None:
-            self.accelerator.load_state(str(checkpoint))
             self.position = self.run.read_position(checkpoint)
+            try:
+                self.accelerator.load_state(str(checkpoint))
+            except (OSError, SafetensorError) as error:
+                raise CheckpointError(f"{checkpoint} is damaged: {error}; delete it to use the one before") from error
         if self.main:
             self.run.rewind(self.position.step)
         self.accelerator.wait_for_everyone()

@@ -1,16 +1,36 @@
 """A tiny language of its own: texts over twelve words, so that training needs neither crystals nor their tokenizer."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from crystallm import cli
+
 WORDS = [f"w{i}" for i in range(12)]
+
+RECIPE = """
+model: {layers: 1, hidden: 32, heads: 2, ffn: 32, context: 40, dropout: 0.1}
+max_steps: 24
+batch_tokens: 512
+accumulate: 2
+warmup_steps: 4
+learning_rate: 0.01
+precision: fp32
+log_every: 1
+eval_every: 9
+save_every: 5
+"""
+# Dropout is on: a resumed run must find the random state where it left it. 24 steps are about three epochs.
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -37,15 +57,58 @@ def write_prepared(folder: Path, *, train: int = 200, val: int = 40) -> Path:
     for name, count, seed in (("train", train, 1), ("val", val, 2)):
         pq.write_table(pa.table({"text": make_texts(count, seed=seed)}), folder / f"{name}.parquet")
     make_tokenizer().save_pretrained(folder / "tokenizer")
+    (folder / "recipe.yaml").write_text(RECIPE)
     return folder
 
 
+def read_metrics(out: Path, kind: str) -> list[tuple[int, float, int]]:
+    """Step, loss and tokens of each line of one kind."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["tokens"]) for line in lines if line["kind"] == kind]
+
+
+Arguments = Callable[..., list[str]]
+TrainHere = Callable[..., int]
+
+
 @pytest.fixture(scope="session")
-def make_prepared() -> Callable[[Path], Path]:
-    """Write a prepared folder of the tiny language, its tokenizer inside."""
-    return write_prepared
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared folder of the tiny language, its tokenizer and a recipe inside."""
+    return write_prepared(tmp_path_factory.mktemp("tiny") / "prepared")
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    return write_prepared(tmp_path / "prepared")
+@pytest.fixture(scope="session")
+def metrics() -> Callable[[Path, str], list[tuple[int, float, int]]]:
+    return read_metrics
+
+
+@pytest.fixture(scope="session")
+def arguments(prepared: Path) -> Arguments:
+    """Arguments of `crystallm train` on the tiny language; keywords change fields of the recipe."""
+
+    def make(out: Path, *options: str, **fields: object) -> list[str]:
+        changes = [part for name, value in fields.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
+        inputs = ["--data", str(prepared), "--tokenizer", str(prepared / "tokenizer")]
+        return [str(prepared / "recipe.yaml"), *inputs, "--out", str(out), *options, *changes]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train_here() -> Iterator[TrainHere]:
+    """Run `crystallm train` in this process, which has torch loaded already, and return the exit status."""
+
+    def run(arguments: list[str]) -> int:
+        # Accelerate keeps one state for the whole process; each run needs a fresh one.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        return cli.main(["train", *arguments])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crystallm.train.memory.keep_freed_memory", lambda: None)  # would outlive the run
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield run
+        torch.set_num_threads(threads)
