@@ -9,7 +9,7 @@ from typing import Any
 
 from crystallm.crystal.composition import format_formula
 from crystallm.crystal.symmetry import space_group_symbol
-from crystallm.crystal.validity import Checks
+from crystallm.crystal.validity import CheckName, Checks
 from crystallm.sample.generator import Attempt, Crystal
 from crystallm.sample.prompts import NamedPrompt
 
@@ -95,6 +95,8 @@ def verdict(checks: Checks | None) -> str:
     if checks is None:
         return "-"
     failed = next((name for name, check in checks.by_name.items() if not check.passed), None)
+    if failed is CheckName.READABLE:  # says why there are no checks, such as a time limit
+        return checks[failed].reason
     return f"fails {failed}" if failed else "valid"
 
 

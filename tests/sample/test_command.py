@@ -45,37 +45,44 @@ def cifs(out: Path) -> list[str]:
 
 def test_table_and_files(cli: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    printed = cli(*RUTILE, "-n", "4", "--out", str(out))
+    perovskite = ("BaTiO3", "--space-group", "Pm-3m", "--formula-units", "1")
+    printed = cli(*perovskite, "-n", "4", "--no-merge", "--out", str(out))
     records, crystals = lines(out / "samples.jsonl"), lines(out / "crystals.jsonl")
-    finished = [record for record in records if record["status"] == "finished"]
-    assert len(records) == 4
-    assert sum(crystal["count"] for crystal in crystals) == len(finished) > 0
+    assert [record["sample"] for record in sorted(records, key=lambda r: r["sample"])] == [0, 1, 2, 3]
+    assert len(crystals) == 4  # one number is free, the length of the cube: nothing to refuse
+    valid = sum(crystal["checks"]["valid"] for crystal in crystals)
     title, heading, *rows = printed.splitlines()
-    assert title.startswith(f"TiO2_136_Z2: finished {len(finished)} of 4 draws, distinct {len(crystals)} of ")
-    assert "A^3/atom" in heading
-    assert max(map(len, printed.splitlines())) <= 100 or str(tmp_path) in printed
-    for crystal, row in zip(crystals, rows[: len(crystals)], strict=True):
-        assert row.split()[:4] == [str(crystal["rank"]), "2", "P4_2/mnm", "(136)"]
-        assert row.endswith("valid" if crystal["checks"]["valid"] else ("valid", *row.split("fails ")[1:])[-1])
+    assert title == f"BaTiO3_221_Z1: finished 4 of 4 draws, distinct 4 of 4, valid {valid} of 4"
+    assert " ".join(heading.split()) == "rank Z space group A^3/atom g/cm3 log p /choice draws checks"
+    for crystal, row in zip(crystals, rows[:4], strict=True):
+        assert row.split()[:4] == [str(crystal["rank"]), "1", "Pm-3m", "(221)"]
+        assert row.endswith("valid") == crystal["checks"]["valid"]
+        assert len(row) <= 100
         cell = read_cif((out / crystal["file"]).read_text())
         assert isinstance(cell, Cell)
-        assert cell.amounts == {22: 2, 8: 4}
-        assert crystal["volume_per_atom"] == pytest.approx(cell.volume / 6, abs=1e-3)
-    assert cifs(out) == sorted(crystal["file"] for crystal in crystals)
-    assert crystals[0]["file"] == "01_TiO2_sg136.cif"
-    assert "seed 3, temperature 0.8, model llama@" in printed
+        assert cell.amounts == {56: 1, 22: 1, 8: 3}
+        assert crystal["volume_per_atom"] == pytest.approx(cell.volume / 5, abs=1e-3)
+        assert crystal["density"] == pytest.approx(233.19 / 0.60221408 / cell.volume, abs=1e-4)  # g/mol, A^3
+    assert cifs(out) == [crystal["file"] for crystal in crystals]
+    assert cifs(out)[0] == "01_BaTiO3_sg221.cif"
+    assert "seed 0, temperature 0.8, model llama@" in printed
     scores = [crystal["log_probability"] for crystal in crystals]
     assert scores == sorted(scores, reverse=True)
-    for record in finished:
-        assert record["prompt"] == {"formula": "TiO2", "formula_units": 2, "space_group": 136}
+    for record in records:
+        assert record["prompt"] == {"formula": "BaTiO3", "formula_units": 1, "space_group": 221}
+        assert (record["status"], record["reason"]) == ("finished", None)
+        assert (record["z"], record["symbol"]) == (1, "Pm-3m")
         assert record["log_probability"] == pytest.approx(sum(record["token_log_probabilities"]), abs=1e-5)
-        assert (record["z"], record["symbol"], record["n_free"]) == (
-            2,
-            "P4_2/mnm",
-            len(record["token_log_probabilities"]),
-        )
+        assert record["n_free"] == len(record["token_log_probabilities"]) < record["n_tokens"]
     provenance = json.loads((out / "provenance.json").read_text())
     assert provenance["runs"][0]["inputs"]["llama/model.safetensors"].startswith(records[0]["model"].split("@")[1])
+
+
+def test_checks_have_a_time_limit(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crystallm.sample.run.CHECK_TIME_LIMIT_S", 1e-4)
+    printed = cli("NaCl", "--space-group", "225", "--formula-units", "1", "-n", "1", "--out", str(tmp_path / "out"))
+    assert "valid 0 of 1" in printed
+    assert "timed out" in printed
 
 
 def test_same_command_twice_draws_nothing_new(cli: Run, tmp_path: Path) -> None:
@@ -220,7 +227,8 @@ def test_evaluation_reads_the_records(cli: Run, tmp_path: Path, rutile: Descript
 def test_interrupt_kill_and_resume(cli: Run, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
     """Ctrl-C, then the same command killed without warning, then ended: the draws of one undisturbed run."""
     out = tmp_path / "out"
-    command = ["TiO2", "NaCl", "--max-atoms", "12", "--batch-size", "2", "--no-checks", "--out", str(out)]
+    cubic = ["--space-group", "221", "--formula-units", "1"]  # one number is free: quick to draw
+    command = ["BaTiO3", "CsCl", *cubic, "--batch-size", "2", "--no-checks", "--out", str(out)]
     process = start(*command, "-n", "100000", "--model", str(checkpoints["llama"]))
     wait_for_draws(process, out, more_than=3)
     process.send_signal(signal.SIGINT)

@@ -199,7 +199,7 @@ class SuccessorModel(torch.nn.Module):
         super().__init__()
         self.head = torch.nn.Linear(6, 6, bias=False)
         self.head.weight = torch.nn.Parameter(table.T.contiguous())
-        self.config = SimpleNamespace(num_hidden_layers=0)
+        self.config = SimpleNamespace(num_hidden_layers=0, _attn_implementation="")
         self.name_or_path = "mock"
 
     def base_model(self, input_ids: torch.Tensor, **_: Any) -> Any:

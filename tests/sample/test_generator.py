@@ -87,7 +87,7 @@ def test_every_draw_is_the_crystal_asked_for(generators: dict[str, Generator], k
 
 def test_same_crystals_for_any_batch_size_and_order(generator: Generator) -> None:
     prompts = [make_prompt("TiO2"), make_prompt(), make_prompt("NaCl", space_group=225)]
-    config = SampleConfig(n=4, seed=5, max_atoms=12)
+    config = SampleConfig(n=3, seed=5, max_atoms=8)
 
     def texts(order: int, **changes: int) -> dict[tuple[str, int], str]:
         drawn = generator.attempts(prompts[::order], replace(config, **changes))
@@ -95,13 +95,13 @@ def test_same_crystals_for_any_batch_size_and_order(generator: Generator) -> Non
 
     assert texts(1) == texts(-1, batch_size=3) == texts(1, batch_size=1)
     assert texts(1) != texts(1, seed=6)
-    assert texts(1).items() <= texts(1, n=6).items()
+    assert texts(1).items() <= texts(1, n=4).items()
 
 
 def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
     """Z stands before the group in the text: its score must be P(Z | formula, group), so that scores of two prompts
     that differ in Z alone add up by the chain rule."""
-    config = SampleConfig(n=30, temperature=1.0, max_atoms=12)
+    config = SampleConfig(n=12, temperature=1.0, max_atoms=12)
     drawn = list(generator.attempts([make_prompt("NaCl", space_group=225)], config))
     first = {a.description.formula_units: a.token_log_probabilities[0] for a in drawn if a.description}
     assert set(first) <= {1, 2, 3, 4, 5, 6}
