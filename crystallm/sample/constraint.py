@@ -49,7 +49,7 @@ class Limits:
     max_angle_degrees: float = 155.0
     min_volume_per_atom: float = 2.0
     """Cubic angstrom."""
-    max_volume_per_atom: float = 400.0
+    max_volume_per_atom: float = 150.0
 
 
 class Grammar:
