@@ -25,6 +25,15 @@ def matcher(*, stol: float = 0.5, ltol: float = 0.3, angle_tol: float = 10.0) ->
     return StructureMatcher(stol=stol, ltol=ltol, angle_tol=angle_tol)
 
 
+def unreduced_matcher() -> StructureMatcher:
+    """The same for cells that are primitive already.
+
+    The other looks for a primitive cell at a tolerance of 0.25 angstrom; now and then it takes one of two nearly equal
+    crystals for a smaller one, and finds no match.
+    """
+    return StructureMatcher(**PREDICTION_TOLERANCES, primitive_cell=False)
+
+
 def rms_distance(first: Structure, second: Structure, *, by: StructureMatcher | None = None) -> float | None:
     """Root mean square distance of matched atoms over (volume / atoms)^(1/3); None where the two do not match.
 

@@ -54,6 +54,18 @@ def standardize(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> St
     return StandardCrystal(dataset.number, parameters_of(basis), tuple(orbits))
 
 
+def primitive(cell: Cell, *, symprec_angstrom: float = 1e-3) -> Cell:
+    """A primitive cell of a crystal, its translations found at a tight tolerance so that nothing else moves.
+
+    The cell itself where moyopy finds no consistent symmetry.
+    """
+    try:
+        found = _dataset(cell, symprec_angstrom).prim_std_cell
+    except ValueError:
+        return cell
+    return Cell(np.array(found.basis), np.array(found.positions), np.array(found.numbers, dtype=np.int64))
+
+
 def standardize_number(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> int | None:
     """International Tables number found by moyopy; None if it finds no consistent symmetry."""
     try:

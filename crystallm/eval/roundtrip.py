@@ -23,8 +23,8 @@ from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.crystal.layout import DEFAULT_LAYOUT, Layout, get_layout
 from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.matching import rms_distance
-from crystallm.crystal.symmetry import space_group_number, standardize_number
+from crystallm.crystal.matching import rms_distance, unreduced_matcher
+from crystallm.crystal.symmetry import primitive, space_group_number, standardize_number
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.rate import Rate
 from crystallm.eval.roundtrip_report import markdown, plain
@@ -68,6 +68,8 @@ class Trip:
     """A crystal that went into text and back. rms: over (volume / atoms)^(1/3), None where it does not match itself."""
 
     rms: float | None
+    rms_unreduced: float | None
+    """The same between primitive cells that are ours, not the matcher's; asked for where `rms` is None."""
     space_group: int
     moyopy_again: int | None
     """What moyopy finds in the crystal that came back."""
@@ -94,8 +96,13 @@ def round_trip(cif: str, layout: str) -> Trip | Rejection:
     if isinstance(back, Rejection):
         return back
     again = expand(back)
+    rms = rms_unreduced = rms_distance(again.to_structure(), cell.to_structure())
+    if rms is None:
+        ours = (primitive(crystal).to_structure() for crystal in (again, cell))
+        rms_unreduced = rms_distance(*ours, by=unreduced_matcher())
     return Trip(
-        rms=rms_distance(again.to_structure(), cell.to_structure()),
+        rms=rms,
+        rms_unreduced=rms_unreduced,
         space_group=back.space_group,
         moyopy_again=standardize_number(again),
         spglib_again=space_group_number(again),
@@ -114,7 +121,7 @@ class Counts:
 
     rows: Counter[str] = field(default_factory=Counter)
     encoded: dict[tuple[str, int], Encoded] = field(default_factory=dict)
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, Rejection | Lost] = field(default_factory=dict)
     trips: dict[tuple[str, int], Trip | str] = field(default_factory=dict)
 
     def rates(self, chosen: Iterable[tuple[str, int]]) -> dict[str, Any]:
@@ -128,6 +135,7 @@ class Counts:
 
         return {
             "matches_itself": rate(lambda trip: trip.rms is not None),
+            "matches_itself_in_our_cells": rate(lambda trip: trip.rms_unreduced is not None),
             "median_rms": statistics.median(rms) if rms else None,
             "largest_rms": rms[-1] if rms else None,
             "same_space_group_moyopy": rate(lambda trip: trip.moyopy_again == trip.space_group),
@@ -197,7 +205,7 @@ def encode_all(paths: Sequence[Path], config: RoundtripConfig, counts: Counts) -
                 if isinstance(found, Encoded):
                     counts.encoded[path.name, number] = found
                 else:
-                    counts.refused[_reason(found)] += 1
+                    counts.refused[f"{path.name} row {number}"] = found
                 bar.update()
 
 
@@ -294,7 +302,10 @@ def main(argv: list[str]) -> None:
         result = {
             "complete": complete,
             "encoded": Rate(len(counts.encoded), counts.rows.total()),
-            "refused": dict(counts.refused.most_common()),
+            "refused": dict(Counter(map(_reason, counts.refused.values())).most_common()),
+            "refused_rows": [
+                f"{row}: {_reason(found)}, {found.detail}" for row, found in sorted(counts.refused.items())
+            ],
             "files": lengths(counts),
             "length_only": lengths(side),
             "space_groups": len({counts.encoded[row].space_group for row in of_groups}),

@@ -8,7 +8,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystallm.crystal.limited import Fate, Lost, Worker, WorkerError, run_limited
-from crystallm.crystal.matching import group_duplicates, matcher, rms_distance
+from crystallm.crystal.matching import group_duplicates, matcher, rms_distance, unreduced_matcher
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CSCL_TYPE = Structure(Lattice.cubic(3.4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -94,3 +94,11 @@ def test_a_pool_returns_every_item_once() -> None:
 def test_a_bug_in_a_worker_stops_the_run() -> None:
     with pytest.raises(WorkerError, match="a bug"):
         list(run_limited(act, ["a", "bug"], workers=1, time_limit_s=10))
+
+
+def test_a_crystal_that_nearly_has_a_smaller_cell_matches_unreduced() -> None:
+    # Two cells of caesium chloride in a row, one chlorine off by 0.3 A: the matcher must not see one cell twice.
+    doubled = CSCL_TYPE * [1, 1, 2]
+    doubled.translate_sites([int(doubled.atomic_numbers.index(17))], [0.3, 0, 0], frac_coords=False)
+    assert rms_distance(doubled, doubled.copy(), by=unreduced_matcher()) == pytest.approx(0, abs=1e-6)
+    assert rms_distance(CSCL_TYPE * [1, 1, 2], CSCL_TYPE, by=unreduced_matcher()) is None

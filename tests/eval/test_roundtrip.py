@@ -57,7 +57,9 @@ def test_report(mixed: Path, parquet: Parquet, tmp_path: Path, capsys: pytest.Ca
     assert (at_random["matches_itself"]["passed"], at_random["matches_itself"]["attempted"]) == (6, 8)
     # Two of the four rock salts, CsCl, TiO2.
     assert (of_groups["same_space_group_spglib"]["passed"], of_groups["matches_itself"]["attempted"]) == (4, 4)
+    assert at_random["matches_itself_in_our_cells"] == at_random["matches_itself"]
     assert at_random["median_rms"] < 1e-4
+    assert [row.split(":")[0] for row in report["refused_rows"]] == ["mixed.parquet row 6", "mixed.parquet row 7"]
     assert report["not_matched"] == ["mixed.parquet row 6", "mixed.parquet row 7"]
     assert report["speed"]["structures"] == 6
     assert target.with_suffix(".md").read_text() == capsys.readouterr().out
