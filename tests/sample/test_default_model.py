@@ -1,0 +1,37 @@
+"""The model that ships: there, small enough, and better than chance at what everybody knows."""
+
+import json
+
+import pytest
+
+from crystallm import Generator
+from crystallm.model.checkpoint import default_folder
+from crystallm.sample.generator import Crystal
+
+
+@pytest.fixture(scope="module")
+def rock_salt() -> list[Crystal]:
+    return Generator.from_pretrained(device="cpu").generate("NaCl", n=8, space_group=225, seed=0, max_atoms=8)
+
+
+def test_it_is_small_and_tells_where_it_comes_from() -> None:
+    folder = default_folder()
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 30e6
+    about = json.loads((folder / "crystallm.json").read_text())
+    assert about["layout"] == "wyckoff"
+    assert {"train.parquet", "val.parquet"} <= set(about["provenance"]["inputs"])
+    assert "CC-BY-4.0" in (folder / "README.md").read_text()
+
+
+def test_it_knows_rock_salt(rock_salt: list[Crystal]) -> None:
+    best = rock_salt[0]
+    assert best.description.space_group == 225
+    assert {site.letter for site in best.description.sites} == {"a", "b"}
+    assert best.structure.lattice.a == pytest.approx(5.64, rel=0.08)  # angstrom, the mineral halite
+    assert best.checks.valid
+
+
+def test_it_is_ranked(rock_salt: list[Crystal]) -> None:
+    scores = [crystal.log_probability for crystal in rock_salt]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(crystal.count for crystal in rock_salt) == 8
