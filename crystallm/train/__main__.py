@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystallm.config import load_recipe
+from crystallm.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -50,6 +51,25 @@ def main(argv: list[str]) -> None:
     train(config, options.data, options.out, resume=options.resume, tokenizer_folder=options.tokenizer)
 
 
+def take_weights(model: "PreTrainedModel", start_from: str, *, layout_name: str) -> None:
+    """Copy the weights of a checkpoint folder (`default`: the model that ships) into a model of the same shape.
+
+    Raises CheckpointError if there is no such checkpoint, or if it has another layout or architecture.
+    """
+    from crystallm.model.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(None if start_from == "default" else start_from)
+    weights = checkpoint.model.state_dict()
+    theirs = {name: tuple(value.shape) for name, value in weights.items()}
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if checkpoint.layout_name != layout_name or theirs != ours:
+        raise CheckpointError(
+            f"start_from={start_from}: its layout or architecture is not the recipe's; "
+            f"give the recipe the `layout` and `model` of the checkpoint, see config.json in {checkpoint.folder.name}"
+        )
+    model.load_state_dict(weights)
+
+
 def train(
     config: "TrainConfig", data: Path, out: Path, *, resume: bool = False, tokenizer_folder: Path | None = None
 ) -> None:
@@ -90,6 +110,8 @@ def train(
         pad=tokenizer.pad_token_id,
         attention=attention,
     )
+    if config.start_from is not None:
+        take_weights(model, config.start_from, layout_name=config.layout)
     facts = {
         "parameters": count_parameters(model),
         "train_texts": len(train_corpus),

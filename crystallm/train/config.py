@@ -12,6 +12,8 @@ class TrainConfig:
     """How a model is trained; one of `epochs`, `max_steps` and `max_minutes` says when it ends."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    start_from: str | None = None
+    """Checkpoint folder whose weights the run begins with, `default` for the model that ships; None: random weights."""
     layout: str = "wyckoff"
     """Name of the text layout; the tokenizer follows from it."""
     descriptions: Literal["canonical", "augmented"] = "canonical"

@@ -215,3 +215,20 @@ def test_augmented_descriptions(
         assert drawn[0] != losses("canonical")[0]
     else:
         assert drawn == losses("here", "--set", "descriptions=augmented")
+
+
+def test_start_from_the_weights_of_another_run(
+    finished: Path, arguments: Any, train_here: Any, metrics: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "more"
+    assert train_here(arguments(out, start_from=str(finished / "final"), max_steps=1, learning_rate=1e-6)) == 0
+    before, after = metrics(finished, "eval")[-1][1], metrics(out, "eval")[-1][1]
+    assert after == pytest.approx(before, abs=0.02)  # the export is in bf16, one tiny step was made
+
+
+def test_start_from_another_architecture_is_refused(
+    finished: Path, arguments: Any, train_here: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "more"
+    assert train_here(arguments(out, start_from=str(finished / "final"), model__hidden=64)) == 2
+    assert "architecture is not the recipe's" in capsys.readouterr().err
