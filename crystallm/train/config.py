@@ -12,10 +12,10 @@ class TrainConfig:
     """How a model is trained; one of `epochs`, `max_steps` and `max_minutes` says when it ends."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    start_from: str | None = None
-    """Checkpoint folder whose weights the run begins with, `default` for the model that ships; None: random weights."""
     layout: str = "wyckoff"
     """Name of the text layout; the tokenizer follows from it."""
+    start_from: str | None = None
+    """Checkpoint folder whose weights the run begins with, `default` for the model that ships; None: random weights."""
     descriptions: Literal["canonical", "augmented"] = "canonical"
     """`canonical`: one text per crystal. `augmented`: an equivalent text drawn anew in each epoch."""
     max_tokens: int | None = None
