@@ -102,7 +102,10 @@ def main(argv: list[str]) -> None:
     result = count(records, workers=options.workers or os.cpu_count() or 1, time_limit_s=options.time_limit)
     print(table(result))
     if options.json:
-        write_json(options.json, result | {"provenance": provenance(vars(options), inputs=[options.source])})
+        write_json(
+            options.json,
+            result | {"provenance": provenance({"time_limit": options.time_limit}, inputs=[options.source])},
+        )
 
 
 def table(result: dict[str, Any]) -> str:

@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
     if options.json:
         result = {"timings": [timing.to_json() for timing in timings], "peak_gib": peak, "prompts": options.prompts}
         settings = {"temperature": options.temperature, "seed": options.seed, "threads": torch.get_num_threads()}
-        write_json(options.json, result | settings | {"provenance": provenance(vars(options))})
+        write_json(options.json, result | settings | {"provenance": provenance(settings)})
 
 
 def table(timings: list[Timing]) -> str:

@@ -1,0 +1,41 @@
+"""Do three programs read the same crystal? On rutile, whole and damaged."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crystallm.cli import main
+from crystallm.crystal.cif import write_cif
+from crystallm.crystal.description import Description, Site
+from crystallm.eval.readers import agreement
+
+SITES = (Site("Ti", "a", ()), Site("O", "f", (0.3053,)))
+RUTILE = write_cif(Description((("Ti", 1), ("O", 2)), 2, 136, (4.5937, 4.5937, 2.9587, 90.0, 90.0, 90.0), SITES))
+
+
+def test_rutile_is_read_alike() -> None:
+    assert agreement((RUTILE, "TiO2")) == {}
+
+
+def test_another_formula_was_asked_for() -> None:
+    assert set(agreement((RUTILE, "Ti2O3"))) == {"formula asked for"}
+
+
+def test_a_wrong_multiplicity_is_found() -> None:
+    assert "multiplicity" in agreement((RUTILE.replace("O1 O 4 f", "O1 O 8 f"), "TiO2"))
+
+
+def test_a_truncated_cif_is_not_readable() -> None:
+    assert {"readable", "gemmi"} <= set(agreement((RUTILE[:300], "TiO2")))
+
+
+def test_the_command_counts_records_without_a_crystal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [{"prompt": {"formula": "TiO2"}, "cif": RUTILE}, {"prompt": {"formula": "TiO2"}, "cif": None}]
+    source = tmp_path / "samples.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert main(["eval", "readers", str(source), "--workers", "1", "--json", str(tmp_path / "out.json")]) == 0
+    assert "2 records, 1 with a CIF" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["rates"]["formula asked for"]["passed"] == result["rates"]["ase"]["attempted"] == 1
+    assert str(tmp_path) not in (tmp_path / "out.json").read_text()
