@@ -57,10 +57,7 @@ def plain(generator: Generator, prompts: list[NamedPrompt], *, temperature: floa
     heads = []
     for item in prompts:
         assert item.prompt.amounts is not None
-        head = [grammar.begin, grammar.ids[grammar.formula.tag]]
-        for symbol, amount in item.prompt.amounts:
-            head += [grammar.elements[symbol], *(grammar.ids[d] for d in (str(amount) if amount > 1 else ""))]
-        heads.append(head)
+        heads.append(grammar.formula_head(item.prompt.amounts))
     start = time.perf_counter()
     # Padding goes to the left, where generate expects it.
     for group in [heads] if batched else [[head] for head in heads]:

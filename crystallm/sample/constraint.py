@@ -76,6 +76,13 @@ class Grammar:
         self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
         self.symbols = {number: symbol for symbol, number in self.elements.items()}
 
+    def formula_head(self, amounts: Amounts) -> list[int]:
+        """Ids of a text up to and with its formula."""
+        head = [self.begin, self.ids[self.formula.tag]]
+        for symbol, amount in amounts:
+            head += [self.elements[symbol], *(self.ids[digit] for digit in (str(amount) if amount > 1 else ""))]
+        return head
+
     def choice(self, part: ChoiceField, value: int) -> int:
         """Id of the token of a choice."""
         return self.ids[part.token(value)]
@@ -157,14 +164,10 @@ def walk(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
 
     The prompt must have passed `check_prompt`.
     """
-    yield (grammar.begin,)
-    yield (grammar.ids[grammar.formula.tag],)
+    for token in grammar.formula_head(prompt.amounts or ()):
+        yield (token,)
     if prompt.amounts is not None:
         partial.amounts = prompt.amounts
-        for symbol, amount in prompt.amounts:
-            yield (grammar.elements[symbol],)
-            for digit in str(amount) if amount > 1 else "":
-                yield (grammar.ids[digit],)
         yield from _formula_units(grammar, prompt, partial)
     else:
         yield from _free_formula(grammar, prompt, partial)

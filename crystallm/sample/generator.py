@@ -197,9 +197,7 @@ class Generator:
         assert prompt.amounts is not None
         assert prompt.space_group is not None
         values = units_that_fit(prompt.amounts, prompt, grammar.limits)
-        head = [grammar.begin, grammar.ids[grammar.formula.tag]]
-        for symbol, amount in prompt.amounts:
-            head += [grammar.elements[symbol], *(grammar.ids[d] for d in (str(amount) if amount > 1 else ""))]
+        head = grammar.formula_head(prompt.amounts)
         choices = [grammar.choice(grammar.units, value) for value in values]
         ids = torch.tensor([[*head, choice] for choice in choices], device=self.model.device)
         with torch.inference_mode():
