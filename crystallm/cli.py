@@ -12,6 +12,7 @@ STAGES = {
     "data": ("crystallm.data.__main__:main", "turn crystal structures into text to train on"),
     "train": ("crystallm.train.__main__:main", "train a model from a recipe"),
     "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
+    "gather": ("crystallm.sample.parts:main", "put the draws of several processes into one file"),
     "bench": ("crystallm.sample.bench:main", "time sampling against plain generate"),
     "eval": ("crystallm.eval.__main__:main", "measure crystals: validity and benchmarks"),
 }

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 
 from pymatgen.analysis.local_env import CrystalNN
-from pymatgen.core import Element, PeriodicSite, Structure
+from pymatgen.core import PeriodicSite, Structure
 from scipy.spatial import QhullError
+
+from crystallm.crystal.radii import expected_length
 
 TOLERANCE = 0.32
 """A bond may be this share shorter or longer than the sum of the two radii."""
 
 HYDROGEN_FACTOR = 2.5
 """A bond to hydrogen is only ever too long: beyond this multiple of the sum of the radii."""
-
-IONIC_ELECTRONEGATIVITY_DIFFERENCE = 1.7
-"""From this difference (Pauling) on, ionic radii are expected instead of atomic ones."""
 
 HEAVIEST_WITH_RADIUS = 96
 """Curium: beyond it neither pymatgen's atomic nor its covalent radii go on, and CrystalNN cannot work."""
@@ -98,17 +96,3 @@ def is_reasonable(ratio: float, *, hydrogen: bool) -> bool:
     if hydrogen:
         return ratio < HYDROGEN_FACTOR
     return 1 - TOLERANCE < ratio < 1 + TOLERANCE
-
-
-def expected_length(first: Element, second: Element) -> float | None:
-    """Sum of radii in angstrom: ionic from a difference of 1.7 on, else atomic; None where one is not tabulated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns that He, Ne and Ar have no electronegativity
-        cation, anion = (first, second) if first.X < second.X else (second, first)
-        difference = abs(first.X - second.X)
-    if not math.isnan(difference) and difference >= IONIC_ELECTRONEGATIVITY_DIFFERENCE:
-        length = float(cation.average_cationic_radius + anion.average_anionic_radius)
-        return length if length > 0 else None
-    if first.atomic_radius is None or second.atomic_radius is None:
-        return None
-    return float(first.atomic_radius + second.atomic_radius)

@@ -253,8 +253,9 @@ def _sites_at_origin(
         if choices.shape[1] == 0:
             return None
         axes = sorted(range(position.n_free), key=lambda i: position.free_axes[i] not in group.polar_axes)
-        # One integer per choice, compared coordinate by coordinate on a grid of 1/1000.
-        grid = np.round(np.where(np.isnan(choices), 9.0, choices)[..., axes] * 1000).astype(np.int64)
+        # One integer per choice, compared coordinate by coordinate on a grid of 1/1000, whose edges lie between the
+        # numbers that four decimals write: a crystal and what its text expands to fall into the same cells of it.
+        grid = np.floor(np.where(np.isnan(choices), 9.0, choices)[..., axes] * 1000 + 0.75).astype(np.int64)
         grid[grid == 1000] = 0
         rank = grid @ (10_000 ** np.arange(position.n_free - 1, -1, -1, dtype=np.int64))
         best = rank.argmin(axis=1)

@@ -25,6 +25,8 @@ RESERVED = tuple(f"<reserved_{i}>" for i in range(24))
 """Room for condition tags, so that a checkpoint can learn them without a new vocabulary."""
 
 DIGITS = tuple("0123456789")
+PAIRS = tuple(f"{number:02d}" for number in range(100))
+"""Digits are written two at a time (docs/decisions/0003); a single one stands only where an odd number of them ends."""
 DEFAULT_LAYOUT = "wyckoff"
 
 Parameters = tuple[float, float, float, float, float, float]
@@ -58,9 +60,14 @@ class Cursor:
             raise _SyntaxError(f"expected {token.strip()!r}, found {found.strip()!r}")
 
 
+def digit_tokens(digits: str) -> list[str]:
+    """A row of digits as tokens: pairs, and at the end of an odd row a single digit."""
+    return [digits[i : i + 2] for i in range(0, len(digits), 2)]
+
+
 @dataclass(frozen=True)
 class NumberFormat:
-    """A number at fixed precision: its integer part with the point as one token, then digit by digit."""
+    """A number at fixed precision: a start that holds the integer part and the point, then digits in pairs."""
 
     decimals: int
     lower: int
@@ -69,28 +76,43 @@ class NumberFormat:
     """Largest integer part."""
     lead: str = ""
     """White space in front."""
+    decimals_in_start: int = 0
+    """Decimals that the token of the integer part holds too; those left are an even number."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of tokens after the start."""
+        return (self.decimals - self.decimals_in_start) // 2
+
+    def start(self, number: int) -> str:
+        """The token that starts a number: its integer part and first decimals, in units of the last of them."""
+        whole, decimals = divmod(number, 10**self.decimals_in_start)
+        return f"{self.lead}{whole}." + (f"{decimals:0{self.decimals_in_start}d}" if self.decimals_in_start else "")
 
     def vocabulary(self) -> list[str]:
-        """Every token that can start a number; digits are shared."""
-        return [f"{self.lead}{whole}." for whole in range(self.lower, self.upper + 1)]
+        """Every token that can start a number, in order of value; digits are shared."""
+        unit = 10**self.decimals_in_start
+        return [self.start(number) for number in range(self.lower * unit, (self.upper + 1) * unit)]
 
     def tokens(self, value: float) -> list[str]:
         """The tokens of a value."""
-        whole, digits = f"{value:.{self.decimals}f}".split(".")
-        return [f"{self.lead}{whole}.", *digits]
+        text = self.lead + f"{value:.{self.decimals}f}"
+        end_of_start = len(text) - 2 * self.pairs
+        return [text[:end_of_start], *digit_tokens(text[end_of_start:])]
 
     def read(self, cursor: Cursor) -> float:
         """The value at the cursor."""
-        whole = cursor.take()
-        digits = [cursor.take() for _ in range(self.decimals)]
-        if not re.fullmatch(rf"{self.lead}\d+\.", whole) or not all(digit in DIGITS for digit in digits):
-            raise _SyntaxError(f"expected a number, found {(whole + ''.join(digits)).strip()!r}")
-        return float(whole + "".join(digits))
+        start = cursor.take()
+        digits = [cursor.take() for _ in range(self.pairs)]
+        pattern = rf"{self.lead}\d+\.\d{{{self.decimals_in_start}}}"
+        if not re.fullmatch(pattern, start) or not all(pair in PAIRS for pair in digits):
+            raise _SyntaxError(f"expected a number, found {(start + ''.join(digits)).strip()!r}")
+        return float(start + "".join(digits))
 
 
 LENGTH = NumberFormat(decimals=4, lower=0, upper=199)
 ANGLE = NumberFormat(decimals=2, lower=0, upper=179)
-COORDINATE = NumberFormat(decimals=4, lower=0, upper=0, lead=" ")
+COORDINATE = NumberFormat(decimals=4, lower=0, upper=0, lead=" ", decimals_in_start=2)
 
 LENGTH_NAMES = ("a", "b", "c")
 ANGLE_NAMES = ("alpha", "beta", "gamma")
@@ -148,14 +170,14 @@ class FormulaField:
         for symbol, amount in description.amounts:
             yield f"\n{symbol}"
             if amount > 1:
-                yield from str(amount)
+                yield from digit_tokens(str(amount))
 
     def read(self, cursor: Cursor, found: dict[str, Any]) -> None:
         cursor.expect(self.tag)
         amounts = []
         while cursor.peek()[1:] in ELEMENTS:
             symbol, digits = cursor.take()[1:], ""
-            while cursor.peek() in DIGITS and cursor.peek():
+            while cursor.peek().isdigit():
                 digits += cursor.take()
             if digits.startswith("0") or digits == "1":
                 raise _SyntaxError(f"{symbol}{digits} is not a reduced formula as it is written here")
@@ -284,7 +306,7 @@ class Layout:
     def vocabulary(self) -> list[str]:
         """All tokens in the order of their ids."""
         own = dict.fromkeys(token for part in self.fields for token in part.vocabulary())
-        return [*self.special, *RESERVED, *DIGITS, *own]
+        return [*self.special, *RESERVED, *DIGITS, *PAIRS, *own]
 
     def field_named(self, name: str) -> Field:
         """The field of a name; KeyError if the layout has none."""
@@ -319,11 +341,11 @@ class Layout:
     @cached_property
     def pattern(self) -> str:
         """A regular expression that splits a text into its tokens, for the tokenizer."""
-        return "|".join(re.escape(token) for token in sorted(self.vocabulary(), key=len, reverse=True))
+        return _longest_of(self.vocabulary())
 
     @cached_property
     def _splitter(self) -> re.Pattern[str]:
-        return re.compile(_longest_of(self.vocabulary()))
+        return re.compile(self.pattern)
 
     def split(self, text: str) -> list[str] | Rejection:
         """The tokens of a text; a Rejection where it holds something that is no token."""

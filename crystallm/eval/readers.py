@@ -8,7 +8,7 @@ import os
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -16,23 +16,32 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import ELEMENTS, parse_formula, reduce_amounts
 from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.radii import expected_length
 from crystallm.crystal.validity import CheckName, check_cif
 from crystallm.errors import ConfigError
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.rate import Rate
 from crystallm.provenance import provenance, write_json
 
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
 NAMES = (CheckName.READABLE, CheckName.FORMULA, CheckName.MULTIPLICITY, CheckName.SPACE_GROUP, CheckName.DISTANCE)
 SAME_VOLUME = 1e-3
 """Largest relative difference of the cell volumes that two readers may find."""
 
+CONTACT = "contact"
+ROUNDING_ANGSTROM = 1e-3
+"""Coordinates in a CIF are rounded; a distance may be this much shorter than promised."""
 
-def agreement(record: tuple[str, str | None]) -> dict[str, str]:
+
+def agreement(record: tuple[str, str | None, float]) -> dict[str, str]:
     """The checks that a CIF fails, with reasons; empty if all readers find the crystal whose formula was asked for.
 
-    record: CIF text, and the formula asked for or None.
+    record: CIF text, the formula asked for or None, and the least distance promised, as a part of the expected bond
+    length.
     """
-    text, wanted = record
+    text, wanted, contact = record
     checks = check_cif(text, names=NAMES)
     failures = {str(name): checks[name].reason for name in NAMES if not checks[name].passed}
     found: dict[str, tuple[dict[str, int], float]] = {}
@@ -47,7 +56,11 @@ def agreement(record: tuple[str, str | None]) -> dict[str, str]:
     else:
         found["ase"] = (_counts(atoms), atoms.volume)
     if not failures.get(str(CheckName.READABLE)):
-        found["pymatgen"] = _read_with_pymatgen(text)
+        structure = _read_with_pymatgen(text)
+        amounts = structure.composition.get_el_amt_dict()
+        found["pymatgen"] = {symbol: round(n) for symbol, n in sorted(amounts.items())}, float(structure.volume)
+        if contact and (pair := _too_close(structure, contact)) is not None:
+            failures[CONTACT] = pair
     (first, volume), *others = found.values() or [({}, 0.0)]
     for counts, other_volume in others:
         if counts != first:
@@ -76,14 +89,25 @@ def _read_with_ase(text: str) -> Cell | str:
     return Cell(np.array(atoms.cell), atoms.get_scaled_positions(), np.array(atoms.numbers, dtype=np.int64))
 
 
-def _read_with_pymatgen(text: str) -> tuple[dict[str, int], float]:
+def _read_with_pymatgen(text: str) -> Structure:
     from pymatgen.core import Structure
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        structure = Structure.from_str(text, fmt="cif")
-    amounts = structure.composition.get_el_amt_dict()
-    return {symbol: round(amount) for symbol, amount in sorted(amounts.items())}, float(structure.volume)
+        return Structure.from_str(text, fmt="cif")
+
+
+def _too_close(structure: Structure, contact: float) -> str | None:
+    """The first pair of atoms closer than promised, by pymatgen's neighbour list; None if there is none."""
+    elements = [site.specie for site in structure]
+    longest = contact * max(expected_length(a, b) or 0.0 for a in set(elements) for b in set(elements))
+    if not longest:
+        return None
+    for i, j, distance in zip(*(structure.get_neighbor_list(longest)[k] for k in (0, 1, 3)), strict=True):
+        expected = expected_length(elements[i], elements[j])
+        if expected and distance < contact * expected - ROUNDING_ANGSTROM:
+            return f"{elements[i]}-{elements[j]} {distance:.3f} A, promised {contact * expected:.3f}"
+    return None
 
 
 def main(argv: list[str]) -> None:
@@ -122,7 +146,7 @@ def count(records: list[Record], *, workers: int, time_limit_s: float) -> dict[s
     usable = [(index, record.cif) for index, record in enumerate(records) if not isinstance(record.cif, Rejection)]
     failed: Counter[str] = Counter()
     details = []
-    items = ((text, _formula_asked(records[index])) for index, text in usable)
+    items = ((text, _formula_asked(records[index]), _contact_promised(records[index])) for index, text in usable)
     for place, outcome in tqdm(
         run_limited(agreement, items, workers=workers, time_limit_s=time_limit_s), total=len(usable), disable=None
     ):
@@ -130,7 +154,7 @@ def count(records: list[Record], *, workers: int, time_limit_s: float) -> dict[s
         failed.update(failures.keys())
         if failures:
             details.append({"name": records[usable[place][0]].name} | failures)
-    names = [*map(str, NAMES), "gemmi", "ase", "same atoms", "same volume", "formula asked for", "time limit"]
+    names = [*map(str, NAMES), "gemmi", "ase", "same atoms", "same volume", "formula asked for", CONTACT, "time limit"]
     return {
         "records": len(records),
         "with_cif": len(usable),
@@ -144,3 +168,8 @@ def _formula_asked(record: Record) -> str | None:
     prompt = record.fields.get("prompt")
     formula = prompt.get("formula") if isinstance(prompt, dict) else record.fields.get("formula")
     return formula if isinstance(formula, str) else None
+
+
+def _contact_promised(record: Record) -> float:
+    contact = record.fields.get("contact")
+    return float(contact) if isinstance(contact, int | float) else 0.0

@@ -57,6 +57,7 @@ def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[
     """The prompts of a command line, each possible within the limits."""
     from crystallm.sample.constraint import Limits, check_prompt
     from crystallm.sample.prompts import make_prompt, read_prompts
+    from crystallm.sample.search import check_search
 
     if options.prompts is not None:
         given = [*options.formulas, *(x for x in (options.space_group, options.formula_units) if x is not None)]
@@ -73,6 +74,7 @@ def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[
         if names.count(item.name) > 1:
             raise InputError(f"{item.name} is asked for more than once; raise -n to draw more crystals of it")
         check_prompt(item.prompt, Limits(max_atoms=config.max_atoms))
+        check_search(item.prompt, config)
     return prompts
 
 
@@ -99,6 +101,20 @@ def parser() -> argparse.ArgumentParser:
         "--batch-size", name="batch_size", text="crystals drawn at a time; does not change them", type=int, metavar="B"
     )
     setting("--max-atoms", name="max_atoms", text="most atoms in the primitive cell", type=int, metavar="N")
+    setting(
+        "--contact",
+        name="contact",
+        text="draw sites again that come closer to another atom than this part of their radii; 0: below 0.5 A only",
+        type=float,
+        metavar="F",
+    )
+    setting(
+        "--space-groups",
+        name="space_groups",
+        text="top:K spreads the draws over the K most probable space groups, top:K:even evenly",
+        metavar="top:K",
+    )
+    setting("--units", name="units", text="the same over formula units of the primitive cell", metavar="top:K")
     command.add_argument("--recipe", type=Path, metavar="FILE", help="YAML with these settings; options go before it")
     command.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged model)")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: cuda if there is one)")

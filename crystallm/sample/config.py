@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from crystallm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How draws are spread: over the `top` most probable values, as often as each is probable, or evenly."""
+
+    top: int
+    evenly: bool = False
+
+
+def parse_spread(text: str, option: str) -> Spread:
+    """Read `top:5` or `top:5:even`. Raises ConfigError for anything else."""
+    found = re.fullmatch(r"top:([1-9]\d*)(:even)?", text.strip())
+    if found is None:
+        raise ConfigError(f"{option} {text!r} is not understood; write top:5, or top:5:even for as many draws of each")
+    return Spread(int(found[1]), evenly=found[2] is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +42,20 @@ class SampleConfig:
     """Crystals drawn at the same time; memory grows with it."""
     max_atoms: int = 60
     """Largest number of atoms in the primitive cell."""
+    contact: float = 0.6
+    """Sites closer to another atom than this part of the sum of their radii are drawn again; 0: only below 0.5 A."""
+    space_groups: str | None = None
+    """`top:5`: draws spread over the 5 most probable space groups of the formula; `top:5:even`: equally many each."""
+    units: str | None = None
+    """The same for the formula units of the primitive cell."""
 
     def __post_init__(self) -> None:
+        if self.space_groups is not None and self.units is not None:
+            raise ConfigError("give one of space_groups and units: draws are spread over the values of one of them")
+        if self.space_groups is not None:
+            parse_spread(self.space_groups, "space_groups")
+        if self.units is not None:
+            parse_spread(self.units, "units")
         for name in ("n", "batch_size", "max_atoms"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -36,5 +65,9 @@ class SampleConfig:
             raise ConfigError(f"top_k must not be negative, got {self.top_k}; 0 keeps all tokens")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if not 0 <= self.contact <= 0.9:
+            raise ConfigError(
+                f"contact must be between 0 and 0.9, got {self.contact}; real crystals come down to about 0.64"
+            )
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import cache
 from math import acos, cos, degrees, gcd, radians, sin, sqrt
 from typing import TypeVar
@@ -17,9 +18,9 @@ from crystallm.crystal.composition import ELEMENTS, Amounts, element_order
 from crystallm.crystal.description import Description, Site
 from crystallm.crystal.layout import (
     BEGIN,
-    DIGITS,
     END,
     FREE_PARAMETERS,
+    PAIRS,
     CellField,
     ChoiceField,
     FormulaField,
@@ -27,6 +28,7 @@ from crystallm.crystal.layout import (
     NumberFormat,
     Parameters,
     SitesField,
+    digit_tokens,
     full_parameters,
 )
 from crystallm.crystal.wyckoff import SpaceGroup, space_group
@@ -70,7 +72,7 @@ class Grammar:
         self.group = _as(ChoiceField, fields["space_group"])
         self.cell = _as(CellField, fields["cell"])
         self.sites = _as(SitesField, fields["sites"])
-        self.digit_ids = tuple(self.ids[digit] for digit in DIGITS)
+        self.pair_ids = tuple(self.ids[pair] for pair in PAIRS)
         self.end = self.ids[END]
         self.begin = self.ids[BEGIN]
         self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
@@ -80,8 +82,12 @@ class Grammar:
         """Ids of a text up to and with its formula."""
         head = [self.begin, self.ids[self.formula.tag]]
         for symbol, amount in amounts:
-            head += [self.elements[symbol], *(self.ids[digit] for digit in (str(amount) if amount > 1 else ""))]
+            head += [self.elements[symbol], *self.amount(amount)]
         return head
+
+    def amount(self, amount: int) -> list[int]:
+        """Ids of an amount in the formula; none for one atom."""
+        return [self.ids[token] for token in (digit_tokens(str(amount)) if amount > 1 else ())]
 
     def choice(self, part: ChoiceField, value: int) -> int:
         """Id of the token of a choice."""
@@ -105,10 +111,20 @@ class Prompt:
     space_group: int | None = None
 
 
+class Stage(IntEnum):
+    """What the next choice of a text is about. From LETTER on it is about one site, before it about all of them."""
+
+    HEAD = 0
+    CELL = 1
+    LETTER = 2
+    COORDINATES = 3
+
+
 @dataclass
 class Partial:
     """What has been decided so far of one crystal."""
 
+    stage: Stage = Stage.HEAD
     amounts: Amounts = ()
     formula_units: int = 0
     space_group: int = 0
@@ -175,6 +191,7 @@ def walk(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     groups = cover.groups_that_hold(counts) if prompt.space_group is None else (prompt.space_group,)
     token = yield tuple(grammar.choice(grammar.group, number) for number in groups)
     partial.space_group = int(grammar.tokens[token].rpartition(" ")[2])
+    partial.stage = Stage.CELL
     yield from _cell(grammar, partial)
     yield from _sites(grammar, partial)
     yield (grammar.end,)
@@ -223,26 +240,23 @@ def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     counts: tuple[int, ...] = ()
     token = yield tuple(grammar.elements[symbol] for symbol in starts)
     while True:
-        symbol, digits = grammar.symbols[token], ""
+        symbol = grammar.symbols[token]
         place = ORDERED_ELEMENTS.index(symbol) + 1
-        viable_amounts = {n for n in range(1, most - sum(counts) + 1) if viable((*counts, n), place)}
+        # What may still be written of each amount that is possible; nothing of the one that has been written.
+        rests = {n: grammar.amount(n) for n in range(1, most - sum(counts) + 1) if viable((*counts, n), place)}
         while True:
-            amount = int(digits or 1)
-            allowed = [
-                grammar.ids[digit]
-                for digit in DIGITS
-                if any(str(n).startswith(digits + digit) and n > 1 for n in viable_amounts)
-            ]
+            allowed = list(dict.fromkeys(rest[0] for rest in rests.values() if rest))
+            amount = next((n for n, rest in rests.items() if not rest), None)
             units: dict[int, int] = {}
-            if amount in viable_amounts and digits != "1":
+            if amount is not None:
                 now = (*counts, amount)
                 units = {grammar.choice(grammar.units, value): value for value in units_of(now)}
                 if place < last and can_grow(now):
                     allowed += [grammar.elements[other] for other in ORDERED_ELEMENTS[place:]]
             token = yield (*allowed, *units)
-            if token not in grammar.digit_ids:
+            if amount is not None and (token in units or token in grammar.symbols):
                 break
-            digits += grammar.tokens[token]
+            rests = {n: rest[1:] for n, rest in rests.items() if rest and rest[0] == token}
         counts = (*counts, amount)
         partial.amounts = (*partial.amounts, (symbol, amount))
         if token in units:
@@ -259,16 +273,14 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
     )
     if highest < lowest:  # narrower than the last digit: the bounds are wide enough that this is a defect of ours
         raise AssertionError(f"no number with {style.decimals} decimals between {low} and {high}")
-    token = yield tuple(grammar.ids[f"{style.lead}{whole}."] for whole in range(lowest // scale, highest // scale + 1))
-    value = int(grammar.tokens[token].strip()[:-1])
-    for remaining in range(style.decimals - 1, -1, -1):
-        unit = 10**remaining
-        token = yield tuple(
-            grammar.digit_ids[digit]
-            for digit in range(10)
-            if (value * 10 + digit) * unit <= highest and (value * 10 + digit + 1) * unit > lowest
-        )
-        value = value * 10 + grammar.digit_ids.index(token)
+    unit = 100**style.pairs
+    token = yield tuple(grammar.ids[style.start(number)] for number in range(lowest // unit, highest // unit + 1))
+    value = int(grammar.tokens[token].strip().replace(".", ""))
+    for _ in range(style.pairs):
+        unit //= 100
+        least, most = max(lowest - value * 100 * unit, 0) // unit, (highest - value * 100 * unit) // unit
+        token = yield grammar.pair_ids[least : most + 1]
+        value = value * 100 + grammar.pair_ids.index(token)
     return float(value / scale)
 
 
@@ -326,6 +338,7 @@ def _sites(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     used: set[str] = set()
     for index, (symbol, _) in enumerate(partial.amounts):
         while counts[index]:
+            partial.stage = Stage.LETTER
             yield (grammar.elements[symbol],)
             allowed: dict[int, str] = {}
             verdicts: dict[tuple[int, bool], bool] = {}
@@ -344,6 +357,7 @@ def _sites(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
             if not is_free:
                 used.add(letter)
                 offer = cover.without(offer, size)
+            partial.stage = Stage.COORDINATES
             values = []
             for _ in range(group.positions[letter].n_free):
                 values.append((yield from _number(grammar, grammar.sites.coordinate, 0.0, 1.0)))

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from pymatgen.core import Element
 
 from crystallm.crystal.cell import lattice_from_parameters
 from crystallm.crystal.description import expand, site_orbit
+from crystallm.crystal.radii import expected_length
 from crystallm.crystal.symmetry import standardize_number
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
-"""A site that comes closer than this to an atom or to its own images is refused and drawn again."""
+"""No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
 
 _IMAGES = np.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij")).reshape(3, -1).T
 
 
+class Refusal(StrEnum):
+    """Why sites were drawn again."""
+
+    TOO_CLOSE = "atoms too close"
+    HIGHER_SYMMETRY = "symmetry higher than written"
+
+
+@cache
+def shortest_distance(first: str, second: str, contact: float) -> float:
+    """Least distance in angstrom of two elements: `contact` times their expected bond length, and never below 0.5."""
+    expected = expected_length(Element(first), Element(second)) if contact else None
+    return max(contact * (expected or 0.0), SHORTEST_DISTANCE_ANGSTROM)
+
+
 @dataclass
 class CrystalTask:
-    """One crystal of a prompt. `number` tells the samples of a prompt apart."""
+    """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` is that of SampleConfig."""
 
     grammar: Grammar
     prompt: Prompt
     prompt_index: int
     number: int
-    shortest_angstrom: float = SHORTEST_DISTANCE_ANGSTROM
+    contact: float = 0.0
     partial: Partial = field(default_factory=Partial)
     _placed: list[NDArray[np.float64]] = field(default_factory=list)
 
@@ -37,13 +55,17 @@ class CrystalTask:
         self._placed = []
         return walk(self.grammar, self.prompt, self.partial)
 
+    def level(self) -> int:
+        """What the next choice belongs to, as a Stage of the text."""
+        return self.partial.stage
+
     def sections(self) -> int:
         """Complete sites."""
         return len(self.partial.sites)
 
-    def acceptable(self, since: int) -> bool:
-        """Whether the sites after the first `since` keep their distance from all atoms placed before and from
-        their own images, so that they neither coincide nor fall onto a position of higher symmetry."""
+    def refusal(self, since: int) -> Refusal | None:
+        """Why the sites after the first `since` cannot stay: too close to atoms placed before or to their own images,
+        or the crystal is complete and has a higher symmetry than was written. None if they can."""
         group = space_group(self.partial.space_group)
         lattice = lattice_from_parameters(self.partial.cell)
         del self._placed[since:]
@@ -56,10 +78,13 @@ class CrystalTask:
             squares = (((delta[:, None] + _IMAGES) @ lattice) ** 2).sum(-1)
             own = len(others) - len(orbit)  # the atom itself, in its own cell
             squares[own, len(_IMAGES) // 2] = np.inf
-            if squares.min() < self.shortest_angstrom**2:
-                return False
+            pairs = zip(self.partial.sites, [*self._placed, orbit], strict=False)
+            least = [shortest_distance(site.element, other.element, self.contact) for other, _ in pairs]
+            least_of_atom = np.repeat(least, [*map(len, self._placed), len(orbit)])
+            if (squares.min(-1) < least_of_atom**2).any():
+                return Refusal.TOO_CLOSE
             self._placed.append(orbit)
-        return not self._complete() or self._keeps_symmetry()
+        return Refusal.HIGHER_SYMMETRY if self._complete() and not self._keeps_symmetry() else None
 
     def _complete(self) -> bool:
         partial, group = self.partial, space_group(self.partial.space_group)

@@ -1,12 +1,15 @@
 """The engine: many constrained texts in one batch. It handles token ids and logits, and knows no chemistry.
 
-Each model step feeds every row the token it has just drawn and all tokens that follow from it by force, so a text costs
-as many steps as it has free choices. Finished rows are replaced at once by waiting jobs.
+Each model step feeds every row the token it has just drawn and all tokens that follow from it by force, so a text
+costs as many steps as it has free choices. The tokens of all rows lie end to end, so a row with many costs the others
+nothing. Finished rows are replaced at once by waiting jobs, and what many texts begin with is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from crystallm.errors import CheckpointError
-from crystallm.sample.attention import slots_attended
-from crystallm.sample.cache import SlotCache
+from crystallm.sample.attention import rows_attended
+from crystallm.sample.cache import Feed, Prefix, RowCache
 from crystallm.sample.constraint import Choices, Walk
 
 
@@ -37,11 +40,22 @@ class Task(Protocol):
     def start(self) -> Walk:
         """A fresh automaton; called again when the text is begun anew."""
 
+    def level(self) -> int:
+        """How deep in the text the next choice lies, from 0; levels from SECTION on belong to one section."""
+
     def sections(self) -> int:
         """How many sections (sites) of the text are complete."""
 
-    def acceptable(self, since: int) -> bool:
-        """Whether the sections completed after the first `since` ones may stay."""
+    def refusal(self, since: int) -> str | None:
+        """Why the sections completed after the first `since` ones cannot stay; None if they can."""
+
+
+SECTION = 2
+TRIES = (1, 3, 3, 6)
+"""How often a text goes back to its first choice of each level before it goes back to the level above.
+
+For crystals: anew, to the cell, to the letter of the site, to its coordinates; 2 * 4 * 4 * 7 draws of a site at most.
+"""
 
 
 @dataclass
@@ -52,19 +66,25 @@ class Outcome:
     tokens: list[int]
     log_probabilities: list[float]
     """One per free choice."""
-    finished: bool
+    failure: str | None
+    """Why the text was given up; None if it is finished."""
     steps: int
-    redrawn: int
-    """Sections refused and drawn again."""
+    redrawn: dict[str, int]
+    """How often sections were refused and drawn again, by reason."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text is whole."""
+        return self.failure is None
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in a text that can be returned to: the number of tokens before it and the logits (V,) there."""
+    """A place in a text that can be returned to: what stands before it, and the log-probabilities (V,) there."""
 
     length: int
     n_choices: int
-    logits: NDArray[np.float32]
+    scores: NDArray[np.float32]
 
 
 @dataclass
@@ -76,38 +96,50 @@ class Row:
     walk: Walk
     choices: Choices
     tokens: list[int] = field(default_factory=list)
-    pending: int = 0
-    """Tokens at the end of the list that the model has not seen."""
-    slots: list[int] = field(default_factory=list)
-    """Slot of each token the model has seen."""
+    seen: int = 0
+    """Tokens that the model has seen."""
     log_probabilities: list[float] = field(default_factory=list)
-    mark: Mark | None = None
-    first: Mark | None = None
+    marks: dict[int, Mark] = field(default_factory=dict)
+    """The first choice of each level, until its section is accepted."""
+    tries: Counter[int] = field(default_factory=Counter)
+    """How often the text went back to each level since it last went further back."""
     sections: int = 0
     steps: int = 0
-    redrawn: int = 0
-    tries: int = 0
-    restarts: int = 0
+    redrawn: Counter[str] = field(default_factory=Counter)
     done: bool = False
-    failed: bool = False
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Head:
+    """Forced tokens that texts begin with: what the model keeps of them, and the log-probabilities (V,) after them."""
+
+    prefix: Prefix
+    scores: NDArray[np.float32]
+
+
+HEADS_KEPT = 64
+"""Beginnings kept for later texts; the one not used for longest goes first."""
 
 
 class Engine:
     """Draws constrained texts from a causal language model.
 
-    rows: texts worked on at the same time. context: longest text. tries: redraws of one section before the whole text
-    is begun anew; restarts: how often that may happen before the text is given up.
+    rows: texts worked on at the same time. context: longest text. tries: see TRIES; a text that has used them up is
+    given up. chunk: most tokens that a row feeds in one step.
     """
 
     def __init__(
-        self, model: Any, *, rows: int = 32, context: int = 1024, tries: int = 8, restarts: int = 4, chunk: int = 16
+        self, model: Any, *, rows: int = 32, context: int = 1024, tries: Sequence[int] = TRIES, chunk: int = 64
     ) -> None:
         self.model = model
         self.rows, self.context = rows, context
-        self.tries, self.restarts, self.chunk = tries, restarts, chunk
-        parameter = next(model.parameters())
-        self.device, self.dtype = parameter.device, parameter.dtype
+        self.tries, self.chunk = tries, chunk
+        self.device = next(model.parameters()).device
         self.steps = 0
+        self.tokens_fed = 0
+        self.model_seconds = 0.0
+        """Spent in the model, from ids to log-probabilities."""
 
     def run(
         self, jobs: Iterable[tuple[Task, np.random.Generator]], warp: Warp, *, tick: Callable[[], None] | None = None
@@ -124,119 +156,151 @@ class Engine:
             active.pop()
         if not active:
             return
-        cache = SlotCache(
-            layers=self.model.config.num_hidden_layers, rows=len(active), device=self.device, dtype=self.dtype
-        )
+        cache = RowCache(layers=self.model.config.num_hidden_layers, rows=len(active))
+        heads: dict[tuple[int, ...], Head] = {}
         while any(active):
             finished: list[Outcome] = []
             # Nothing is yielded inside: the mode would hold in the caller's code, too.
             with torch.inference_mode():
-                log_BV = self._step(cache, active)
-                for index, row in enumerate(active):
-                    if row is None or row.pending:
-                        continue
-                    self._draw(cache, index, row, log_BV[index], warp)
+                for index, log_V in self._step(cache, active, heads):
+                    row = active[index]
+                    assert row is not None
+                    self._draw(row, log_V, warp)
                     if row.done:
                         finished.append(_outcome(row))
-                        cache.alive[index] = False
                         active[index] = next_row()
             yield from finished
             if tick is not None:
                 tick()
 
-    def _step(self, cache: SlotCache, active: list[Row | None]) -> NDArray[np.float32]:
-        """Feed every row what it has pending, at most `chunk` tokens; logits (B, V) after each row's last token."""
-        self.steps += 1
-        width = min(max(row.pending for row in active if row is not None), self.chunk)
-        if cache.make_room(width):
-            for row in active:
-                if row is not None:  # the order of living slots is kept
-                    row.slots = list(range(len(row.slots)))
-        count = len(active)
-        ids = np.zeros((count, width), dtype=np.int64)
-        positions = np.zeros((count, width), dtype=np.int64)
-        fresh = np.zeros((count, width), dtype=bool)
+    def _step(
+        self, cache: RowCache, active: list[Row | None], heads: dict[tuple[int, ...], Head]
+    ) -> list[tuple[int, NDArray[np.float32]]]:
+        """Let the model see what the rows have pending; rows that may draw, with log-probabilities (V,)."""
+        ready: list[tuple[int, NDArray[np.float32]]] = []
+        fed: list[tuple[int, Row, int]] = []
+        begun = set()
         for index, row in enumerate(active):
             if row is None:
                 continue
-            seen = len(row.slots)
-            part = row.tokens[seen : seen + min(row.pending, width)]
-            ids[index, : len(part)] = part
-            positions[index, : len(part)] = range(seen, seen + len(part))
-            fresh[index, : len(part)] = True
-            row.slots.extend(range(cache.used, cache.used + len(part)))
-            row.pending -= len(part)
+            if row.seen == 0:
+                beginning = tuple(row.tokens)
+                head = heads.pop(beginning, None)
+                if head is not None:
+                    heads[beginning] = head
+                    cache.copy_in(index, head.prefix)
+                    row.seen = len(beginning)
+                    ready.append((index, head.scores))
+                    continue
+                if beginning in begun:  # another row is at it
+                    continue
+                begun.add(beginning)
+            fed.append((index, row, min(len(row.tokens) - row.seen, self.chunk)))
+        if not fed:
+            return ready
+        for (index, row, count), log_V in zip(fed, self._forward(cache, fed, len(active)), strict=True):
+            row.seen += count
             row.steps += 1
-        fresh_BK = torch.from_numpy(fresh).to(self.device)
-        causal_KK = torch.ones((width, width), dtype=torch.bool, device=self.device).tril()
-        # Padded queries see themselves, so that no softmax runs over nothing.
-        own = (fresh_BK[:, None, :] & causal_KK) | torch.eye(width, dtype=torch.bool, device=self.device)
-        past = cache.alive[:, None, : cache.used].expand(-1, width, -1)
-        visible = torch.cat([past, own], dim=-1)[:, None]
-        mask = torch.zeros(visible.shape, dtype=self.dtype, device=self.device)
-        mask.masked_fill_(~visible, torch.finfo(self.dtype).min)
-        with slots_attended(self.model.config):
+            if row.seen < len(row.tokens):
+                continue
+            if not row.marks:
+                heads[tuple(row.tokens)] = Head(cache.copy_out(index, row.seen), log_V)
+                if len(heads) > HEADS_KEPT:
+                    del heads[next(iter(heads))]
+            ready.append((index, log_V))
+        return ready
+
+    def _forward(self, cache: RowCache, fed: list[tuple[int, Row, int]], n_rows: int) -> NDArray[np.float32]:
+        """One pass of the model over `count` tokens of each row; log-probabilities (F, V) after the last of each."""
+        counts = np.array([count for *_, count in fed])
+        columns = np.concatenate([np.arange(count) for count in counts])
+        slots = columns + np.repeat([row.seen for _, row, _ in fed], counts)
+        ids = [token for _, row, count in fed for token in row.tokens[row.seen : row.seen + count]]
+        rows = np.repeat([index for index, *_ in fed], counts)
+        feed = Feed(
+            rows=self._tensor(rows),
+            slots=self._tensor(slots),
+            columns=self._tensor(columns),
+            n_rows=n_rows,
+            width=int(counts.max()),
+        )
+        cache.expect(feed)
+        self.steps += 1
+        self.tokens_fed += len(ids)
+        started = time.perf_counter()
+        with rows_attended(self.model.config, feed):
             hidden = self.model.base_model(
-                input_ids=torch.from_numpy(ids).to(self.device),
-                position_ids=torch.from_numpy(positions).to(self.device),
-                attention_mask=mask,
+                input_ids=self._tensor(np.array([ids])),
+                position_ids=feed.slots[None],
+                # A mask of four dimensions passes through as it is; `row_attention` makes its own.
+                attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state
-        cache.alive[:, cache.used : cache.used + width] = fresh_BK
-        cache.used += width
-        last = torch.from_numpy(np.maximum(fresh.sum(1) - 1, 0)).to(self.device)
-        picked = hidden[torch.arange(count, device=self.device), last]
-        logits: torch.Tensor = self.model.get_output_embeddings()(picked).float()
+        last = hidden[0, self._tensor(np.cumsum(counts) - 1)]
+        logits: torch.Tensor = self.model.get_output_embeddings()(last).float()
         if not bool(torch.isfinite(logits).all()):
             raise CheckpointError(
                 f"the model {self.model.name_or_path or ''} gives logits that are not finite; its weights are damaged"
             )
         result: NDArray[np.float32] = torch.log_softmax(logits, dim=-1).cpu().numpy()
+        self.model_seconds += time.perf_counter() - started
         return result
 
-    def _draw(self, cache: SlotCache, index: int, row: Row, log_V: NDArray[np.float32], warp: Warp) -> None:
+    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _draw(self, row: Row, log_V: NDArray[np.float32], warp: Warp) -> None:
         """Draw the row's next token and follow the forced ones; step back where a section is refused."""
-        mark = Mark(len(row.tokens), len(row.log_probabilities), log_V)
-        row.first = row.first or mark
-        row.mark = row.mark or mark
         while True:
+            row.marks.setdefault(row.task.level(), Mark(len(row.tokens), len(row.log_probabilities), log_V))
             token, score = _choose(row, log_V, warp)
             row.log_probabilities.append(score)
             _append(row, token)
             _follow(row)
             if len(row.tokens) > self.context:
-                row.done = row.failed = True
-            if (row.done and row.failed) or row.task.sections() == row.sections:
+                row.done, row.failure = True, f"longer than the model's context of {self.context} tokens"
+            if row.failure or row.task.sections() == row.sections:
                 return
-            if row.task.acceptable(row.sections):
-                row.sections, row.mark, row.tries = row.task.sections(), None, 0
+            reason = row.task.refusal(row.sections)
+            if reason is None:
+                row.sections = row.task.sections()
+                _forget(row, SECTION)
                 return
-            row.redrawn += 1
-            row.tries += 1
-            target = row.mark
-            if row.tries > self.tries:  # begin anew; not counted in `tries`, which accepted sections set back
-                row.restarts += 1
-                row.tries = 0
-                target = row.first
-            if row.restarts > self.restarts:
-                row.done = row.failed = True
+            row.redrawn[reason] += 1
+            mark = self._retreat(row)
+            if mark is None:
+                counts = ", ".join(f"{reason} {count} times" for reason, count in row.redrawn.items())
+                row.done, row.failure = True, f"drawn again until all tries were used up ({counts})"
                 return
-            assert target is not None
-            log_V = self._return_to(cache, index, row, target)
+            log_V = _return_to(row, mark)
 
-    def _return_to(self, cache: SlotCache, index: int, row: Row, mark: Mark) -> NDArray[np.float32]:
-        """Bring a row back to a mark by replaying its automaton; its later slots die."""
-        cache.alive[index, row.slots[mark.length :]] = False
-        del row.slots[mark.length :], row.log_probabilities[mark.n_choices :]
-        tokens = row.tokens[: mark.length]
-        row.walk = row.task.start()
-        row.choices = next(row.walk)
-        for token in tokens:
-            row.choices = row.walk.send(token)
-        row.tokens, row.pending, row.done = tokens, 0, False
-        row.sections, row.mark = row.task.sections(), mark
-        return mark.logits
+    def _retreat(self, row: Row) -> Mark | None:
+        """Where to go back to: the deepest level that has tries left, None if there is none."""
+        for level in sorted(row.marks, reverse=True):
+            row.tries[level] += 1
+            if row.tries[level] <= self.tries[level]:
+                _forget(row, level + 1)
+                return row.marks[level]
+        return None
+
+
+def _forget(row: Row, level: int) -> None:
+    """Leave a level and those below it: the next ones are others."""
+    for deeper in [known for known in row.marks if known >= level]:
+        del row.marks[deeper], row.tries[deeper]
+
+
+def _return_to(row: Row, mark: Mark) -> NDArray[np.float32]:
+    """Bring a row back to a mark by replaying its automaton."""
+    del row.tokens[mark.length :], row.log_probabilities[mark.n_choices :]
+    row.walk = row.task.start()
+    row.choices = next(row.walk)
+    for token in row.tokens:
+        row.choices = row.walk.send(token)
+    row.seen, row.done = mark.length, False
+    row.sections = row.task.sections()
+    return mark.scores
 
 
 def _begin(task: Task, random: np.random.Generator) -> Row:
@@ -254,7 +318,6 @@ def _follow(row: Row) -> None:
 
 def _append(row: Row, token: int) -> None:
     row.tokens.append(token)
-    row.pending += 1
     try:
         row.choices = row.walk.send(token)
     except StopIteration:
@@ -262,7 +325,7 @@ def _append(row: Row, token: int) -> None:
 
 
 def _outcome(row: Row) -> Outcome:
-    return Outcome(row.task, row.tokens, row.log_probabilities, not row.failed, row.steps, row.redrawn)
+    return Outcome(row.task, row.tokens, row.log_probabilities, row.failure, row.steps, dict(row.redrawn))
 
 
 def _choose(row: Row, log_V: NDArray[np.float32], warp: Warp) -> tuple[int, float]:

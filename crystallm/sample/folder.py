@@ -16,7 +16,7 @@ from crystallm.sample.generator import Crystal
 from crystallm.sample.prompts import NamedPrompt
 
 DEFAULT_PARENT = Path("crystals")
-PROVENANCE, RECORDS, RANKING = "provenance.json", "samples.jsonl", "crystals.jsonl"
+PROVENANCE, RANKING = "provenance.json", "crystals.jsonl"
 
 
 def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: str) -> dict[str, Any]:
@@ -28,6 +28,9 @@ def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: st
         "top_k": config.top_k,
         "top_p": config.top_p,
         "max_atoms": config.max_atoms,
+        "contact": config.contact,
+        "space_groups": config.space_groups,
+        "units": config.units,
         "prompts": {
             item.name: [
                 None if item.prompt.amounts is None else format_formula(item.prompt.amounts),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 
 from crystallm.crystal.cell import Cell
@@ -20,18 +21,18 @@ from crystallm.crystal.matching import group_duplicates
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CheckpointError, ConfigError
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
+from crystallm.sample import cover
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar, Limits, Prompt, check_prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.engine import Engine, Outcome, Warp, draw
 from crystallm.sample.prompts import NamedPrompt, make_prompt
+from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystallm.crystal.validity import Checks
-
-GIVEN_UP = "given up: atoms too close, or the text too long, after every redraw"
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,17 @@ class Attempt:
     number: int
     """Which draw of its prompt, from 0."""
     description: Description | None
+    reason: str | None
+    """Why there is no crystal; None if there is one."""
     text: str
     token_log_probabilities: tuple[float, ...]
     """One per free choice."""
     n_tokens: int
     steps: int
-    redrawn: int
+    redrawn: Mapping[str, int]
+    """How often sites were drawn again, by reason."""
+    searched: Searched | None = None
+    """The space group or formula units that the search gave this draw."""
 
     @property
     def log_probability(self) -> float:
@@ -144,20 +150,25 @@ class Generator:
         config: SampleConfig,
         *,
         skip: Callable[[str, int], bool] = lambda name, number: False,
+        engine: Engine | None = None,
     ) -> Iterator[Attempt]:
         """Draws for every prompt, in the order in which they finish.
 
         skip: tells which draws (prompt name, number) are already done. All prompts are checked before the first draw.
+        engine: one to count steps and time with.
         """
         grammar = Grammar(self.layout, Limits(max_atoms=config.max_atoms))
         for item in prompts:
             check_prompt(item.prompt, grammar.limits)
-        engine = Engine(self.model, rows=config.batch_size, context=self.context)
+            check_search(item.prompt, config)
+        rows = min(config.batch_size, len(prompts) * config.n)
+        engine = engine or Engine(self.model, rows=rows, context=self.context)
+        check_memory(self.model, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
-        units: dict[tuple[int, int], float] = {}
-        jobs = self._jobs(grammar, prompts, config, warp, skip, units)
+        plans: dict[tuple[int, int], Plan] = {}
+        jobs = self._jobs(grammar, prompts, config, warp, skip, plans)
         for outcome in engine.run(jobs, warp):
-            yield self._attempt(outcome, prompts, units)
+            yield self._attempt(outcome, prompts, plans)
 
     @property
     def context(self) -> int:
@@ -171,56 +182,127 @@ class Generator:
         config: SampleConfig,
         warp: Warp,
         skip: Callable[[str, int], bool],
-        units: dict[tuple[int, int], float],
+        plans: dict[tuple[int, int], Plan],
     ) -> Iterator[tuple[CrystalTask, np.random.Generator]]:
         for index, item in enumerate(prompts):
-            weights: tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]] | None = None
+            planner = self._planner(grammar, item.prompt, config)
             for number in range(config.n):
+                chosen = next(planner)
                 if skip(item.name, number):
                     continue
                 stream = np.random.Generator(
                     np.random.Philox(np.random.SeedSequence([config.seed, zlib.crc32(item.name.encode()), number]))
                 )
-                prompt = item.prompt
-                if prompt.amounts is not None and prompt.space_group is not None and prompt.formula_units is None:
-                    # In the text Z stands before the space group: draw it from what both say together.
-                    weights = weights or self._units_given_group(grammar, prompt)
-                    chosen = draw(weights[1], stream, warp)
-                    units[index, number] = float(weights[1][chosen])
-                    prompt = replace(prompt, formula_units=weights[0][chosen])
-                yield CrystalTask(grammar, prompt, index, number), stream
+                plan = chosen(stream, warp)
+                plans[index, number] = plan
+                yield CrystalTask(grammar, plan.prompt, index, number, config.contact), stream
 
-    def _units_given_group(
-        self, grammar: Grammar, prompt: Prompt
-    ) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:
-        """Possible Z and the log-probabilities (C,) of Z given formula and space group, by Bayes' rule."""
+    def _planner(
+        self, grammar: Grammar, prompt: Prompt, config: SampleConfig
+    ) -> Iterator[Callable[[np.random.Generator, Warp], Plan]]:
+        """For each draw of a prompt: what is settled before its text is begun."""
+        kind, told = ("space_group", config.space_groups) if config.space_groups else ("formula_units", config.units)
+        if told is None or getattr(prompt, kind) is not None:
+            if prompt.amounts is None or prompt.space_group is None or prompt.formula_units is not None:
+                while True:
+                    yield lambda stream, warp: Plan(prompt)
+            # In the text Z stands before the space group: draw it from what both say together.
+            symmetries = self.symmetries(grammar, prompt)
+            while True:
+                yield lambda stream, warp: _draw_units(prompt, symmetries, stream, warp)
+        spread = parse_spread(told, kind)
+        symmetries = self.symmetries(grammar, prompt)
+        values, shares = symmetries.most_probable(kind, spread.top)
+        for place in in_turn(shares, evenly=spread.evenly):
+            value = values[place]
+            given = (
+                replace(prompt, space_group=value) if kind == "space_group" else replace(prompt, formula_units=value)
+            )
+            searched = Searched(kind, value, round(shares[place], 6))
+            yield partial(_draw_given, prompt, given, searched, symmetries)
+
+    def symmetries(self, grammar: Grammar, prompt: Prompt) -> Symmetries:
+        """What the model says of formula units and space group of a prompt with a formula."""
         assert prompt.amounts is not None
-        assert prompt.space_group is not None
         values = units_that_fit(prompt.amounts, prompt, grammar.limits)
         head = grammar.formula_head(prompt.amounts)
-        choices = [grammar.choice(grammar.units, value) for value in values]
-        ids = torch.tensor([[*head, choice] for choice in choices], device=self.model.device)
+        ids = torch.tensor(
+            [[*head, grammar.choice(grammar.units, value)] for value in values], device=self.model.device
+        )
         with torch.inference_mode():
-            log = torch.log_softmax(self.model(input_ids=ids).logits[:, -2:].float(), dim=-1)
-        row = torch.arange(len(values), device=log.device)
-        joint = log[row, 0, ids[:, -1]] + log[:, 1, grammar.choice(grammar.group, prompt.space_group)]
-        return values, torch.log_softmax(joint.double(), dim=0).cpu().numpy()
+            log = torch.log_softmax(self.model(input_ids=ids).logits[:, -2:].double(), dim=-1).cpu().numpy()
+        groups = [grammar.choice(grammar.group, number) for number in range(1, 231)]
+        possible = np.zeros((len(values), 230), dtype=bool)
+        for row, value in enumerate(values):
+            holding = cover.groups_that_hold(tuple(amount * value for _, amount in prompt.amounts))
+            possible[row, [number - 1 for number in holding]] = True
+        if prompt.space_group is not None:
+            possible[:, np.arange(230) != prompt.space_group - 1] = False
+        own = ids[:, -1].cpu().numpy()
+        return Symmetries(values, log[np.arange(len(values)), 0, own], log[:, 1][:, groups], possible)
 
-    def _attempt(
-        self, outcome: Outcome, prompts: Sequence[NamedPrompt], units: dict[tuple[int, int], float]
-    ) -> Attempt:
+    def _attempt(self, outcome: Outcome, prompts: Sequence[NamedPrompt], plans: dict[tuple[int, int], Plan]) -> Attempt:
         task = outcome.task
-        extra = units.get((task.prompt_index, task.number))
-        scores = outcome.log_probabilities if extra is None else [extra, *outcome.log_probabilities]
+        plan = plans.pop((task.prompt_index, task.number))
         return Attempt(
             prompt=prompts[task.prompt_index],
             number=task.number,
             description=task.partial.description() if outcome.finished else None,
+            reason=outcome.failure,
             text="".join(task.grammar.tokens[token] for token in outcome.tokens),
-            token_log_probabilities=tuple(scores),
+            token_log_probabilities=(*plan.scores, *outcome.log_probabilities),
             n_tokens=len(outcome.tokens),
             steps=outcome.steps,
             redrawn=outcome.redrawn,
+            searched=plan.searched,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is settled of a draw before its text is begun; `scores` are the log-probabilities of what was settled."""
+
+    prompt: Prompt
+    scores: tuple[float, ...] = ()
+    searched: Searched | None = None
+
+
+def _draw_units(prompt: Prompt, symmetries: Symmetries, stream: np.random.Generator, warp: Warp) -> Plan:
+    """Formula units drawn given the space group that was asked for."""
+    assert prompt.space_group is not None
+    weights = symmetries.units_given(prompt.space_group)
+    chosen = draw(weights, stream, warp)
+    return Plan(replace(prompt, formula_units=symmetries.units[chosen]), (float(weights[chosen]),))
+
+
+def _draw_given(
+    asked: Prompt, given: Prompt, searched: Searched, symmetries: Symmetries, stream: np.random.Generator, warp: Warp
+) -> Plan:
+    """The score of what the search settled is the model's own, as if the model had drawn it."""
+    if given.formula_units is None:
+        given = _draw_units(given, symmetries, stream, warp).prompt
+    assert given.formula_units is not None
+    row = symmetries.units.index(given.formula_units)
+    if asked.space_group is not None:
+        return Plan(given, (float(symmetries.units_given(asked.space_group)[row]),), searched)
+    scores = () if asked.formula_units is not None else (float(symmetries.log_units[row]),)
+    if given.space_group is not None:
+        scores = (*scores, float(symmetries.log_groups[row, given.space_group - 1]))
+    return Plan(given, scores, searched)
+
+
+def check_memory(model: Any, *, rows: int, context: int) -> None:
+    """Raise ConfigError if the cache of that many rows could outgrow the memory that is free now."""
+    shape, parameter = model.config, next(model.parameters())
+    width = getattr(shape, "num_key_value_heads", shape.num_attention_heads)
+    width *= getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    per_row = 2 * shape.num_hidden_layers * width * context * parameter.element_size()
+    on_gpu = parameter.device.type == "cuda"
+    free = torch.cuda.mem_get_info(parameter.device)[0] if on_gpu else psutil.virtual_memory().available
+    if rows * per_row > free:
+        raise ConfigError(
+            f"--batch-size {rows} could need {rows * per_row / 2**30:.1f} GiB for texts of {context} tokens and "
+            f"{free / 2**30:.1f} GiB are free; --batch-size {max(free // per_row, 1)} fits"
         )
 
 

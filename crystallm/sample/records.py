@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -16,9 +18,11 @@ from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import InputError
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.generator import GIVEN_UP, Attempt
+from crystallm.sample.generator import Attempt
 from crystallm.sample.prompts import NamedPrompt
+from crystallm.sample.search import Searched
 
+RECORDS = "samples.jsonl"
 FINISHED, UNFINISHED = "finished", "given up"
 
 
@@ -38,7 +42,7 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
             "space_group": asked.space_group,
         },
         "status": UNFINISHED if crystal is None else FINISHED,
-        "reason": GIVEN_UP if crystal is None else None,
+        "reason": attempt.reason,
         "formula": None if crystal is None else format_formula(crystal.amounts),
         "formula_units": None if crystal is None else crystal.formula_units,
         "z": None if crystal is None else crystal.formula_units * space_group(crystal.space_group).centring_order,
@@ -52,11 +56,13 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
         "n_free": len(scores),
         "n_tokens": attempt.n_tokens,
         "steps": attempt.steps,
-        "redrawn": attempt.redrawn,
+        "redrawn": dict(attempt.redrawn),
+        "searched": None if attempt.searched is None else asdict(attempt.searched),
         "seed": config.seed,
         "temperature": config.temperature,
         "top_k": config.top_k,
         "top_p": config.top_p,
+        "contact": config.contact,
         "model": model,
     }
 
@@ -70,11 +76,13 @@ def attempt_of(record: Mapping[str, Any], prompt: NamedPrompt, layout: Layout) -
         prompt=prompt,
         number=record["sample"],
         description=description,
+        reason=record["reason"],
         text=record["text"],
         token_log_probabilities=tuple(record["token_log_probabilities"]),
         n_tokens=record["n_tokens"],
         steps=record["steps"],
         redrawn=record["redrawn"],
+        searched=None if record["searched"] is None else Searched(**record["searched"]),
     )
 
 
@@ -96,13 +104,19 @@ class RecordFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a full disk, reported before
+                self._file.close()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one line through to the file system."""
         assert self._file is not None
-        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.path}: {error.strerror}; what was drawn before is kept, the same command continues"
+            ) from error
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transformers
 from tqdm import tqdm
@@ -20,9 +20,13 @@ from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.generator import Attempt, Crystal, Generator, rank
+from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.sample.records import RecordFile, attempt_of, read_records, record_of
+from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
 from crystallm.sample.table import Entry, prompt_table, ranked_lines
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 CHECK_TIME_LIMIT_S = 60.0
 """For the checks of one crystal; beyond it they fail."""
@@ -40,29 +44,46 @@ def run(
     checks: bool = True,
     device: str | None = None,
 ) -> Path:
-    """Draw, rank, write and print; returns the folder. Draws already in the folder are not made again."""
+    """Draw, rank, write and print; returns the folder. Draws already in the folder are not made again.
+
+    Started as several processes, each makes its share of the draws, and the first one does the rest.
+    """
     label = f"{model.resolve().name}@{sha256(model / 'model.safetensors')[:12]}"
     settings = folder.run_settings(prompts, config, label)
-    out = folder.open_folder(out, folder.run_title(prompts, prompts_file), settings)
+    state = joined_processes()
+    first = state is None or state.is_main_process
+    if first:
+        out = folder.open_folder(out, folder.run_title(prompts, prompts_file), settings)
+    if state is not None:
+        from accelerate.utils import broadcast_object_list
+
+        (out,) = broadcast_object_list([out])
+    assert out is not None
     layout = get_layout(layout_name)
     try:
-        draw(out, prompts, config, model=model, label=label, settings=settings, device=device, file=prompts_file)
+        draw(out, prompts, config, model, label, settings, device=device, file=prompts_file, state=state)
+        if state is not None:
+            state.wait_for_everyone()
+        if not first:
+            return out
+        gather(out)
         attempts = read_attempts(out, prompts, layout)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "No Pauling electronegativity")  # pymatgen, for each noble gas
             rankings = write_ranking(out, prompts, attempts, merge=merge, checks=checks)
     except KeyboardInterrupt:
-        done = sum(1 for _ in read_records(out / folder.RECORDS))
-        print(
-            f"stopped; {done} of {len(prompts) * config.n} draws are kept in {out / folder.RECORDS}; "
-            "the same command continues",
-            file=sys.stderr,
-        )
+        if first:
+            done = sum(1 for _ in read_all_records(out))
+            print(
+                f"stopped; {done} of {len(prompts) * config.n} draws are kept in {out / RECORDS}; "
+                "the same command continues",
+                file=sys.stderr,
+            )
         raise
     for item in prompts:
         print(prompt_table(item, attempts[item.name], rankings[item.name]), end="\n\n")
     print(f"seed {config.seed}, temperature {config.temperature:g}, {_truncation(config)}model {label}")
-    print(f"CIFs: {out if len(prompts) == 1 else out / '*'}/*.cif; every draw: {out / folder.RECORDS}")
+    print(f"CIFs: {out if len(prompts) == 1 else out / '*'}/*.cif; every draw: {out / RECORDS}")
     return out
 
 
@@ -70,26 +91,34 @@ def draw(
     out: Path,
     prompts: Sequence[NamedPrompt],
     config: SampleConfig,
-    *,
     model: Path,
     label: str,
     settings: dict[str, Any],
+    *,
     device: str | None,
     file: Path | None,
+    state: PartialState | None,
 ) -> None:
-    """Make the draws that samples.jsonl does not hold yet; each is appended as it ends."""
-    done = {(record["target_id"], record["sample"]) for record in read_records(out / folder.RECORDS)}
-    missing = sum((item.name, number) not in done for item in prompts for number in range(config.n))
+    """Make this process's share of the draws that the folder does not hold yet; each is appended as it ends."""
+    done = {(record["target_id"], record["sample"]) for record in read_all_records(out)}
+    missing = [(item.name, n) for item in prompts for n in range(config.n) if (item.name, n) not in done]
+    first = state is None or state.is_main_process
+    if state is not None:
+        missing = missing[state.process_index :: state.num_processes]
+        device = device or str(state.device)
+        state.wait_for_everyone()  # nobody appends before everybody has read
+    if first and missing:
+        inputs = [model, *([file] if file else [])]
+        folder.add_run(out, settings, provenance(config, inputs=inputs))
     if not missing:
         return
     transformers.utils.logging.disable_progress_bar()  # of loading the weights, which takes no time
     generator = Generator.from_pretrained(model, device=device)
-    inputs = [model, *([file] if file else [])]
-    folder.add_run(out, settings, provenance(config, inputs=inputs))
-    draws = generator.attempts(prompts, config, skip=lambda name, number: (name, number) in done)
+    mine = set(missing)
+    draws = generator.attempts(prompts, config, skip=lambda name, number: (name, number) not in mine)
     with (
-        RecordFile(out / folder.RECORDS) as records,
-        tqdm(total=missing, desc="drawing", unit="crystal", disable=None, leave=False) as bar,
+        RecordFile(part_file(out, state)) as records,
+        tqdm(total=len(missing), desc="drawing", unit="crystal", disable=None if first else True, leave=False) as bar,
     ):
         for attempt in draws:
             records.append(record_of(attempt, config, label))
@@ -100,7 +129,7 @@ def read_attempts(out: Path, prompts: Sequence[NamedPrompt], layout: Layout) -> 
     """All draws in the folder by name of their prompt, in the order of their numbers."""
     named = {item.name: item for item in prompts}
     attempts: dict[str, list[Attempt]] = {name: [] for name in named}
-    for record in read_records(out / folder.RECORDS):
+    for record in read_all_records(out):
         name = record["target_id"]
         attempts[name].append(attempt_of(record, named[name], layout))
     return {name: sorted(found, key=lambda attempt: attempt.number) for name, found in attempts.items()}

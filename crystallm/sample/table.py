@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.validity import CheckName, Checks
 from crystallm.sample.generator import Attempt, Crystal
 from crystallm.sample.prompts import NamedPrompt
+from crystallm.sample.search import Searched
 
 WIDTH = 100
 MOST_ROWS = 20
@@ -67,8 +69,24 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
     if checked:
         counts.append(f"valid {sum(checks.valid for checks in checked)} of {len(checked)}")
     lines = [f"{prompt.name}: {', '.join(counts)}"]
+    redrawn = sum((Counter(attempt.redrawn) for attempt in attempts), Counter())
+    if redrawn:
+        lines.append("  sites drawn again: " + ", ".join(f"{n} ({reason})" for reason, n in sorted(redrawn.items())))
+    draws = Counter(attempt.searched for attempt in attempts if attempt.searched is not None)
+    if draws:
+        kind = next(iter(draws)).kind.replace("_", " ")
+        spread = sorted(draws, key=lambda searched: -searched.probability)
+        told = [f"{_named(found)} {100 * found.probability:.0f} % ({draws[found]})" for found in spread]
+        lines.append(f"  {kind} searched, probability and draws: {', '.join(told)}")
     if not entries:
-        return "\n".join([*lines, "  no crystal: every draw was given up; try a higher --temperature or more draws"])
+        reasons = dict.fromkeys(attempt.reason for attempt in attempts[:3])
+        return "\n".join(
+            [
+                *lines,
+                "  no crystal, every draw was given up; try a higher --temperature, more draws, or a lower --contact:",
+                *(f"  {reason}" for reason in reasons),
+            ]
+        )
     free = prompt.prompt.amounts is None
     lines.append(_line(["rank", "Z", "space group", "A^3/atom", "g/cm3", "log p", "/choice", "draws"], "checks", free))
     for entry in entries[:MOST_ROWS]:
@@ -88,6 +106,10 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
     if len(entries) > MOST_ROWS:
         lines.append(f"  and {len(entries) - MOST_ROWS} more")
     return "\n".join(lines)
+
+
+def _named(searched: Searched) -> str:
+    return space_group_symbol(searched.value) if searched.kind == "space_group" else f"Z={searched.value}"
 
 
 def verdict(checks: Checks | None) -> str:

@@ -74,6 +74,7 @@ def train(
     config: "TrainConfig", data: Path, out: Path, *, resume: bool = False, tokenizer_folder: Path | None = None
 ) -> None:
     """Train by `config` on the prepared folder `data`, writing the run directory `out`."""
+    import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
@@ -88,7 +89,10 @@ def train(
 
     run = RunFolder(out)
     keep_freed_memory()
-    accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no")
+    # Without being told, Accelerate takes processes started together on CPUs for runs of their own.
+    accelerator = Accelerator(
+        mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=not torch.accelerator.is_available()
+    )
     if accelerator.is_main_process:
         run.start(config, resume=resume)
     else:
@@ -114,6 +118,7 @@ def train(
         take_weights(model, config.start_from, layout_name=config.layout)
     facts = {
         "parameters": count_parameters(model),
+        "processes": accelerator.num_processes,
         "train_texts": len(train_corpus),
         "train_tokens": len(train_corpus.ids),
         "train_left_out": train_corpus.left_out,
@@ -126,8 +131,6 @@ def train(
         run.describe(config, origin)
 
     def export(model: "PreTrainedModel", position: "Position", loss: "EvaluationLoss", last: bool) -> None:
-        import torch
-
         measured = facts | {
             "steps": position.step,
             "epochs": position.tokens / (facts["train_tokens"] - facts["train_texts"]),

@@ -11,34 +11,48 @@ POOL_BATCHES = 64
 """Texts are sorted by length within pools of this many forward passes: enough to pad little, and still shuffled."""
 
 
+WIDTH_STEP = 8
+"""Passes are as wide as a multiple of this many tokens, and have as many rows as the budget allows at that width.
+
+Libraries prepare a kernel for each shape of a matrix product; with passes of any shape they would prepare new ones in
+every pass (docs/train.md).
+"""
+
+
+def widths(lengths: Ints) -> Ints:
+    """Return the widths of the passes that texts of these lengths go into."""
+    return -(-lengths // WIDTH_STEP) * WIDTH_STEP
+
+
 def plan_epoch(lengths: Ints, *, seed: int, epoch: int, batch_tokens: int, accumulate: int) -> list[list[Ints]]:
     """Return the steps of one epoch; a step is up to `accumulate` arrays of row numbers, one per forward pass.
 
-    Every row occurs once. A forward pass holds texts of similar length, with padding at most
-    `batch_tokens / accumulate` tokens; the passes of a step are drawn at random.
+    Every row occurs once. A forward pass holds texts of similar length, with padding to a multiple of `WIDTH_STEP` at
+    most `batch_tokens / accumulate` tokens; the passes of a step are drawn at random.
     """
     rng = np.random.default_rng((seed, epoch))
     budget = batch_tokens // accumulate
     order = rng.permutation(len(lengths))
+    wide = widths(lengths)
     # Pools are cut by tokens, so that a corpus of short texts mixes as well as one of long texts.
     pool_of = np.cumsum(lengths[order]) // (budget * POOL_BATCHES)
     order = order[np.lexsort((lengths[order], pool_of))]
-    passes = [rows for pool in np.split(order, _changes(pool_of)) for rows in cut(pool, lengths, budget=budget)]
+    passes = [rows for pool in np.split(order, _changes(pool_of)) for rows in cut(pool, wide, budget=budget)]
     shuffled = [passes[i] for i in rng.permutation(len(passes))]
     return [shuffled[i : i + accumulate] for i in range(0, len(shuffled), accumulate)]
 
 
 def plan_evaluation(lengths: Ints, *, budget: int) -> list[Ints]:
     """Return all rows in order of length, in batches of at most `budget` tokens with padding."""
-    return cut(np.argsort(lengths, kind="stable"), lengths, budget=budget)
+    return cut(np.argsort(lengths, kind="stable"), widths(lengths), budget=budget)
 
 
-def cut(rows: Ints, lengths: Ints, *, budget: int) -> list[Ints]:
-    """Cut `rows`, sorted by length, so that rows times longest length stays within `budget`; a row is never dropped."""
+def cut(rows: Ints, wide: Ints, *, budget: int) -> list[Ints]:
+    """Cut `rows`, sorted by width, so that rows times largest width stays within `budget`; a row is never dropped."""
     pieces: list[Ints] = []
     start = 0
     for i, row in enumerate(rows):
-        if i > start and (i + 1 - start) * lengths[row] > budget:
+        if i > start and (i + 1 - start) * wide[row] > budget:
             pieces.append(rows[start:i])
             start = i
     return [*pieces, rows[start:]] if start < len(rows) else pieces
@@ -49,13 +63,14 @@ def share(rows: Ints, *, process: int, processes: int) -> Ints:
     return rows[process::processes]
 
 
-def pad(texts: Sequence[Ints], *, pad_id: int) -> tuple[Ints, Ints]:
-    """Return token ids (B, T), padded on the right, and labels (B, T) with -100 at the padding.
+def pad(texts: Sequence[Ints], *, wide: int, budget: int, longest: int, pad_id: int) -> tuple[Ints, Ints]:
+    """Return token ids (B, T), padded on the right and below, and labels (B, T) with -100 at the padding.
 
-    Padding on the right needs no attention mask: causal attention hides it from the text, and the loss skips it.
+    T is `wide` or what the longest text needs, up to `longest`; B is what `budget` tokens allow at that width. Padding
+    on the right needs no attention mask: causal attention hides it from the text, and the loss skips it.
     """
-    longest = max((len(text) for text in texts), default=2)
-    ids_BT = np.full((max(len(texts), 1), longest), pad_id, dtype=np.int64)
+    wide = min(max([wide, *(int(widths(np.asarray(len(text)))) for text in texts)]), longest)
+    ids_BT = np.full((max(budget // wide, len(texts), 1), wide), pad_id, dtype=np.int64)
     labels_BT = np.full_like(ids_BT, IGNORED)
     for i, text in enumerate(texts):
         ids_BT[i, : len(text)] = text

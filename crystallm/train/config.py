@@ -30,6 +30,8 @@ class TrainConfig:
     """Tokens of one optimiser step, padding included, over all processes."""
     accumulate: int = 4
     """Forward passes a step is cut into; each holds texts of similar length and batch_tokens / accumulate tokens."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: torch's Muon for the matrices inside the layers, AdamW for embeddings and norms."""
     learning_rate: float = 1e-3
     """At the top of the cosine."""
     final_learning_rate_fraction: float = 0.05

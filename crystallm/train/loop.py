@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 
 from crystallm.errors import CheckpointError
-from crystallm.train.batches import IGNORED, Ints, pad, plan_epoch, plan_evaluation, share
+from crystallm.train.batches import IGNORED, Ints, pad, plan_epoch, plan_evaluation, share, widths
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, redraw
 from crystallm.train.meter import Meter
@@ -58,10 +58,13 @@ class Trainer:
     ) -> None:
         self.config, self.accelerator, self.tokenizer, self.run = config, accelerator, tokenizer, run
         self.train_corpus, self.val_corpus, self.export = train, val, export
-        optimizer = make_optimizer(config, model)
+        self.plain_model = model
+        """Without the wrappers of compilation and data parallelism, which share its weights."""
+        optimizers = make_optimizers(config, model)
         if config.compile:
             model = torch.compile(model, dynamic=True)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.loss = torch.compile(summed_cross_entropy, dynamic=True) if config.compile else summed_cross_entropy
+        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         self.position = Position()
         self.best_loss = float("inf")
         self.evaluated: tuple[int, EvaluationLoss] | None = None
@@ -132,19 +135,21 @@ class Trainer:
 
     def _step(self, passes: list[Pass], tokens: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one optimiser step on the mean loss over all `tokens` of all processes; return the summed local loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         total = torch.zeros((), device=self.accelerator.device)
         for i, (ids_BT, labels_BT) in enumerate(passes):
             last = i + 1 == len(passes)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = summed_loss(self.model, ids_BT.to(total.device), labels_BT.to(total.device))
+                loss = self.loss(logits(self.model, ids_BT.to(total.device)), labels_BT.to(total.device))
                 # Data-parallel training averages gradients over processes; the sum is meant.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / tokens))
             total += loss.detach()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         return total, norm
 
     def _agree(self, passes: list[Pass], seconds: float, due: bool) -> tuple[int, float, bool, bool]:
@@ -180,11 +185,10 @@ class Trainer:
         better = loss.per_token <= self.best_loss
         self.best_loss = min(self.best_loss, loss.per_token)
         if self.main:
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
             if better:
-                self.export(model, self.position, loss, False)
+                self.export(self.plain_model, self.position, loss, False)
             if last:
-                self.export(model, self.position, loss, True)
+                self.export(self.plain_model, self.position, loss, True)
         self.accelerator.wait_for_everyone()
         meter.pause(time.monotonic() - started)
         return loss
@@ -215,22 +219,40 @@ def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def make_optimizer(config: TrainConfig, model: "PreTrainedModel") -> torch.optim.AdamW:
-    """Return AdamW that decays matrices only; fused where the installed torch can."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def make_optimizers(config: TrainConfig, model: "PreTrainedModel") -> list[torch.optim.Optimizer]:
+    """Return AdamW for all parameters, or Muon for the matrices inside the layers and AdamW for the others.
+
+    Only matrices decay. Muon's steps are scaled to the size of AdamW's (Moonshot's rule), so both follow one rate.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
+    vectors = [parameter for parameter in trained if parameter.dim() < 2]
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.optimizer == "muon":
+        tables = {id(table.weight) for table in (model.get_input_embeddings(), model.get_output_embeddings())}
+        hidden = [parameter for parameter in matrices if id(parameter) not in tables]
+        matrices = [parameter for parameter in matrices if id(parameter) in tables]
+        optimizers.append(
+            torch.optim.Muon(
+                hidden, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
     groups = [
-        {
-            "params": [parameter for parameter in parameters if parameter.dim() >= 2],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [parameter for parameter in parameters if parameter.dim() < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+    betas = (config.beta1, config.beta2)
+    return [*optimizers, torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)]
 
 
-def summed_loss(model: torch.nn.Module, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+def logits(model: torch.nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
+    """Return the logits (B, T, V) of the tokens that follow each token."""
+    logits_BTV: torch.Tensor = model(input_ids=ids_BT, use_cache=False).logits
+    return logits_BTV
+
+
+def summed_cross_entropy(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
     """Return the negative log-likelihood in nats of every token after the first, summed; padding is left out."""
-    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
     return F.cross_entropy(
         logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -244,11 +266,20 @@ def evaluation_loss(
     model.eval()
     device = accelerator.device
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for rows in plan_evaluation(corpus.lengths, budget=config.batch_tokens // config.accumulate):
+    budget = config.batch_tokens // config.accumulate
+    wide = widths(corpus.lengths)
+    for rows in plan_evaluation(corpus.lengths, budget=budget):
         mine = share(rows, process=accelerator.process_index, processes=accelerator.num_processes)
         if len(mine):
-            ids_BT, labels_BT = (torch.from_numpy(a) for a in pad([corpus.tokens(i) for i in mine], pad_id=pad_id))
-            total += summed_loss(model, ids_BT.to(device), labels_BT.to(device))
+            arrays = pad(
+                [corpus.tokens(i) for i in mine],
+                wide=int(wide[rows].max()),
+                budget=-(-budget // accelerator.num_processes),
+                longest=config.longest_text,
+                pad_id=pad_id,
+            )
+            ids_BT, labels_BT = (torch.from_numpy(array).to(device) for array in arrays)
+            total += summed_cross_entropy(logits(model, ids_BT), labels_BT)
     model.train()
     nats = float(accelerator.reduce(total, "sum"))
     crystals = len(corpus)
@@ -263,12 +294,20 @@ class _Steps(Dataset[list[Pass]]):
         self.config, self.corpus, self.tokenizer = trainer.config, trainer.train_corpus, trainer.tokenizer
         self.process, self.processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
         self.steps, self.epoch = steps, epoch
+        self.widths = widths(self.corpus.lengths)
+        self.budget = -(-(self.config.batch_tokens // self.config.accumulate) // self.processes)
 
     def __getitem__(self, index: int) -> list[Pass]:
         passes = []
         for rows in self.steps[index]:
             mine = share(rows, process=self.process, processes=self.processes)
-            ids_BT, labels_BT = pad([self._text(int(row)) for row in mine], pad_id=self.tokenizer.pad_token_id)
+            ids_BT, labels_BT = pad(
+                [self._text(int(row)) for row in mine],
+                wide=int(self.widths[rows].max()),
+                budget=self.budget,
+                longest=self.config.longest_text,
+                pad_id=self.tokenizer.pad_token_id,
+            )
             passes.append((torch.from_numpy(ids_BT), torch.from_numpy(labels_BT)))
         return passes
 

@@ -8,8 +8,9 @@ import pytest
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from crystallm.crystal.bonds import BondLengths, bond_lengths, expected_length, is_reasonable
+from crystallm.crystal.bonds import BondLengths, bond_lengths, is_reasonable
 from crystallm.crystal.claims import looks_like_formula
+from crystallm.crystal.radii import expected_length
 from crystallm.crystal.validity import (
     NOT_STATED,
     CheckName,

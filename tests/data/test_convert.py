@@ -14,13 +14,13 @@ def converted(text: str, **options: object) -> Row | Rejection:
     return convert(Entry("x", Form.CIF, text), config)
 
 
-def test_rutile_becomes_thirty_tokens(cifs: SimpleNamespace) -> None:
+def test_rutile_becomes_23_tokens(cifs: SimpleNamespace) -> None:
     row = converted(cifs.rutile)
     assert isinstance(row, Row)
     assert row.traits.space_group == 136
     assert row.traits.n_sites == 6
     assert row.traits.reduced_formula == "TiO2"
-    assert row.n_tokens == 30
+    assert row.n_tokens == 23
     assert row.text.endswith("\nTi a\nO f 0.3053\n#END")
     assert row.traits.volume_per_atom == pytest.approx(4.5937**2 * 2.9587 / 6)
 
@@ -48,7 +48,7 @@ def test_bad_cif_is_refused_with_its_reason(cifs: SimpleNamespace, name: str, re
 def test_limits(cifs: SimpleNamespace) -> None:
     assert converted(cifs.rutile, max_sites=5).reason is Reason.TOO_MANY_SITES  # type: ignore[union-attr]
     assert isinstance(converted(cifs.rutile, max_sites=6), Row)
-    assert converted(cifs.rutile, max_tokens=29).reason is Reason.TOO_LONG  # type: ignore[union-attr]
+    assert converted(cifs.rutile, max_tokens=22).reason is Reason.TOO_LONG  # type: ignore[union-attr]
     # Eight times 8 atoms are given, but the limit is on the primitive cell, which holds 2.
     assert isinstance(converted(cifs.rock_salt_supercell, max_sites=2), Row)
 

@@ -15,19 +15,25 @@ RUTILE = write_cif(Description((("Ti", 1), ("O", 2)), 2, 136, (4.5937, 4.5937, 2
 
 
 def test_rutile_is_read_alike() -> None:
-    assert agreement((RUTILE, "TiO2")) == {}
+    assert agreement((RUTILE, "TiO2", 0.6)) == {}
 
 
 def test_another_formula_was_asked_for() -> None:
-    assert set(agreement((RUTILE, "Ti2O3"))) == {"formula asked for"}
+    assert set(agreement((RUTILE, "Ti2O3", 0.0))) == {"formula asked for"}
 
 
 def test_a_wrong_multiplicity_is_found() -> None:
-    assert "multiplicity" in agreement((RUTILE.replace("O1 O 4 f", "O1 O 8 f"), "TiO2"))
+    assert "multiplicity" in agreement((RUTILE.replace("O1 O 4 f", "O1 O 8 f"), "TiO2", 0.0))
+
+
+def test_distances_that_were_promised() -> None:
+    """Ti and O stand at 1.95 angstrom; the sum of their radii is near 2.2."""
+    assert agreement((RUTILE, "TiO2", 0.8)) == {}
+    assert agreement((RUTILE, "TiO2", 0.95))["contact"].startswith(("Ti-O 1.9", "O-Ti 1.9"))
 
 
 def test_a_truncated_cif_is_not_readable() -> None:
-    assert {"readable", "gemmi"} <= set(agreement((RUTILE[:300], "TiO2")))
+    assert {"readable", "gemmi"} <= set(agreement((RUTILE[:300], "TiO2", 0.6)))
 
 
 def test_the_command_counts_records_without_a_crystal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,23 +9,29 @@ from crystallm.cli import main
 
 
 def test_bench_sample(checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "bench.json"
-    model = str(checkpoints["llama"])
-    assert main(["bench", "sample", "--model", model, "--prompts", "2", "--rows", "1", "2", "--json", str(out)]) == 0
-    timings = {timing["name"]: timing for timing in json.loads(out.read_text())["timings"]}
+    out, figure = tmp_path / "bench.json", tmp_path / "bench.png"
+    options = ["--draws", "3", "--recomputed", "1", "--rows", "1", "2", "--json", str(out), "--figure", str(figure)]
+    assert main(["bench", "sample", "--model", str(checkpoints["llama"]), *options]) == 0
+    timings = {(timing["way"], timing["rows"]): timing for timing in json.loads(out.read_text())["timings"]}
     assert list(timings) == [
-        "generate, 1 at once",
-        "generate, 2 at once",
-        "crystallm, 1 at once",
-        "crystallm, 2 at once",
+        ("recompute", 1),
+        *(("generate", 1), ("crystallm", 1)),
+        *(("generate", 2), ("crystallm", 2)),
     ]
-    assert {timing["texts"] for timing in timings.values()} == {2}
-    assert timings["crystallm, 1 at once"]["tokens"] == timings["crystallm, 2 at once"]["tokens"]
-    assert timings["crystallm, 2 at once"]["model_steps"] < timings["crystallm, 2 at once"]["tokens"]
-    assert "| crystallm, 2 at once | 2 |" in capsys.readouterr().out
+    assert {timing["texts"] for key, timing in timings.items() if key[0] != "recompute"} == {3}
+    one, two = timings["crystallm", 1], timings["crystallm", 2]
+    assert one["tokens"] == two["tokens"]
+    assert one["model_steps"] < one["tokens"]
+    assert 0 < one["share_outside_model"] < 1
+    assert "| crystallm | 2 | 3 |" in capsys.readouterr().out
+    assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "train"]) == 2
     assert main(["bench", "sample", "--rows", "0"]) == 2
     assert "unknown benchmark 'train'" in capsys.readouterr().err
+    free = tmp_path / "free.jsonl"
+    free.write_text('{"space_group": 225}\n')
+    assert main(["bench", "sample", "--prompts", str(free)]) == 2
+    assert "every prompt of the benchmark needs a formula" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from crystallm.crystal.cif import read_cif, write_cif
 from crystallm.crystal.description import Description
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.prompts import read_prompts
+from crystallm.sample.records import RecordFile
 
 BATIO3_G_MOL = 137.327 + 47.867 + 3 * 15.9994
 RECIPES = Path(__file__).parents[2] / "sample"
@@ -256,17 +258,96 @@ def test_interrupt_kill_and_resume(cli: Run, tmp_path: Path, checkpoints: dict[s
     assert resumed == texts(whole)
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def test_a_full_disk(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was drawn before is kept, and the message says how to go on."""
+    out = tmp_path / "out"
+    cli(*RUTILE, "-n", "2", "--no-checks", "--out", str(out))
+    before = texts(out)
+
+    def full(self: RecordFile, record: Any) -> None:
+        assert self._file is not None
+        self._file.close()
+        self._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+        append(self, record)
+
+    append = RecordFile.append
+    monkeypatch.setattr(RecordFile, "append", full)
+    printed = cli(*RUTILE, "-n", "4", "--no-checks", "--out", str(out), exit_code=2)
+    assert "No space left on device" in printed
+    assert "the same command continues" in printed
+    assert texts(out) == before
+
+
+def test_prompt_beyond_the_context(cli: Run, tmp_path: Path) -> None:
+    """200 atoms without symmetry take eight tokens each, and the tiny model has room for 512."""
+    asked = ("TiO", "--space-group", "1", "--formula-units", "100", "--max-atoms", "200", "--contact", "0")
+    printed = cli(*asked, "-n", "1", "--out", str(tmp_path / "out"))
+    assert "finished 0 of 1 draws" in printed
+    assert "longer than the model's context" in printed
+
+
+def test_two_processes_killed_and_resumed(cli: Run, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    """The draws are those of one process; each is written once, and the parts are gathered."""
+    out = tmp_path / "out"
+    command = ["BaTiO3", "CsCl", "--space-group", "221", "--formula-units", "1", "--no-checks", "--out", str(out)]
+    model = ["--model", str(checkpoints["llama"])]
+    process = start(*command, *model, "-n", "100000", "--batch-size", "2", processes=2)
+    wait_for_draws(process, out, more_than=2, file="samples.1.jsonl")
+    for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+        member.kill()
+    process.communicate(timeout=60)
+    cli_gather(out)
+    kept = texts(out)
+    assert len(kept) > 2
+    assert not list(out.glob("samples.*.jsonl"))
+    drawn = out / "samples.jsonl"
+    drawn.write_text("".join(f"{json.dumps(line)}\n" for line in lines(drawn) if line["sample"] < 6))
+    process = start(*command, *model, "-n", "6", processes=2)
+    printed, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert printed.count("finished 6 of 6 draws") == 2  # of two prompts, told by one process
+    assert not list(out.glob("samples.*.jsonl"))
+    whole = tmp_path / "whole"
+    cli(*command[:-1], str(whole), "-n", "6")
+    assert texts(out) == texts(whole)
+    assert cifs(out) == cifs(whole)
+
+
+def cli_gather(out: Path) -> None:
+    assert main(["gather", str(out)]) == 0
+
+
+def test_gather_needs_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gather", str(tmp_path)]) == 2
+    assert "holds no samples.jsonl" in capsys.readouterr().err
+
+
+def test_gathering_cut_short_leaves_each_draw_once(cli: Run, tmp_path: Path) -> None:
+    """A kill after the draws were put together and before the parts were deleted."""
+    out = tmp_path / "out"
+    cli(*RUTILE, "-n", "3", "--no-checks", "--out", str(out))
+    before = texts(out)
+    shutil.copy(out / "samples.jsonl", out / "samples.1.jsonl")
+    cli_gather(out)
+    assert texts(out) == before
+
+
+def start(*arguments: str, processes: int = 1) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "crystallm", "sample", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "crystallm.sample", *arguments]
+    if processes > 1:
+        launch = ["-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}", "--num_machines=1"]
+        launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m"]
+        command = [sys.executable, *launch, *command[2:]]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes)
 
 
-def wait_for_draws(process: subprocess.Popen[str], out: Path, *, more_than: int) -> None:
+def wait_for_draws(process: subprocess.Popen[str], out: Path, *, more_than: int, file: str = "samples.jsonl") -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        file = out / "samples.jsonl"
-        if file.exists() and file.read_bytes().count(b"\n") > more_than:
+        drawn = out / file
+        if drawn.exists() and drawn.read_bytes().count(b"\n") > more_than:
             return
         time.sleep(0.05)
     process.kill()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial as bind
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +12,10 @@ import torch
 from crystallm.crystal.composition import parse_formula
 from crystallm.errors import CheckpointError
 from crystallm.sample import engine as engine_module
-from crystallm.sample.cache import SlotCache
+from crystallm.sample.cache import Feed, RowCache
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
 from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.engine import Engine, Outcome, Warp, draw
+from crystallm.sample.engine import SECTION, Engine, Outcome, Warp, draw
 from crystallm.sample.generator import Generator
 
 PROMPTS = [
@@ -33,8 +32,8 @@ PLAIN = Warp()
 class Unjudged(CrystalTask):
     """Refuses no site, so that a text is drawn in one go."""
 
-    def acceptable(self, since: int) -> bool:
-        return True
+    def refusal(self, since: int) -> None:
+        return None
 
 
 def jobs(
@@ -122,7 +121,7 @@ def expected(generator: Generator, grammar: Grammar) -> dict[tuple[int, int], Ou
 
 @pytest.mark.parametrize(
     ("rows", "backwards", "chunk", "capacity"),
-    [(1, False, 16, 128), (7, True, 16, 128), (12, False, 1, 128), (6, False, 5, 4), (3, True, 16, 2)],
+    [(1, False, 16, 64), (7, True, 16, 64), (12, False, 1, 64), (6, False, 5, 4), (3, True, 16, 2)],
     ids=["one row", "other order", "no chunks", "tiny cache", "tinier cache"],
 )
 def test_same_texts_however_batched(
@@ -135,20 +134,55 @@ def test_same_texts_however_batched(
     chunk: int,
     capacity: int,
 ) -> None:
-    moved = []
+    caches = []
 
-    class TinyCache(SlotCache):
-        def make_room(self, width: int) -> bool:
-            moved.append(super().make_room(width))
-            return moved[-1]
+    def small_cache(**settings: Any) -> RowCache:
+        caches.append(RowCache(**settings, capacity=capacity))
+        return caches[-1]
 
-    monkeypatch.setattr(engine_module, "SlotCache", bind(TinyCache, capacity=capacity))
+    monkeypatch.setattr(engine_module, "RowCache", small_cache)
     todo = jobs(grammar)[::-1] if backwards else jobs(grammar)
     found = by_task(Engine(generator.model, rows=rows, context=512, chunk=chunk).run(todo, PLAIN))
     assert {key: outcome.tokens for key, outcome in found.items()} == {k: o.tokens for k, o in expected.items()}
     for key, outcome in found.items():
         assert outcome.log_probabilities == pytest.approx(expected[key].log_probabilities, abs=1e-4)
-    assert any(moved)  # slots were squeezed out, and the tiny caches had to grow
+    longest = max(len(outcome.tokens) for outcome in found.values())
+    assert (caches[0].capacity > capacity) == (longest > capacity)  # it grew where it had to
+
+
+def test_what_many_texts_begin_with_is_computed_once(generator: Generator, grammar: Grammar) -> None:
+    """Ten texts of one prompt on two rows: only the first is fed the prompt."""
+    prompt = PROMPTS[0]
+    tasks = [(Unjudged(grammar, prompt, 0, number), np.random.default_rng(number)) for number in range(10)]
+    engine = Engine(generator.model, rows=2, context=512)
+    outcomes = list(engine.run(tasks, PLAIN))
+    first_choice = free_places(grammar, prompt, outcomes[0].tokens)[0]
+    assert engine.tokens_fed <= sum(len(outcome.tokens) - first_choice for outcome in outcomes) + first_choice
+    for outcome in outcomes:
+        assert_scores_are_true(generator.model, grammar, outcome)
+
+
+def test_memory_of_the_cache_does_not_grow_with_the_number_of_texts(
+    generator: Generator, grammar: Grammar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches = []
+
+    def watched(**settings: Any) -> RowCache:
+        caches.append(RowCache(**settings))
+        return caches[-1]
+
+    monkeypatch.setattr(engine_module, "RowCache", watched)
+    for each in (1, 8):
+        tasks = [(Unjudged(grammar, PROMPTS[0], 0, n), np.random.default_rng(n)) for n in range(2 * each)]
+        list(Engine(generator.model, rows=2, context=512).run(tasks, PLAIN))
+    assert caches[0].bytes == caches[1].bytes > 0
+
+
+def test_queries_that_stand_for_nothing_look_at_something() -> None:
+    """A softmax over nothing would be NaN, and spread."""
+    feed = Feed(torch.tensor([0, 0, 2]), torch.tensor([3, 4, 0]), torch.tensor([0, 1, 0]), n_rows=3, width=2)
+    looked_at = (~feed.blocked).sum(-1)
+    assert looked_at.tolist() == [[4, 5], [1, 1], [1, 1]]
 
 
 def test_one_step_a_choice(generator: Generator, grammar: Grammar) -> None:
@@ -193,8 +227,11 @@ class Words:
     def sections(self) -> int:
         return len(self.chosen)
 
-    def acceptable(self, since: int) -> bool:
-        return self.refused not in self.chosen[since:]
+    def level(self) -> int:
+        return SECTION if self.chosen else 0
+
+    def refusal(self, since: int) -> str | None:
+        return "refused" if self.refused in self.chosen[since:] else None
 
 
 class SuccessorModel(torch.nn.Module):
@@ -216,13 +253,13 @@ class SuccessorModel(torch.nn.Module):
 
 def test_refused_sections_are_drawn_again() -> None:
     model = SuccessorModel(torch.zeros(6, 6))
-    engine = Engine(model, rows=3, tries=4, restarts=1000)
+    engine = Engine(model, rows=3, tries=(1000, 0, 4))
     outcomes = list(engine.run([(Words(refused=2), np.random.default_rng(i)) for i in range(300)], PLAIN))
     assert all(outcome.finished and len(outcome.tokens) == 5 for outcome in outcomes)
     chosen = np.array([outcome.tokens[1:4] for outcome in outcomes])
     assert set(chosen.ravel()) == {1, 3, 4}
     assert np.bincount(chosen.ravel())[[1, 3, 4]] == pytest.approx(300, abs=60)  # the rest keeps its proportions
-    assert sum(outcome.redrawn for outcome in outcomes) == pytest.approx(300, abs=80)  # 900 / 3
+    assert sum(outcome.redrawn.get("refused", 0) for outcome in outcomes) == pytest.approx(300, abs=80)  # 900 / 3
     for outcome in outcomes:  # refused draws leave no score behind
         assert outcome.log_probabilities == pytest.approx([-np.log(6)] * 3, abs=1e-5)
 
@@ -230,24 +267,24 @@ def test_refused_sections_are_drawn_again() -> None:
 def test_hopeless_texts_are_given_up() -> None:
     table = torch.zeros(6, 6)
     table[:, 2] = 50.0  # always the refused token
-    (outcome,) = Engine(SuccessorModel(table), rows=1, tries=3, restarts=2).run(
-        [(Words(refused=2), np.random.default_rng(0))], PLAIN
-    )
+    engine = Engine(SuccessorModel(table), rows=1, tries=(3,))
+    (outcome,) = engine.run([(Words(refused=2), np.random.default_rng(0))], PLAIN)
     assert not outcome.finished
-    assert outcome.redrawn == (3 + 1) * (2 + 1)  # drawn and redrawn three times, and all that twice anew
+    assert outcome.redrawn == {"refused": 3 + 1}
 
 
 def test_hopeless_last_sections_are_given_up() -> None:
-    """The sections before it are accepted each time, which must not set the count of restarts back."""
+    """The sections before it are accepted each time, which must not give the levels above it new tries."""
 
     class LastRefused(Words):
-        def acceptable(self, since: int) -> bool:
-            return len(self.chosen) < 3
+        def refusal(self, since: int) -> str | None:
+            return "last" if len(self.chosen) == 3 else None
 
     model = SuccessorModel(torch.zeros(6, 6))
-    (outcome,) = Engine(model, rows=1, tries=3, restarts=2).run([(LastRefused(), np.random.default_rng(0))], PLAIN)
+    engine = Engine(model, rows=1, tries=(2, 0, 3))
+    (outcome,) = engine.run([(LastRefused(), np.random.default_rng(0))], PLAIN)
     assert not outcome.finished
-    assert outcome.redrawn == (3 + 1) * (2 + 1)
+    assert outcome.redrawn == {"last": (3 + 1) * (2 + 1)}  # drawn and redrawn three times, and all that twice anew
 
 
 def test_damaged_weights_are_reported() -> None:

@@ -24,7 +24,7 @@ TIO2 = (("Ti", 1), ("O", 2))
 
 def attempt(number: int, description: Description | None, *scores: float) -> Attempt:
     text = "" if description is None else get_layout().write(description)
-    return Attempt(make_prompt("TiO2"), number, description, text, scores, 30, 20, 0)
+    return Attempt(make_prompt("TiO2"), number, description, None, text, scores, 23, 20, {})
 
 
 def test_equal_draws_become_one_crystal_with_their_count(rutile: Description, anatase: Description) -> None:
@@ -134,6 +134,11 @@ def test_foreign_vocabulary_is_refused(generator: Generator) -> None:
     shifted = Checkpoint(generator.model, _other_tokenizer(), "wyckoff", "canonical", {}, Path("elsewhere"))
     with pytest.raises(CheckpointError, match="tokens of checkpoint elsewhere"):
         Generator(shifted)
+
+
+def test_a_batch_beyond_memory_says_what_fits(generator: Generator) -> None:
+    with pytest.raises(ConfigError, match=r"could need .* GiB are free; --batch-size \d+ fits"):
+        next(iter(generator.attempts([make_prompt("TiO2")], SampleConfig(n=10**9, batch_size=10**9))))
 
 
 def test_unknown_device(generator: Generator) -> None:

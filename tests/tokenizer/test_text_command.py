@@ -64,13 +64,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_text_and_length(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["text", str(folder / "rutile.cif")]) == 0
-    assert capsys.readouterr() == (TEXT + "30 tokens\n", "")
+    assert capsys.readouterr() == (TEXT + "23 tokens\n", "")
 
 
 def test_ids(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["text", str(folder / "rutile.cif"), "--ids"]) == 0
     lines = capsys.readouterr().out.removeprefix(TEXT).splitlines()
-    assert lines[:2] == ["30 tokens", "     2 'data_'"]
+    assert lines[:2] == ["23 tokens", "     2 'data_'"]
     vocabulary = get_layout().vocabulary()
     assert lines[7:10] == [f"{vocabulary.index(token):6d} {token!r}" for token in _tokens()[6:9]]
 
@@ -85,7 +85,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["text", str(folder / "rutile.cif"), "--json", "--ids"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["text"] == TEXT.rstrip()
-    assert (record["layout"], record["n_tokens"]) == ("wyckoff", 30)
+    assert (record["layout"], record["n_tokens"]) == ("wyckoff", 23)
     assert record["tokens"] == _tokens()
     assert [get_layout().vocabulary()[number] for number in record["ids"]] == _tokens()
 
@@ -104,7 +104,7 @@ def test_folder_shows_all_its_cifs(folder: Path, capsys: pytest.CaptureFixture[s
     (folder / "notes.txt").write_text("not a CIF")
     assert main(["text", str(folder)]) == 0
     shown = capsys.readouterr().out
-    assert shown == f"== {folder}/again.CIF\n{TEXT}30 tokens\n== {folder}/rutile.cif\n{TEXT}30 tokens\n"
+    assert shown == f"== {folder}/again.CIF\n{TEXT}23 tokens\n== {folder}/rutile.cif\n{TEXT}23 tokens\n"
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -127,7 +127,7 @@ def test_one_bad_file_among_several_does_not_hide_the_others(folder: Path, capsy
         (folder / name).write_bytes(content)
     assert main(["text", str(folder), str(folder / "missing.cif")]) == 2
     out, err = capsys.readouterr()
-    assert out == f"== {folder / 'rutile.cif'}\n{TEXT}30 tokens\n"
+    assert out == f"== {folder / 'rutile.cif'}\n{TEXT}23 tokens\n"
     assert f"{folder / 'missing.cif'} does not exist" in err
     assert err.splitlines()[-1] == "crystallm: 10 of 11 files could not be shown; the reasons stand above"
 

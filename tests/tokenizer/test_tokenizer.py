@@ -70,7 +70,7 @@ def test_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def test_rutile(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = tokenizer(RUTILE).input_ids
-    assert len(ids) == 30
+    assert len(ids) == 23
     assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
     assert tokenizer.convert_ids_to_tokens(ids[3:6]) == ["\nO", "2", "\n_cell_formula_units_Z_primitive 2"]
     assert tokenizer.decode(ids) == RUTILE
@@ -106,8 +106,8 @@ def test_foreign_text_becomes_unknown(tokenizer: PreTrainedTokenizerBase) -> Non
 
 def test_padding_is_on_the_right(tokenizer: PreTrainedTokenizerBase) -> None:
     batch = tokenizer([RUTILE, "data_"], padding=True)
-    assert batch.input_ids[1] == [2, *[0] * 29]
-    assert batch.attention_mask[1] == [1, *[0] * 29]
+    assert batch.input_ids[1] == [2, *[0] * 22]
+    assert batch.attention_mask[1] == [1, *[0] * 22]
 
 
 def test_built_tokenizer_equals_the_loaded_one(tokenizer: PreTrainedTokenizerBase) -> None:

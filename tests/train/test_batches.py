@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crystallm.train.batches import IGNORED, Ints, cut, pad, plan_epoch, plan_evaluation, share
+from crystallm.train.batches import IGNORED, WIDTH_STEP, Ints, cut, pad, plan_epoch, plan_evaluation, share, widths
 
 LENGTHS = np.random.default_rng(0).integers(10, 200, size=3000)
 
@@ -26,7 +26,7 @@ def test_each_crystal_occurs_once(epoch: int) -> None:
 def test_token_budget(accumulate: int) -> None:
     """Padding counted; no step is much smaller than it may be but the last."""
     steps = plan(accumulate=accumulate)
-    sizes = [sum(len(rows) * int(LENGTHS[rows].max()) for rows in passes) for passes in steps]
+    sizes = [sum(len(rows) * int(widths(LENGTHS[rows]).max()) for rows in passes) for passes in steps]
     assert max(sizes) <= 2000
     assert np.mean(sizes) > 1600
     assert all(len(passes) == accumulate for passes in steps[:-1])
@@ -72,14 +72,36 @@ def test_evaluation_takes_all_in_order_of_length() -> None:
     assert (np.diff(LENGTHS[rows]) >= 0).all()
 
 
-def test_padding_is_on_the_right_and_not_a_label() -> None:
-    ids_BT, labels_BT = pad([np.array([1, 5, 2]), np.array([1, 2])], pad_id=0)
-    assert ids_BT.tolist() == [[1, 5, 2], [1, 2, 0]]
-    assert labels_BT.tolist() == [[1, 5, 2], [1, 2, IGNORED]]
+def padded(*texts: list[int], wide: int = 8, budget: int = 16) -> tuple[Ints, Ints]:
+    return pad([np.array(text) for text in texts], wide=wide, budget=budget, longest=200, pad_id=0)
+
+
+def test_padding_is_on_the_right_and_below_and_not_a_label() -> None:
+    ids_BT, labels_BT = padded([1, 5, 2], [1, 2], budget=24)
+    assert ids_BT.tolist() == [[1, 5, 2, *[0] * 5], [1, 2, *[0] * 6], [0] * 8]
+    assert labels_BT.tolist() == [[1, 5, 2, *[IGNORED] * 5], [1, 2, *[IGNORED] * 6], [IGNORED] * 8]
 
 
 def test_a_process_without_rows_still_has_a_pass() -> None:
     """Data-parallel processes must all go forward and backward; this one adds nothing to the loss."""
-    ids_BT, labels_BT = pad([], pad_id=0)
-    assert ids_BT.shape == (1, 2)
+    ids_BT, labels_BT = padded()
+    assert ids_BT.shape == (2, 8)
     assert (labels_BT == IGNORED).all()
+
+
+def test_a_drawn_text_may_be_longer_than_planned() -> None:
+    assert padded([1] * 11)[0].shape == (1, 16)
+    assert pad([np.ones(11)], wide=8, budget=16, longest=12, pad_id=0)[0].shape == (1, 12)
+
+
+def test_few_shapes() -> None:
+    """One for each width: a library that prepares itself for a shape does so a few times in a run."""
+    wide = widths(LENGTHS)
+    shapes = {
+        pad([np.ones(LENGTHS[row]) for row in rows], wide=int(wide[rows].max()), budget=500, longest=200, pad_id=0)[
+            0
+        ].shape
+        for passes in plan()
+        for rows in passes
+    }
+    assert len(shapes) <= 200 / WIDTH_STEP

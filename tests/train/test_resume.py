@@ -1,5 +1,6 @@
 """A run that is killed or interrupted goes on as if nothing had happened; two processes train as one does."""
 
+import json
 import os
 import shutil
 import signal
@@ -101,7 +102,14 @@ def test_a_finished_run_goes_on_with_a_larger_budget(
 
 def test_two_processes_train_as_one(arguments: Any, train_here: Any, metrics: Any, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"model__dropout": 0, "max_steps": 6}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes=2",
+        "--num_machines=1",
+    ]
     launch += ["--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
     launch += ["--main_process_port=0", "-m", "crystallm"]
     done = subprocess.run(
@@ -113,6 +121,8 @@ def test_two_processes_train_as_one(arguments: Any, train_here: Any, metrics: An
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert train_here(arguments(tmp_path / "one", **settings)) == 0
+    about = json.loads((tmp_path / "two" / "final" / "crystallm.json").read_text(encoding="utf-8"))
+    assert about["provenance"]["training"]["processes"] == 2
     one, two = metrics(tmp_path / "one", "train"), metrics(tmp_path / "two", "train")
     assert [(step, tokens) for step, _, tokens in two] == [(step, tokens) for step, _, tokens in one]
     assert [loss for _, loss, _ in two] == pytest.approx([loss for _, loss, _ in one], rel=2e-5)
