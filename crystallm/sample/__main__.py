@@ -41,6 +41,7 @@ def main(argv: list[str]) -> None:
         merge=options.merge,
         checks=options.checks,
         device=options.device,
+        precision=options.precision,
     )
 
 
@@ -118,6 +119,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--recipe", type=Path, metavar="FILE", help="YAML with these settings; options go before it")
     command.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged model)")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: cuda if there is one)")
+    command.add_argument(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="of the model; bf16 is faster where there is hardware",
+    )
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: crystals/PROMPT)")
     command.add_argument(
         "--checks", action=argparse.BooleanOptionalAction, default=True, help="check the ranked crystals (default: yes)"

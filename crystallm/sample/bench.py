@@ -141,6 +141,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the model, for all ways")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw crystals per second over batch size")
     options = parser.parse_args(argv)
@@ -153,7 +154,7 @@ def main(argv: list[str]) -> None:
     from crystallm.sample.generator import Generator
 
     prompts = read_bench_prompts(options.prompts, options.draws)
-    generator = Generator.from_pretrained(options.model, device="cpu" if not torch.cuda.is_available() else None)
+    generator = Generator.from_pretrained(options.model, precision=options.precision)
     warm = {"temperature": options.temperature, "rows": 4}
     ours(generator, prompts[:4], seed=options.seed, **warm)  # tables, kernels
     plain(generator, prompts[:4], cache=True, **warm)
@@ -165,10 +166,11 @@ def main(argv: list[str]) -> None:
         timings.append(ours(generator, prompts, temperature=options.temperature, rows=rows, seed=options.seed))
     print(table(timings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (30 if sys.platform == "darwin" else 20))
-    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, seed {options.seed}")
+    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, {options.precision}, seed {options.seed}")
     if options.json:
         result = {"timings": [timing.to_json() for timing in timings], "peak_gib": peak, "draws": options.draws}
-        settings = {"temperature": options.temperature, "seed": options.seed, "threads": torch.get_num_threads()}
+        settings = {name: getattr(options, name) for name in ("temperature", "seed", "precision", "recomputed")}
+        settings |= {"threads": torch.get_num_threads(), "rows": options.rows}
         write_json(options.json, result | settings | {"provenance": provenance(settings)})
     if options.figure:
         draw_figure(timings, options.figure)

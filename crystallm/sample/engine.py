@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,10 +52,10 @@ class Task(Protocol):
 
 
 SECTION = 2
-TRIES = (1, 3, 3, 6)
+TRIES = (1, 2, 2, 4)
 """How often a text goes back to its first choice of each level before it goes back to the level above.
 
-For crystals: anew, to the cell, to the letter of the site, to its coordinates; 2 * 4 * 4 * 7 draws of a site at most.
+For crystals: anew, to the cell, to the letter of the site, to its coordinates; 2 * 3 * 3 * 5 draws of a site at most.
 """
 
 
@@ -330,10 +331,16 @@ def _outcome(row: Row) -> Outcome:
 
 def _choose(row: Row, log_V: NDArray[np.float32], warp: Warp) -> tuple[int, float]:
     """A token drawn among the allowed ones, and its log-probability under the unwarped model."""
-    choices = np.asarray(row.choices)
+    choices = _as_array(row.choices)
     log_C = log_V[choices].astype(np.float64)
     token = choices[draw(log_C, row.random, warp)]
     return int(token), float(log_V[token])
+
+
+@lru_cache(maxsize=4096)
+def _as_array(choices: Choices) -> NDArray[np.int64]:
+    """The same few hundred sets of tokens come again and again."""
+    return np.asarray(choices)
 
 
 def draw(log_C: NDArray[np.float64], random: np.random.Generator, warp: Warp) -> int:

@@ -19,7 +19,7 @@ from crystallm.crystal.validity import Checks, check_cif, failed_checks
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.generator import Attempt, Crystal, Generator, rank
+from crystallm.sample.generator import Attempt, Crystal, Generator, Precision, rank
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
@@ -43,13 +43,14 @@ def run(
     merge: bool = True,
     checks: bool = True,
     device: str | None = None,
+    precision: Precision = "fp32",
 ) -> Path:
     """Draw, rank, write and print; returns the folder. Draws already in the folder are not made again.
 
     Started as several processes, each makes its share of the draws, and the first one does the rest.
     """
     label = f"{model.resolve().name}@{sha256(model / 'model.safetensors')[:12]}"
-    settings = folder.run_settings(prompts, config, label)
+    settings = folder.run_settings(prompts, config, label) | {"precision": precision}
     state = joined_processes()
     first = state is None or state.is_main_process
     if first:
@@ -61,7 +62,18 @@ def run(
     assert out is not None
     layout = get_layout(layout_name)
     try:
-        draw(out, prompts, config, model, label, settings, device=device, file=prompts_file, state=state)
+        draw(
+            out,
+            prompts,
+            config,
+            model,
+            label,
+            settings,
+            device=device,
+            precision=precision,
+            file=prompts_file,
+            state=state,
+        )
         if state is not None:
             state.wait_for_everyone()
         if not first:
@@ -96,6 +108,7 @@ def draw(
     settings: dict[str, Any],
     *,
     device: str | None,
+    precision: Precision,
     file: Path | None,
     state: PartialState | None,
 ) -> None:
@@ -113,7 +126,7 @@ def draw(
     if not missing:
         return
     transformers.utils.logging.disable_progress_bar()  # of loading the weights, which takes no time
-    generator = Generator.from_pretrained(model, device=device)
+    generator = Generator.from_pretrained(model, device=device, precision=precision)
     mine = set(missing)
     draws = generator.attempts(prompts, config, skip=lambda name, number: (name, number) not in mine)
     with (

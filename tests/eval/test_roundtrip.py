@@ -16,7 +16,7 @@ Parquet = Callable[..., Path]
 
 
 def test_rutile_there_and_back(cifs: dict[str, str]) -> None:
-    assert encode(cifs["TiO2"], "wyckoff") == Encoded(space_group=136, n_tokens=30)
+    assert encode(cifs["TiO2"], "wyckoff") == Encoded(space_group=136, n_tokens=23)
     trip = round_trip(cifs["TiO2"], "wyckoff")
     assert isinstance(trip, Trip)
     assert (trip.space_group, trip.moyopy_again, trip.spglib_again) == (136, 136, 136)
@@ -51,7 +51,7 @@ def test_report(mixed: Path, parquet: Parquet, tmp_path: Path, capsys: pytest.Ca
     assert report["complete"]
     assert (report["encoded"]["passed"], report["encoded"]["attempted"]) == (6, 8)
     assert sum(report["refused"].values()) == 2
-    assert report["length_only"]["side.parquet"]["mean_tokens"] == (30 + 18) / 2
+    assert report["length_only"]["side.parquet"]["mean_tokens"] == (23 + 16) / 2
     at_random, of_groups = report["trips"]["random"], report["trips"]["per group"]
     # Rows that cannot be written stay in the denominator.
     assert (at_random["matches_itself"]["passed"], at_random["matches_itself"]["attempted"]) == (6, 8)

@@ -334,7 +334,7 @@ def test_gathering_cut_short_leaves_each_draw_once(cli: Run, tmp_path: Path) -> 
 
 def start(*arguments: str, processes: int = 1) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "crystallm.sample", *arguments]
+    command = [sys.executable, "-m", "crystallm.sample", *arguments, "--contact", "0"]
     if processes > 1:
         launch = ["-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}", "--num_machines=1"]
         launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m"]

@@ -66,7 +66,7 @@ def test_every_draw_is_the_crystal_asked_for(generators: dict[str, Generator], k
         make_prompt("TiO2", formula_units=2, space_group="P4_2/mnm"),
         make_prompt(),
     ]
-    config = SampleConfig(n=4, temperature=1.0, batch_size=6, max_atoms=24)
+    config = SampleConfig(n=4, temperature=1.0, batch_size=6, max_atoms=24, contact=0.0)
     attempts = list(generator.attempts(prompts, config))
     assert len(attempts) == 20
     crystals = rank(attempts)
@@ -87,7 +87,7 @@ def test_every_draw_is_the_crystal_asked_for(generators: dict[str, Generator], k
 
 def test_same_crystals_for_any_batch_size_and_order(generator: Generator) -> None:
     prompts = [make_prompt("TiO2"), make_prompt(), make_prompt("NaCl", space_group=225)]
-    config = SampleConfig(n=3, seed=5, max_atoms=8)
+    config = SampleConfig(n=3, seed=5, max_atoms=8, contact=0.0)
 
     def texts(order: int, **changes: int) -> dict[tuple[str, int], str]:
         drawn = generator.attempts(prompts[::order], replace(config, **changes))
@@ -101,7 +101,7 @@ def test_same_crystals_for_any_batch_size_and_order(generator: Generator) -> Non
 def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
     """Z stands before the group in the text: its score must be P(Z | formula, group), so that scores of two prompts
     that differ in Z alone add up by the chain rule."""
-    config = SampleConfig(n=12, temperature=1.0, max_atoms=12)
+    config = SampleConfig(n=12, temperature=1.0, max_atoms=12, contact=0.0)
     drawn = list(generator.attempts([make_prompt("NaCl", space_group=225)], config))
     first = {a.description.formula_units: a.token_log_probabilities[0] for a in drawn if a.description}
     assert set(first) <= {1, 2, 3, 4, 5, 6}
@@ -112,7 +112,7 @@ def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
 
 
 def test_generate(generator: Generator) -> None:
-    crystals = generator.generate("NaCl", n=3, formula_units=1, space_group="Fm-3m", seed=1)
+    crystals = generator.generate("NaCl", n=3, formula_units=1, space_group="Fm-3m", seed=1, contact=0.0)
     assert sum(crystal.count for crystal in crystals) == 3
     scores = [crystal.log_probability for crystal in crystals]
     assert scores == sorted(scores, reverse=True)
