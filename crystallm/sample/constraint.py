@@ -73,6 +73,9 @@ class Grammar:
         self.cell = _as(CellField, fields["cell"])
         self.sites = _as(SitesField, fields["sites"])
         self.pair_ids = tuple(self.ids[pair] for pair in PAIRS)
+        styles = (self.cell.length, self.cell.angle, self.sites.coordinate)
+        self.start_ids = {style: tuple(self.ids[start] for start in style.vocabulary()) for style in styles}
+        """Ids that start a number, in order of value, for each format."""
         self.end = self.ids[END]
         self.begin = self.ids[BEGIN]
         self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
@@ -274,8 +277,9 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
     if highest < lowest:  # narrower than the last digit: the bounds are wide enough that this is a defect of ours
         raise AssertionError(f"no number with {style.decimals} decimals between {low} and {high}")
     unit = 100**style.pairs
-    token = yield tuple(grammar.ids[style.start(number)] for number in range(lowest // unit, highest // unit + 1))
-    value = int(grammar.tokens[token].strip().replace(".", ""))
+    starts, first = grammar.start_ids[style], style.lower * scale // unit
+    token = yield starts[lowest // unit - first : highest // unit + 1 - first]
+    value = starts.index(token) + first
     for _ in range(style.pairs):
         unit //= 100
         least, most = max(lowest - value * 100 * unit, 0) // unit, (highest - value * 100 * unit) // unit

@@ -13,7 +13,7 @@ from pymatgen.core import Element
 from crystallm.crystal.cell import lattice_from_parameters
 from crystallm.crystal.description import expand, site_orbit
 from crystallm.crystal.radii import expected_length
-from crystallm.crystal.symmetry import standardize_number
+from crystallm.crystal.symmetry import space_group_number
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
 
@@ -92,6 +92,9 @@ class CrystalTask:
         return sum(map(len, self._placed)) == wanted
 
     def _keeps_symmetry(self) -> bool:
-        """Whether the finished crystal has the space group written, and not one of higher symmetry."""
+        """Whether the finished crystal has the space group written, and not one of higher symmetry.
+
+        By spglib: moyopy 0.21 does not come back from some of the odd cells that an untrained model draws.
+        """
         description = self.partial.description()
-        return standardize_number(expand(description)) == description.space_group
+        return space_group_number(expand(description)) == description.space_group
