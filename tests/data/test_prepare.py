@@ -55,7 +55,7 @@ def test_a_folder_becomes_prepared_text(mixed: Path, config: Config, tmp_path: P
     assert prepared["id"] == ["rutile.cif", "salt.cif"]
     assert prepared["space_group"] == [136, 225]
     assert prepared["n_sites"] == [6, 2]
-    assert prepared["n_tokens"] == [30, 18]
+    assert prepared["n_tokens"] == [23, 16]
     assert drops(out) == {
         "rutile_moved.cif": "duplicate",
         "salt_supercell.cif": "duplicate",
@@ -68,7 +68,7 @@ def test_a_folder_becomes_prepared_text(mixed: Path, config: Config, tmp_path: P
     assert counts["described"] == "4/8 (50.00%)"
     assert counts["read"] == len(prepared["id"]) + len(drops(out))
     assert report["statistics"]["train"]["elements_in_rows"] == {"Ti": 1, "O": 1, "Na": 1, "Cl": 1}
-    assert report["statistics"]["train"]["tokens"] == 48
+    assert report["statistics"]["train"]["tokens"] == 39
     assert "| refused: unreadable | 2 |" in (out / "report.md").read_text()
     assert sorted(path.name for path in out.iterdir()) == [
         "drops.jsonl", "report.json", "report.md", "test.parquet", "train.parquet", "val.parquet"
