@@ -21,6 +21,7 @@ def markdown(result: dict[str, Any]) -> str:
         lines += ["| | " + " | ".join(result["trips"]) + " |", "|---|" + "---|" * len(result["trips"])]
         for key in (
             "matches_itself",
+            "matches_itself_in_our_cells",
             "same_space_group_moyopy",
             "same_space_group_spglib",
             "median_rms",
