@@ -84,15 +84,12 @@ class NumberFormat:
         """Number of tokens after the start."""
         return (self.decimals - self.decimals_in_start) // 2
 
-    def start(self, number: int) -> str:
-        """The token that starts a number: its integer part and first decimals, in units of the last of them."""
-        whole, decimals = divmod(number, 10**self.decimals_in_start)
-        return f"{self.lead}{whole}." + (f"{decimals:0{self.decimals_in_start}d}" if self.decimals_in_start else "")
-
     def vocabulary(self) -> list[str]:
         """Every token that can start a number, in order of value; digits are shared."""
-        unit = 10**self.decimals_in_start
-        return [self.start(number) for number in range(self.lower * unit, (self.upper + 1) * unit)]
+        places = self.decimals_in_start
+        unit = 10**places
+        numbers = range(self.lower * unit, (self.upper + 1) * unit)
+        return [f"{self.lead}{n // unit}." + (f"{n % unit:0{places}d}" if places else "") for n in numbers]
 
     def tokens(self, value: float) -> list[str]:
         """The tokens of a value."""

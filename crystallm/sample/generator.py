@@ -195,6 +195,8 @@ class Generator:
         plans: dict[tuple[int, int], Plan],
     ) -> Iterator[tuple[CrystalTask, np.random.Generator]]:
         for index, item in enumerate(prompts):
+            if all(skip(item.name, number) for number in range(config.n)):
+                continue  # planning may ask the model
             planner = self._planner(grammar, item.prompt, config)
             for number in range(config.n):
                 chosen = next(planner)
