@@ -122,8 +122,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--precision",
         choices=["fp32", "bf16"],
-        default="fp32",
-        help="of the model; bf16 is faster where there is hardware",
+        help="of the model's matrix products (default: bf16 where the hardware multiplies it, else fp32)",
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: crystals/PROMPT)")
     command.add_argument(

@@ -111,7 +111,7 @@ def ours(generator: Generator, prompts: Sequence[NamedPrompt], *, temperature: f
     from crystallm.sample.records import record_of
 
     config = SampleConfig(n=1, temperature=temperature, batch_size=rows, seed=seed)
-    engine = Engine(generator.model, rows=rows, context=generator.context)
+    engine = Engine(generator.decoder, rows=rows, context=generator.context)
     start = time.perf_counter()
     attempts = []
     for attempt in generator.attempts(prompts, config, engine=engine):
@@ -141,7 +141,9 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the model, for all ways")
+    parser.add_argument(
+        "--precision", choices=["fp32", "bf16"], help="of the model, for all ways (default: as `crystallm sample`)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw crystals per second over batch size")
     options = parser.parse_args(argv)
@@ -151,10 +153,11 @@ def main(argv: list[str]) -> None:
     import torch
 
     from crystallm.provenance import provenance, write_json
-    from crystallm.sample.generator import Generator
+    from crystallm.sample.generator import DTYPES, Generator
 
     prompts = read_bench_prompts(options.prompts, options.draws)
     generator = Generator.from_pretrained(options.model, precision=options.precision)
+    generator.model.to(DTYPES[generator.precision])  # for `generate`; the engine has weights of its own
     warm = {"temperature": options.temperature, "rows": 4}
     ours(generator, prompts[:4], seed=options.seed, **warm)  # tables, kernels
     plain(generator, prompts[:4], cache=True, **warm)
@@ -166,11 +169,11 @@ def main(argv: list[str]) -> None:
         timings.append(ours(generator, prompts, temperature=options.temperature, rows=rows, seed=options.seed))
     print(table(timings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (30 if sys.platform == "darwin" else 20))
-    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, {options.precision}, seed {options.seed}")
+    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, {generator.precision}, seed {options.seed}")
     if options.json:
         result = {"timings": [timing.to_json() for timing in timings], "peak_gib": peak, "draws": options.draws}
-        settings = {name: getattr(options, name) for name in ("temperature", "seed", "precision", "recomputed")}
-        settings |= {"threads": torch.get_num_threads(), "rows": options.rows}
+        settings = {name: getattr(options, name) for name in ("temperature", "seed", "recomputed")}
+        settings |= {"precision": generator.precision, "threads": torch.get_num_threads(), "rows": options.rows}
         write_json(options.json, result | settings | {"provenance": provenance(settings)})
     if options.figure:
         draw_figure(timings, options.figure)

@@ -1,98 +1,177 @@
-"""A key-value cache of rows of different lengths: token i of a row's text lies in slot i of its row.
+"""Keys and values of rows of different lengths, and the tokens that one step adds to them.
 
-Rows are fed different numbers of tokens at a step, step back to an earlier token, and are replaced by other prompts
-without moving memory: what lies beyond the length of a text is never looked at, and is written over later.
+Token i of a row's text lies in slot i of its row. Rows are fed different numbers of tokens at a step, step back to an
+earlier token, and are replaced by other prompts without moving memory: what lies beyond the length of a text is never
+looked at, and is written over later.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeAlias
+from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-Prefix: TypeAlias = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values (H, S, D) of the first S tokens of a text, for each layer."""
+WIDTHS = (1, 4, 16, 64)
+"""Rows attend together with as many queries as the next of these. A row's own tokens settle its width, so that what it
+computes does not depend on the other rows, to the last bit."""
+
+SLOT_STEP = 32
+"""Slots looked at are a multiple of this: vectors of the processor are filled, and sums do not depend on other rows."""
+
+MOST_SLOTS, MOST_WASTE = 2048, 512
+"""Rows of one token attend together while all their slots fit the processor's cache, and not many are looked at in vain
+because a row of the group is longer."""
 
 
 @dataclass(frozen=True)
-class Feed:
-    """The tokens of one step, of all rows end to end. rows, slots: row and place in its text of each token, (N,)."""
+class Piece:
+    """Tokens that a row is fed in one step; the first of them lies in slot `start`."""
+
+    row: int
+    start: int
+    tokens: Sequence[int]
+
+    @property
+    def end(self) -> int:
+        """The first slot after them."""
+        return self.start + len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Group:
+    """B rows that attend together, K queries each, to their first S slots."""
 
     rows: torch.Tensor
-    slots: torch.Tensor
-    columns: torch.Tensor
-    """How many tokens of the same row stand before each token in this step."""
-    n_rows: int
-    width: int
-    """Most tokens of one row."""
+    queries: torch.Tensor
+    """Which token of the step each query is, (B * K,); queries that stand for nothing repeat another one."""
+    mask: torch.Tensor
+    """(B, 1, K, S): 0 where a query may look, minus infinity where not. Every query may look somewhere."""
 
-    @cached_property
-    def blocked(self) -> torch.Tensor:
-        """What no query may look at (B, K, S): slots after its own. Queries that stand for nothing look at slot 0."""
-        last = self.slots.new_zeros((self.n_rows, self.width))
-        last[self.rows, self.columns] = self.slots
-        return torch.arange(int(self.slots.max()) + 1, device=last.device) > last[:, :, None]
+
+class Feed:
+    """The tokens of one step, N of all rows end to end, and how they attend.
+
+    ids, rows, slots: (N,). last: the last token of each piece, (F,). groups: for the attention. places: where the
+    groups' queries, end to end, hold each token, (N,).
+    """
+
+    def __init__(self, pieces: Sequence[Piece], device: torch.device) -> None:
+        counts = np.array([len(piece.tokens) for piece in pieces])
+        ends = np.cumsum(counts)
+        offsets = ends - counts
+        starts = np.array([piece.start for piece in pieces])
+        owners = np.array([piece.row for piece in pieces])
+        slots = np.arange(ends[-1]) + np.repeat(starts - offsets, counts)
+        self.device = device
+        self.ids = self._tensor(np.array([token for piece in pieces for token in piece.tokens]))
+        self.rows, self.slots = self._tensor(np.repeat(owners, counts)), self._tensor(slots)
+        self.last = self._tensor(ends - 1)
+        self.n_slots = _round_up(int((starts + counts).max()))
+        self.groups: list[Group] = []
+        places = np.empty(ends[-1], dtype=np.int64)
+        made = 0
+        for group in _alike(np.flatnonzero(counts == 1), starts + 1):
+            places[offsets[group]] = np.arange(made, made + len(group))
+            self._add(owners[group], offsets[group, None], starts[group, None])
+            made += len(group)
+        for least, width in pairwise(WIDTHS):
+            (wide,) = np.nonzero((counts > least) & (counts <= width))
+            if len(wide) == 0:
+                continue
+            columns = np.minimum(np.arange(width), counts[wide, None] - 1)
+            self._add(owners[wide], offsets[wide, None] + columns, starts[wide, None] + columns)
+            for number, piece in enumerate(wide):
+                begin = made + number * width
+                places[offsets[piece] : ends[piece]] = np.arange(begin, begin + counts[piece])
+            made += len(wide) * width
+        self.places = self._tensor(places)
+
+    def masks(self, dtype: torch.dtype) -> list[torch.Tensor]:
+        """The mask of each group."""
+        return [group.mask.to(dtype) for group in self.groups]
+
+    def _add(self, rows: NDArray[np.int64], queries: NDArray[np.int64], limits: NDArray[np.int64]) -> None:
+        """A group of queries (B, K) that look at the slots up to their limits (B, K)."""
+        hidden = np.arange(_round_up(int(limits.max()) + 1)) > limits[:, None, :, None]
+        mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
+        self.groups.append(
+            Group(self._tensor(rows), self._tensor(queries.ravel()), torch.from_numpy(mask).to(self.device))
+        )
+
+    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def _alike(pieces: NDArray[np.int64], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Groups of pieces of similar lengths, longest first."""
+    group: list[int] = []
+    longest = waste = 0
+    for piece in pieces[np.argsort(-lengths[pieces], kind="stable")]:
+        waste += longest - lengths[piece]
+        if group and ((len(group) + 1) * longest > MOST_SLOTS or waste > MOST_WASTE):
+            yield np.array(group)
+            group = []
+        if not group:
+            longest, waste = int(lengths[piece]), 0
+        group.append(int(piece))
+    if group:
+        yield np.array(group)
+
+
+def _round_up(slots: int) -> int:
+    return -(-slots // SLOT_STEP) * SLOT_STEP
 
 
 class RowCache:
-    """Keys and values (B, H, S, D) of all layers. The engine announces a step; the model then calls `update`.
+    """Keys and values (L, B, S, 2, G, D): layers, rows, slots, key or value, key-value heads, their width.
 
     The capacity S starts small and doubles when the longest text needs it, so memory is bounded by rows times the
     longest text.
     """
 
-    def __init__(self, *, layers: int, rows: int, capacity: int = 64) -> None:
-        self.layers: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
-        self.rows, self.capacity = rows, capacity
-        self.feed: Feed | None = None
+    def __init__(
+        self,
+        *,
+        layers: int,
+        rows: int,
+        heads: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        capacity: int = 64,
+    ) -> None:
+        # Zeros, not empty: what is not looked at has weight zero, but NaN times zero would still be NaN.
+        shape = (layers, rows, _round_up(capacity), 2, heads, width)
+        self.stored = torch.zeros(shape, dtype=dtype, device=device)
 
-    def expect(self, feed: Feed) -> None:
-        """Make room for the tokens of a step, and remember where they belong."""
-        self.feed = feed
-        needed = feed.blocked.shape[-1]
-        if needed <= self.capacity:
-            return
-        extra = max(self.capacity, needed - self.capacity)
-        self.capacity += extra
-        for number, layer in enumerate(self.layers):
-            if layer is not None:
-                keys, values = (torch.nn.functional.pad(store, (0, 0, 0, extra)) for store in layer)
-                self.layers[number] = keys, values
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called by the model: keep keys and values (1, H, N, D) of the step, return those of all rows (B, H, S, D)."""
-        assert self.feed is not None
-        stores = self.layers[layer]
-        if stores is None:
-            shape = (self.rows, keys.shape[1], self.capacity, keys.shape[3])
-            # Zeros, not empty: what is not looked at has weight zero, but NaN times zero would still be NaN.
-            stores = self.layers[layer] = keys.new_zeros(shape), values.new_zeros(shape)
-        longest = self.feed.blocked.shape[-1]
-        for store, new in zip(stores, (keys, values), strict=True):
-            store[self.feed.rows, :, self.feed.slots] = new[0].transpose(0, 1)
-        return stores[0][:, :, :longest], stores[1][:, :, :longest]
-
-    def copy_out(self, row: int, length: int) -> Prefix:
-        """Keys and values of the first tokens of a row."""
-        stored = [layer for layer in self.layers if layer is not None]
-        return [(keys[row, :, :length].clone(), values[row, :, :length].clone()) for keys, values in stored]
-
-    def copy_in(self, row: int, prefix: Prefix) -> None:
-        """Let a row begin with a prefix copied out before."""
-        for layer, (keys, values) in zip(self.layers, prefix, strict=False):
-            assert layer is not None
-            layer[0][row, :, : keys.shape[1]] = keys
-            layer[1][row, :, : values.shape[1]] = values
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Zero: positions are given to the model with each token. Asked for by `transformers`."""
-        return 0
+    @property
+    def capacity(self) -> int:
+        """Slots of a row."""
+        return self.stored.shape[2]
 
     @property
     def bytes(self) -> int:
         """Memory of keys and values."""
-        return sum(store.numel() * store.element_size() for layer in self.layers if layer for store in layer)
+        return self.stored.numel() * self.stored.element_size()
+
+    def reserve(self, slots: int) -> None:
+        """Make room for texts of so many tokens."""
+        if slots > self.capacity:
+            extra = max(self.capacity, slots - self.capacity)
+            self.stored = torch.nn.functional.pad(self.stored, (0, 0) * 3 + (0, extra))
+
+    def places(self, rows: torch.Tensor, slots: int) -> torch.Tensor:
+        """Where the first slots of rows lie when the rows of a layer are laid end to end, (rows * slots,)."""
+        return (rows[:, None] * self.capacity + torch.arange(slots, device=rows.device)).flatten()
+
+    def copy_out(self, row: int, length: int) -> torch.Tensor:
+        """Keys and values (L, S, 2, G, D) of the first tokens of a row."""
+        return self.stored[:, row, :length].clone()
+
+    def copy_in(self, row: int, prefix: torch.Tensor) -> None:
+        """Let a row begin with what was copied out before."""
+        self.stored[:, row, : prefix.shape[1]] = prefix

@@ -76,6 +76,7 @@ class Grammar:
         styles = (self.cell.length, self.cell.angle, self.sites.coordinate)
         self.start_ids = {style: tuple(self.ids[start] for start in style.vocabulary()) for style in styles}
         """Ids that start a number, in order of value, for each format."""
+        self.group_ids = {number: self.choice(self.group, number) for number in range(1, 231)}
         self.end = self.ids[END]
         self.begin = self.ids[BEGIN]
         self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
@@ -192,7 +193,7 @@ def walk(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
         yield from _free_formula(grammar, prompt, partial)
     counts = tuple(amount * partial.formula_units for _, amount in partial.amounts)
     groups = cover.groups_that_hold(counts) if prompt.space_group is None else (prompt.space_group,)
-    token = yield tuple(grammar.choice(grammar.group, number) for number in groups)
+    token = yield tuple(grammar.group_ids[number] for number in groups)
     partial.space_group = int(grammar.tokens[token].rpartition(" ")[2])
     partial.stage = Stage.CELL
     yield from _cell(grammar, partial)

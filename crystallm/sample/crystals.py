@@ -68,6 +68,8 @@ class CrystalTask:
         or the crystal is complete and has a higher symmetry than was written. None if they can."""
         group = space_group(self.partial.space_group)
         lattice = lattice_from_parameters(self.partial.cell)
+        images = _IMAGES @ lattice
+        lengths = (images**2).sum(-1)
         del self._placed[since:]
         for place in range(len(self._placed), len(self.partial.sites)):
             site = self.partial.sites[place]
@@ -75,13 +77,14 @@ class CrystalTask:
             others = np.concatenate([*self._placed, orbit])
             delta = others - orbit[0]
             delta -= np.round(delta)
-            squares = (((delta[:, None] + _IMAGES) @ lattice) ** 2).sum(-1)
+            delta = delta @ lattice
+            # |delta + image|^2, (atoms, images)
+            squares = 2 * delta @ images.T + (delta**2).sum(-1, keepdims=True) + lengths
             own = len(others) - len(orbit)  # the atom itself, in its own cell
             squares[own, len(_IMAGES) // 2] = np.inf
-            pairs = zip(self.partial.sites, [*self._placed, orbit], strict=False)
-            least = [shortest_distance(site.element, other.element, self.contact) for other, _ in pairs]
-            least_of_atom = np.repeat(least, [*map(len, self._placed), len(orbit)])
-            if (squares.min(-1) < least_of_atom**2).any():
+            least = [shortest_distance(site.element, other.element, self.contact) for other in self.partial.sites]
+            counts = [*map(len, self._placed), len(orbit)]
+            if (squares.min(-1) < np.repeat(least[: len(counts)], counts) ** 2).any():
                 return Refusal.TOO_CLOSE
             self._placed.append(orbit)
         return Refusal.HIGHER_SYMMETRY if self._complete() and not self._keeps_symmetry() else None

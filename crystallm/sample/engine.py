@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from crystallm.errors import CheckpointError
-from crystallm.sample.attention import rows_attended
-from crystallm.sample.cache import Feed, Prefix, RowCache
+from crystallm.sample.cache import WIDTHS, Feed, Piece, RowCache
 from crystallm.sample.constraint import Choices, Walk
 
 
@@ -33,6 +32,19 @@ class Warp:
     """Keep the k most probable tokens; 0 keeps all."""
     top_p: float = 1.0
     """Keep the most probable tokens that together hold this share."""
+
+
+class Model(Protocol):
+    """What the engine asks of a model: see `decoder.Decoder`."""
+
+    name: str
+    device: torch.device
+
+    def cache(self, rows: int) -> RowCache:
+        """An empty cache for so many rows."""
+
+    def logits(self, feed: Feed, cache: RowCache) -> torch.Tensor:
+        """Logits (F, V) after the last token of each piece of a step; the cache then holds its tokens."""
 
 
 class Task(Protocol):
@@ -115,7 +127,7 @@ class Row:
 class Head:
     """Forced tokens that texts begin with: what the model keeps of them, and the log-probabilities (V,) after them."""
 
-    prefix: Prefix
+    prefix: torch.Tensor
     scores: NDArray[np.float32]
 
 
@@ -131,12 +143,11 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, *, rows: int = 32, context: int = 1024, tries: Sequence[int] = TRIES, chunk: int = 64
+        self, model: Model, *, rows: int = 32, context: int = 1024, tries: Sequence[int] = TRIES, chunk: int = 64
     ) -> None:
         self.model = model
         self.rows, self.context = rows, context
-        self.tries, self.chunk = tries, chunk
-        self.device = next(model.parameters()).device
+        self.tries, self.chunk = tries, min(chunk, WIDTHS[-1])
         self.steps = 0
         self.tokens_fed = 0
         self.model_seconds = 0.0
@@ -152,38 +163,34 @@ class Engine:
             job = next(source, None)
             return None if job is None else _begin(*job)
 
-        active: list[Row | None] = [next_row() for _ in range(self.rows)]
-        while active and active[-1] is None:
-            active.pop()
+        active = [row for _ in range(self.rows) if (row := next_row()) is not None]
         if not active:
             return
-        cache = RowCache(layers=self.model.config.num_hidden_layers, rows=len(active))
+        cache = self.model.cache(len(active))
         heads: dict[tuple[int, ...], Head] = {}
-        while any(active):
+        while active:
             finished: list[Outcome] = []
             # Nothing is yielded inside: the mode would hold in the caller's code, too.
             with torch.inference_mode():
                 for index, log_V in self._step(cache, active, heads):
                     row = active[index]
-                    assert row is not None
                     self._draw(row, log_V, warp)
                     if row.done:
                         finished.append(_outcome(row))
-                        active[index] = next_row()
+                        active[index] = next_row() or row
+                _close_ranks(cache, active)
             yield from finished
             if tick is not None:
                 tick()
 
     def _step(
-        self, cache: RowCache, active: list[Row | None], heads: dict[tuple[int, ...], Head]
+        self, cache: RowCache, active: list[Row], heads: dict[tuple[int, ...], Head]
     ) -> list[tuple[int, NDArray[np.float32]]]:
         """Let the model see what the rows have pending; rows that may draw, with log-probabilities (V,)."""
         ready: list[tuple[int, NDArray[np.float32]]] = []
         fed: list[tuple[int, Row, int]] = []
         begun = set()
         for index, row in enumerate(active):
-            if row is None:
-                continue
             if row.seen == 0:
                 beginning = tuple(row.tokens)
                 head = heads.pop(beginning, None)
@@ -199,7 +206,7 @@ class Engine:
             fed.append((index, row, min(len(row.tokens) - row.seen, self.chunk)))
         if not fed:
             return ready
-        for (index, row, count), log_V in zip(fed, self._forward(cache, fed, len(active)), strict=True):
+        for (index, row, count), log_V in zip(fed, self._forward(cache, fed), strict=True):
             row.seen += count
             row.steps += 1
             if row.seen < len(row.tokens):
@@ -211,45 +218,20 @@ class Engine:
             ready.append((index, log_V))
         return ready
 
-    def _forward(self, cache: RowCache, fed: list[tuple[int, Row, int]], n_rows: int) -> NDArray[np.float32]:
+    def _forward(self, cache: RowCache, fed: list[tuple[int, Row, int]]) -> NDArray[np.float32]:
         """One pass of the model over `count` tokens of each row; log-probabilities (F, V) after the last of each."""
-        counts = np.array([count for *_, count in fed])
-        columns = np.concatenate([np.arange(count) for count in counts])
-        slots = columns + np.repeat([row.seen for _, row, _ in fed], counts)
-        ids = [token for _, row, count in fed for token in row.tokens[row.seen : row.seen + count]]
-        rows = np.repeat([index for index, *_ in fed], counts)
-        feed = Feed(
-            rows=self._tensor(rows),
-            slots=self._tensor(slots),
-            columns=self._tensor(columns),
-            n_rows=n_rows,
-            width=int(counts.max()),
-        )
-        cache.expect(feed)
+        pieces = [Piece(index, row.seen, row.tokens[row.seen : row.seen + count]) for index, row, count in fed]
         self.steps += 1
-        self.tokens_fed += len(ids)
+        self.tokens_fed += sum(count for *_, count in fed)
         started = time.perf_counter()
-        with rows_attended(self.model.config, feed):
-            hidden = self.model.base_model(
-                input_ids=self._tensor(np.array([ids])),
-                position_ids=feed.slots[None],
-                # A mask of four dimensions passes through as it is; `row_attention` makes its own.
-                attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
-        last = hidden[0, self._tensor(np.cumsum(counts) - 1)]
-        logits: torch.Tensor = self.model.get_output_embeddings()(last).float()
-        if not bool(torch.isfinite(logits).all()):
-            raise CheckpointError(
-                f"the model {self.model.name_or_path or ''} gives logits that are not finite; its weights are damaged"
-            )
+        logits = self.model.logits(Feed(pieces, self.model.device), cache)
         result: NDArray[np.float32] = torch.log_softmax(logits, dim=-1).cpu().numpy()
+        if not np.isfinite(result).all():
+            raise CheckpointError(
+                f"the model {self.model.name} gives logits that are not finite; its weights are damaged"
+            )
         self.model_seconds += time.perf_counter() - started
         return result
-
-    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
 
     def _draw(self, row: Row, log_V: NDArray[np.float32], warp: Warp) -> None:
         """Draw the row's next token and follow the forced ones; step back where a section is refused."""
@@ -284,6 +266,16 @@ class Engine:
                 _forget(row, level + 1)
                 return row.marks[level]
         return None
+
+
+def _close_ranks(cache: RowCache, active: list[Row]) -> None:
+    """Let the last rows take the places of rows that are done, so that the work shrinks with their number."""
+    for index in reversed(range(len(active))):
+        if active[index].done:
+            last = active.pop()
+            if index < len(active):
+                cache.copy_in(index, cache.copy_out(len(active), last.seen))
+                active[index] = last
 
 
 def _forget(row: Row, level: int) -> None:

@@ -25,6 +25,7 @@ from crystallm.sample import cover
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar, Limits, Prompt, check_prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
+from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import Engine, Outcome, Warp, draw
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
@@ -113,7 +114,9 @@ class Generator:
     >>> crystals = Generator.from_pretrained().generate("TiO2", n=5)
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: str | None = None, precision: Precision | None = None
+    ) -> None:
         self.checkpoint = checkpoint
         self.layout = get_layout(checkpoint.layout_name)
         if self.layout.vocabulary() != checkpoint.tokenizer.convert_ids_to_tokens(range(len(checkpoint.tokenizer))):
@@ -121,19 +124,20 @@ class Generator:
                 f"the tokens of checkpoint {checkpoint.folder.name} are not those of layout {self.layout.name!r}; "
                 "it was made by another version, train it again"
             )
-        self.model: Any = checkpoint.model.to(_device(device))
+        self.model: Any = checkpoint.model.to(chosen_device(device))
         self.model.eval()
+        self.precision = precision or native_precision(self.model.device)
+        self.decoder = Decoder(self.model, DTYPES[self.precision])
 
     @classmethod
     def from_pretrained(
-        cls, path: Path | str | None = None, *, device: str | None = None, precision: Precision = "fp32"
+        cls, path: Path | str | None = None, *, device: str | None = None, precision: Precision | None = None
     ) -> Generator:
         """Load a checkpoint folder; None is the model that ships with the package. Raises CheckpointError.
 
-        precision: `bf16` halves the memory and is faster where the processor multiplies bfloat16 itself; its rounding
-        depends on the batch, so that another batch size draws other crystals now and then.
+        precision: of the model's matrix products; None is `bf16` where the hardware multiplies bfloat16 itself.
         """
-        return cls(load_checkpoint(path, dtype=DTYPES[precision]), device=device)
+        return cls(load_checkpoint(path), device=device, precision=precision)
 
     def generate(
         self,
@@ -172,7 +176,7 @@ class Generator:
             check_prompt(item.prompt, grammar.limits)
             check_search(item.prompt, config)
         rows = min(config.batch_size, len(prompts) * config.n)
-        engine = engine or Engine(self.model, rows=rows, context=self.context)
+        engine = engine or Engine(self.decoder, rows=rows, context=self.context)
         check_memory(self.model, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         plans: dict[tuple[int, int], Plan] = {}
@@ -243,7 +247,7 @@ class Generator:
         )
         with torch.inference_mode():
             log = torch.log_softmax(self.model(input_ids=ids).logits[:, -2:].double(), dim=-1).cpu().numpy()
-        groups = [grammar.choice(grammar.group, number) for number in range(1, 231)]
+        groups = list(grammar.group_ids.values())
         possible = np.zeros((len(values), 230), dtype=bool)
         for row, value in enumerate(values):
             holding = cover.groups_that_hold(tuple(amount * value for _, amount in prompt.amounts))
@@ -303,6 +307,15 @@ def _draw_given(
     return Plan(given, scores, searched)
 
 
+def native_precision(device: torch.device) -> Precision:
+    """`bf16` where the hardware multiplies bfloat16 itself (as the models are trained), else `fp32`."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # Older torch cannot tell.
+    processor: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return "bf16" if processor.get("avx512_bf16") or processor.get("amx_bf16") else "fp32"
+
+
 def check_memory(model: Any, *, rows: int, context: int) -> None:
     """Raise ConfigError if the cache of that many rows could outgrow the memory that is free now."""
     shape, parameter = model.config, next(model.parameters())
@@ -318,7 +331,8 @@ def check_memory(model: Any, *, rows: int, context: int) -> None:
         )
 
 
-def _device(name: str | None) -> torch.device:
+def chosen_device(name: str | None) -> torch.device:
+    """The device named, or the best there is. Raises ConfigError for one that is not here."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)

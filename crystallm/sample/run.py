@@ -19,7 +19,7 @@ from crystallm.crystal.validity import Checks, check_cif, failed_checks
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.generator import Attempt, Crystal, Generator, Precision, rank
+from crystallm.sample.generator import Attempt, Crystal, Generator, Precision, chosen_device, native_precision, rank
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
@@ -43,12 +43,13 @@ def run(
     merge: bool = True,
     checks: bool = True,
     device: str | None = None,
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
 ) -> Path:
     """Draw, rank, write and print; returns the folder. Draws already in the folder are not made again.
 
     Started as several processes, each makes its share of the draws, and the first one does the rest.
     """
+    precision = precision or native_precision(chosen_device(device))
     label = f"{model.resolve().name}@{sha256(model / 'model.safetensors')[:12]}"
     settings = folder.run_settings(prompts, config, label) | {"precision": precision}
     state = joined_processes()
@@ -94,7 +95,7 @@ def run(
         raise
     for item in prompts:
         print(prompt_table(item, attempts[item.name], rankings[item.name]), end="\n\n")
-    print(f"seed {config.seed}, temperature {config.temperature:g}, {_truncation(config)}model {label}")
+    print(f"seed {config.seed}, temperature {config.temperature:g}, {_truncation(config)}model {label}, {precision}")
     print(f"CIFs: {out if len(prompts) == 1 else out / '*'}/*.cif; every draw: {out / RECORDS}")
     return out
 

@@ -45,7 +45,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def generators(checkpoints: dict[str, Path]) -> dict[str, Generator]:
-    return {name: Generator.from_pretrained(path, device="cpu") for name, path in checkpoints.items()}
+    return {name: Generator.from_pretrained(path, device="cpu", precision="fp32") for name, path in checkpoints.items()}
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ import torch
 
 from crystallm.crystal.composition import parse_formula
 from crystallm.errors import CheckpointError
-from crystallm.sample import engine as engine_module
+from crystallm.sample import decoder as decoder_module
 from crystallm.sample.cache import Feed, RowCache
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
 from crystallm.sample.crystals import CrystalTask
+from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import SECTION, Engine, Outcome, Warp, draw
 from crystallm.sample.generator import Generator
 
@@ -48,6 +48,18 @@ def jobs(
 
 def by_task(outcomes: Iterator[Outcome]) -> dict[tuple[int, int], Outcome]:
     return {(outcome.task.prompt_index, outcome.task.number): outcome for outcome in outcomes}
+
+
+def watch_caches(decoder: Decoder, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[RowCache]:
+    """The caches that the decoder makes from now on."""
+    caches = []
+
+    def watched(**shape: Any) -> RowCache:
+        caches.append(RowCache(**shape, **settings))
+        return caches[-1]
+
+    monkeypatch.setattr(decoder_module, "RowCache", watched)
+    return caches
 
 
 def free_places(grammar: Grammar, prompt: Prompt, tokens: list[int]) -> list[int]:
@@ -96,8 +108,8 @@ def decode_plainly(
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_scores_are_those_of_one_forward_pass(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
-    model = generators[kind].model
-    outcomes = list(Engine(model, rows=5, context=512).run(jobs(grammar), Warp(temperature=0.7, top_k=5)))
+    model, decoder = generators[kind].model, generators[kind].decoder
+    outcomes = list(Engine(decoder, rows=5, context=512).run(jobs(grammar), Warp(temperature=0.7, top_k=5)))
     assert len(outcomes) == 12
     assert any(outcome.redrawn for outcome in outcomes)
     for outcome in outcomes:
@@ -106,9 +118,9 @@ def test_scores_are_those_of_one_forward_pass(generators: dict[str, Generator], 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_same_texts_as_plain_decoding(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
-    model = generators[kind].model
+    model, decoder = generators[kind].model, generators[kind].decoder
     for warp in (PLAIN, Warp(temperature=0.5, top_p=0.9)):
-        found = by_task(Engine(model, rows=4, context=512).run(jobs(grammar, each=1, kind=Unjudged), warp))
+        found = by_task(Engine(decoder, rows=4, context=512).run(jobs(grammar, each=1, kind=Unjudged), warp))
         for task, random in jobs(grammar, each=1):
             expected = decode_plainly(model, grammar, task.prompt, random, warp)
             assert found[task.prompt_index, task.number].tokens == expected
@@ -116,13 +128,13 @@ def test_same_texts_as_plain_decoding(generators: dict[str, Generator], grammar:
 
 @pytest.fixture(scope="module")
 def expected(generator: Generator, grammar: Grammar) -> dict[tuple[int, int], Outcome]:
-    return by_task(Engine(generator.model, rows=5, context=512).run(jobs(grammar), PLAIN))
+    return by_task(Engine(generator.decoder, rows=5, context=512).run(jobs(grammar), PLAIN))
 
 
 @pytest.mark.parametrize(
     ("rows", "backwards", "chunk", "capacity"),
-    [(1, False, 16, 64), (7, True, 16, 64), (12, False, 1, 64), (6, False, 5, 4), (3, True, 16, 2)],
-    ids=["one row", "other order", "no chunks", "tiny cache", "tinier cache"],
+    [(1, False, 16, 64), (7, True, 16, 64), (12, False, 1, 64), (6, False, 5, 4)],
+    ids=["one row", "other order", "no chunks", "tiny cache"],
 )
 def test_same_texts_however_batched(
     generator: Generator,
@@ -134,27 +146,21 @@ def test_same_texts_however_batched(
     chunk: int,
     capacity: int,
 ) -> None:
-    caches = []
-
-    def small_cache(**settings: Any) -> RowCache:
-        caches.append(RowCache(**settings, capacity=capacity))
-        return caches[-1]
-
-    monkeypatch.setattr(engine_module, "RowCache", small_cache)
+    caches = watch_caches(generator.decoder, monkeypatch, capacity=capacity)
     todo = jobs(grammar)[::-1] if backwards else jobs(grammar)
-    found = by_task(Engine(generator.model, rows=rows, context=512, chunk=chunk).run(todo, PLAIN))
+    found = by_task(Engine(generator.decoder, rows=rows, context=512, chunk=chunk).run(todo, PLAIN))
     assert {key: outcome.tokens for key, outcome in found.items()} == {k: o.tokens for k, o in expected.items()}
     for key, outcome in found.items():
         assert outcome.log_probabilities == pytest.approx(expected[key].log_probabilities, abs=1e-4)
     longest = max(len(outcome.tokens) for outcome in found.values())
-    assert (caches[0].capacity > capacity) == (longest > capacity)  # it grew where it had to
+    assert caches[0].capacity >= longest > 64  # it grew
 
 
 def test_what_many_texts_begin_with_is_computed_once(generator: Generator, grammar: Grammar) -> None:
     """Ten texts of one prompt on two rows: only the first is fed the prompt."""
     prompt = PROMPTS[0]
     tasks = [(Unjudged(grammar, prompt, 0, number), np.random.default_rng(number)) for number in range(10)]
-    engine = Engine(generator.model, rows=2, context=512)
+    engine = Engine(generator.decoder, rows=2, context=512)
     outcomes = list(engine.run(tasks, PLAIN))
     first_choice = free_places(grammar, prompt, outcomes[0].tokens)[0]
     assert engine.tokens_fed <= sum(len(outcome.tokens) - first_choice for outcome in outcomes) + first_choice
@@ -165,44 +171,31 @@ def test_what_many_texts_begin_with_is_computed_once(generator: Generator, gramm
 def test_memory_of_the_cache_does_not_grow_with_the_number_of_texts(
     generator: Generator, grammar: Grammar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caches = []
-
-    def watched(**settings: Any) -> RowCache:
-        caches.append(RowCache(**settings))
-        return caches[-1]
-
-    monkeypatch.setattr(engine_module, "RowCache", watched)
+    caches = watch_caches(generator.decoder, monkeypatch)
     for each in (1, 8):
         tasks = [(Unjudged(grammar, PROMPTS[0], 0, n), np.random.default_rng(n)) for n in range(2 * each)]
-        list(Engine(generator.model, rows=2, context=512).run(tasks, PLAIN))
+        list(Engine(generator.decoder, rows=2, context=512).run(tasks, PLAIN))
     assert caches[0].bytes == caches[1].bytes > 0
-
-
-def test_queries_that_stand_for_nothing_look_at_something() -> None:
-    """A softmax over nothing would be NaN, and spread."""
-    feed = Feed(torch.tensor([0, 0, 2]), torch.tensor([3, 4, 0]), torch.tensor([0, 1, 0]), n_rows=3, width=2)
-    looked_at = (~feed.blocked).sum(-1)
-    assert looked_at.tolist() == [[4, 5], [1, 1], [1, 1]]
 
 
 def test_one_step_a_choice(generator: Generator, grammar: Grammar) -> None:
     """Forced tokens cost no step of their own."""
     task = Unjudged(grammar, PROMPTS[0], 0, 0)
-    engine = Engine(generator.model, rows=1, context=512, chunk=64)
+    engine = Engine(generator.decoder, rows=1, context=512, chunk=64)
     (outcome,) = engine.run([(task, np.random.default_rng(0))], PLAIN)
     assert outcome.steps == engine.steps == len(outcome.log_probabilities)
     assert outcome.steps < len(outcome.tokens) / 1.5
 
 
 def test_too_long_texts_are_given_up(generator: Generator, grammar: Grammar) -> None:
-    found = list(Engine(generator.model, rows=4, context=30).run(jobs(grammar), PLAIN))
+    found = list(Engine(generator.decoder, rows=4, context=30).run(jobs(grammar), PLAIN))
     assert len(found) == 12
     assert not any(outcome.finished and len(outcome.tokens) > 30 for outcome in found)
     assert not all(outcome.finished for outcome in found)
 
 
 def test_callers_are_not_left_in_inference_mode(generator: Generator, grammar: Grammar) -> None:
-    for _ in Engine(generator.model, rows=2, context=512).run(jobs(grammar, each=1), PLAIN):
+    for _ in Engine(generator.decoder, rows=2, context=512).run(jobs(grammar, each=1), PLAIN):
         assert not torch.is_inference_mode_enabled()
         break
 
@@ -234,21 +227,20 @@ class Words:
         return "refused" if self.refused in self.chosen[since:] else None
 
 
-class SuccessorModel(torch.nn.Module):
-    """Logits that depend on the last token alone: a fixed row of a table (6, 6)."""
+class SuccessorModel:
+    """Logits that depend on the last token alone: a row of a table (6, 6)."""
+
+    name = "mock"
+    device = torch.device("cpu")
 
     def __init__(self, table: torch.Tensor) -> None:
-        super().__init__()
-        self.head = torch.nn.Linear(6, 6, bias=False)
-        self.head.weight = torch.nn.Parameter(table.T.contiguous())
-        self.config = SimpleNamespace(num_hidden_layers=0, _attn_implementation="")
-        self.name_or_path = "mock"
+        self.table = table
 
-    def base_model(self, input_ids: torch.Tensor, **_: Any) -> Any:
-        return SimpleNamespace(last_hidden_state=torch.nn.functional.one_hot(input_ids, 6).float())
+    def cache(self, rows: int) -> RowCache:
+        return RowCache(layers=0, rows=rows, heads=1, width=1, dtype=torch.float32, device=self.device)
 
-    def get_output_embeddings(self) -> torch.nn.Module:
-        return self.head
+    def logits(self, feed: Feed, cache: RowCache) -> torch.Tensor:
+        return self.table[feed.ids[feed.last]]
 
 
 def test_refused_sections_are_drawn_again() -> None:

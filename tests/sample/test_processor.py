@@ -52,7 +52,7 @@ def test_same_distribution_as_the_engine(generators: dict[str, Generator], gramm
     prompt = Prompt(parse_formula("CsCl"), None, 99)
     theirs = generated(generator, small, [prompt], DRAWS, 2.0)
     tasks = [(Unjudged(small, prompt, 0, number), np.random.default_rng(number)) for number in range(DRAWS)]
-    outcomes = Engine(generator.model, rows=64, context=512).run(tasks, Warp(temperature=2.0))
+    outcomes = Engine(generator.decoder, rows=64, context=512).run(tasks, Warp(temperature=2.0))
     ours = ["".join(small.tokens[token] for token in outcome.tokens) for outcome in outcomes]
 
     def outcome(text: str) -> tuple[object, ...]:

@@ -1,0 +1,203 @@
+"""The forward pass of a causal language model for decoding: tokens of many rows end to end, keys and values kept.
+
+`transformers` defines, trains and stores the model. Decoding feeds it one token of some rows and many of others, and
+the time of a small model goes into calls, not products: here the weights are read into the few products that are
+needed, joined where they have the same input. Norms, attention and residuals are computed in float32, the matrix
+products in the precision asked for, as in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crystallm.errors import CheckpointError
+from crystallm.sample.cache import Feed, RowCache
+
+FULL_TILE = 16
+"""MKL's float32 products add in another order for the last few rows; with multiples of this a row's result does not
+depend on the others, to the last bit. Products of bfloat16 (oneDNN) do not need it. Measured: decision 5."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A product with weights (out, in), in the precision of the weights."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        extra = -len(x) % FULL_TILE if self.weight.dtype is torch.float32 else 0
+        padded = functional.pad(x, (0, 0, 0, extra)) if extra else x
+        return functional.linear(padded.to(self.weight.dtype), self.weight, self.bias)[: len(x)]
+
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer: h + out(attention(qkv(norm(h)))), then h + mlp(norm(h))."""
+
+    attention_norm: Map
+    qkv: Linear
+    """Queries of all heads, then keys, then values."""
+    out: Linear
+    mlp_norm: Map
+    mlp: Map
+
+
+class Decoder:
+    """A `llama` or `gpt2` model of `transformers` with its weights laid out for decoding.
+
+    dtype: of the matrix products of the blocks; the last one, which gives the logits, is always float32. Raises
+    CheckpointError for another kind of model.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype = torch.float32) -> None:
+        readers = {"llama": _llama, "gpt2": _gpt2}
+        config = model.config
+        if config.model_type not in readers:
+            raise CheckpointError(
+                f"cannot decode with a model of type {config.model_type!r}; use one of {', '.join(readers)}"
+            )
+        if getattr(config, "scale_attn_by_inverse_layer_idx", False) or not getattr(config, "scale_attn_weights", True):
+            raise CheckpointError("cannot decode with attention that is not scaled by the root of the head width")
+        self.name = str(model.name_or_path or "")
+        self.device: torch.device = model.device
+        # What attention works on: a CPU is fastest in float32, a GPU by reading half the bytes.
+        self.kept = torch.float32 if self.device.type == "cpu" else dtype
+        self.heads = config.num_attention_heads
+        self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
+        self.width = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        with torch.no_grad():
+            self.embedding = model.get_input_embeddings().weight.detach().float()
+            self.head = Linear(model.get_output_embeddings().weight.detach().float())
+            self.blocks, self.norm, self.positions, self.rotations = readers[config.model_type](model, dtype)
+
+    def cache(self, rows: int) -> RowCache:
+        """An empty cache for so many rows."""
+        shape = {"layers": len(self.blocks), "rows": rows, "heads": self.kv_heads, "width": self.width}
+        return RowCache(**shape, dtype=self.kept, device=self.device)
+
+    def logits(self, feed: Feed, cache: RowCache) -> Tensor:
+        """Logits (F, V) after the last token of each piece; the cache then holds the tokens of the step."""
+        cache.reserve(feed.n_slots)
+        shared = self.heads // self.kv_heads
+        # One query of a row stands for all that share its head; more are repeated for each of them.
+        masks = [mask if mask.shape[2] == 1 else mask.repeat(1, 1, shared, 1) for mask in feed.masks(self.kept)]
+        places = feed.rows * cache.capacity + feed.slots
+        looked_at = [cache.places(group.rows, mask.shape[-1]) for group, mask in zip(feed.groups, masks, strict=True)]
+        h = functional.embedding(feed.ids, self.embedding)
+        if self.positions is not None:
+            h = h + functional.embedding(feed.slots, self.positions)
+        turn = None if self.rotations is None else functional.embedding(feed.slots, self.rotations)[:, None]
+        for layer, block in enumerate(self.blocks):
+            qkv = block.qkv(block.attention_norm(h)).to(self.kept)
+            qkv = qkv.view(len(qkv), self.heads + 2 * self.kv_heads, self.width)
+            if turn is not None:
+                qkv = _rotated(qkv, turn, self.heads + self.kv_heads)
+            query, new = torch.split(qkv, [self.heads, 2 * self.kv_heads], dim=1)
+            stored = cache.stored[layer].flatten(0, 1)
+            stored.index_copy_(0, places, new.view(-1, 2, self.kv_heads, self.width))
+            h = h + block.out(self._attention(query, feed, masks, stored, looked_at))
+            h = h + block.mlp(block.mlp_norm(h))
+        return self.head(self.norm(h[feed.last]))
+
+    def _attention(
+        self, query: Tensor, feed: Feed, masks: Sequence[Tensor], stored: Tensor, looked_at: Sequence[Tensor]
+    ) -> Tensor:
+        """Attention of queries (N, H, D) to what is stored (B * S, 2, G, D); (N, H * D).
+
+        The H / G queries that share a key-value head are queries of one head more, so that nothing is repeated.
+        """
+        outputs = []
+        shared = self.heads // self.kv_heads
+        query = query.reshape(-1, self.heads * self.width)
+        for group, mask, places in zip(feed.groups, masks, looked_at, strict=True):
+            n_rows, _, n_queries, n_slots = group.mask.shape
+            kept = stored.index_select(0, places).view(n_rows, n_slots, 2, self.kv_heads, self.width)
+            keys, values = kept.transpose(1, 3).unbind(2)
+            grouped = query.index_select(0, group.queries).view(n_rows, n_queries, self.kv_heads, shared, self.width)
+            attended = functional.scaled_dot_product_attention(
+                grouped.permute(0, 2, 3, 1, 4).reshape(n_rows, self.kv_heads, shared * n_queries, self.width),
+                keys,
+                values,
+                attn_mask=mask,
+            )
+            by_query = attended.view(n_rows, self.kv_heads, shared, n_queries, self.width).permute(0, 3, 1, 2, 4)
+            outputs.append(by_query.reshape(n_rows * n_queries, self.heads * self.width))
+        return torch.cat(outputs).index_select(0, feed.places)
+
+
+def _rotated(qkv: Tensor, turn: Tensor, n_turned: int) -> Tensor:
+    """Rotary positions (Su et al. 2021): queries and keys turned by angles of cosine and sine (N, 1, D / 2) each."""
+    cosine, sine = turn.chunk(2, dim=-1)
+    first, second = qkv[:, :n_turned].chunk(2, dim=-1)
+    turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+    return torch.cat((turned, qkv[:, n_turned:]), dim=1)
+
+
+Parts = tuple[list[Block], Map, Tensor | None, Tensor | None]
+"""Blocks, last norm, learned positions (S, hidden) or None, rotations (S, D) as cosine and sine or None."""
+
+
+def _llama(model: Any, dtype: torch.dtype) -> Parts:
+    def norm(module: Any) -> Map:
+        weight, eps = module.weight.detach().float(), module.variance_epsilon
+        return lambda h: h * torch.rsqrt(h.square().mean(-1, keepdim=True) + eps) * weight
+
+    def joined(*modules: Any) -> Linear:
+        biases = [module.bias for module in modules if module.bias is not None]
+        weight = torch.cat([module.weight for module in modules]).to(dtype)
+        return Linear(weight, torch.cat(biases).to(dtype) if biases else None)
+
+    def mlp(module: Any) -> Map:
+        gate_up, down, activation = joined(module.gate_proj, module.up_proj), joined(module.down_proj), module.act_fn
+
+        def run(x: Tensor) -> Tensor:
+            gate, up = gate_up(x).chunk(2, dim=-1)
+            return down(activation(gate) * up)
+
+        return run
+
+    blocks = [
+        Block(
+            norm(layer.input_layernorm),
+            joined(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+            joined(layer.self_attn.o_proj),
+            norm(layer.post_attention_layernorm),
+            mlp(layer.mlp),
+        )
+        for layer in model.model.layers
+    ]
+    places = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
+    cosine, sine = model.model.rotary_emb(torch.zeros(1, device=model.device), places)
+    half = cosine.shape[-1] // 2  # both halves are the same
+    return blocks, norm(model.model.norm), None, torch.cat((cosine[0, :, :half], sine[0, :, :half]), dim=-1)
+
+
+def _gpt2(model: Any, dtype: torch.dtype) -> Parts:
+    def norm(module: Any) -> Map:
+        weight, bias, eps = module.weight.detach().float(), module.bias.detach().float(), module.eps
+        return lambda h: functional.layer_norm(h, weight.shape, weight, bias, eps)
+
+    def linear(module: Any) -> Linear:
+        return Linear(
+            module.weight.detach().T.contiguous().to(dtype), module.bias.detach().to(dtype)
+        )  # kept as (in, out)
+
+    def mlp(module: Any) -> Map:
+        up, down, activation = linear(module.c_fc), linear(module.c_proj), module.act
+        return lambda x: down(activation(up(x)))
+
+    blocks = [
+        Block(norm(layer.ln_1), linear(layer.attn.c_attn), linear(layer.attn.c_proj), norm(layer.ln_2), mlp(layer.mlp))
+        for layer in model.transformer.h
+    ]
+    return blocks, norm(model.transformer.ln_f), model.transformer.wpe.weight.detach().float(), None

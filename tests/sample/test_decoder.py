@@ -1,0 +1,139 @@
+"""The decoder's forward pass against that of `transformers`, and against itself in other company."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+
+from crystallm.errors import CheckpointError
+from crystallm.sample.cache import SLOT_STEP, WIDTHS, Feed, Piece
+from crystallm.sample.decoder import Decoder
+
+VOCABULARY = 50
+TEXTS = [
+    np.random.default_rng(length).integers(0, VOCABULARY, length).tolist()
+    for length in (3, 5, 5, 17, 33, 40, 64, 65, 90, 130)
+]
+LLAMA = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 160,
+}
+CONFIGS: dict[str, Any] = {
+    "llama": LlamaConfig(**LLAMA),
+    "llama, grouped heads": LlamaConfig(**LLAMA, num_key_value_heads=2),
+    "llama, biases, other width, own head": LlamaConfig(
+        **LLAMA, num_key_value_heads=1, head_dim=6, attention_bias=True, mlp_bias=True, tie_word_embeddings=False
+    ),
+    "llama, stretched positions": LlamaConfig(
+        **LLAMA, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}
+    ),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=160),
+    "gpt2, relu": GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=160, activation_function="relu"
+    ),
+}
+
+
+def build(config: Any, scale: float = 4.0) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * (0.05 * scale))
+    return model
+
+
+def decode(decoder: Decoder, texts: list[list[int]], seed: int) -> list[dict[int, torch.Tensor]]:
+    """For each text, logits (V,) after some of its tokens: fed in pieces of random lengths, all rows at once."""
+    random = np.random.default_rng(seed)
+    cache = decoder.cache(len(texts))
+    seen = [0] * len(texts)
+    found: list[dict[int, torch.Tensor]] = [{} for _ in texts]
+    while any(done < len(text) for done, text in zip(seen, texts, strict=True)):
+        pieces = []
+        for row, text in enumerate(texts):
+            count = min(int(random.choice([1, 1, 1, 2, 5, 20, WIDTHS[-1]])), len(text) - seen[row])
+            if count and random.random() < 0.8:
+                pieces.append(Piece(row, seen[row], text[seen[row] : seen[row] + count]))
+        if pieces:
+            with torch.inference_mode():
+                logits = decoder.logits(Feed(pieces, decoder.device), cache)
+            for piece, after in zip(pieces, logits, strict=True):
+                seen[piece.row] = piece.end
+                found[piece.row][piece.end] = after
+    return found
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_are_those_of_transformers(name: str) -> None:
+    model = build(CONFIGS[name])
+    found = decode(Decoder(model), TEXTS, seed=1)
+    for text, places in zip(TEXTS, found, strict=True):
+        with torch.no_grad():
+            expected = model(input_ids=torch.tensor([text])).logits[0]
+        assert len(text) in places
+        for end, after in places.items():
+            torch.testing.assert_close(after, expected[end - 1], atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["llama, grouped heads", "gpt2"])
+def test_other_rows_change_nothing(name: str, dtype: torch.dtype) -> None:
+    """The same pieces of a text give the same logits, alone or among longer and shorter ones."""
+    decoder = Decoder(build(CONFIGS[name]), dtype)
+    pieces = [(0, 4), (4, 5), (5, 6), (6, 25), (25, 26), (26, 27)]
+    text, others = TEXTS[5], [TEXTS[9], TEXTS[0], *TEXTS[5:9]]
+
+    def run(row: int, n_rows: int) -> list[torch.Tensor]:
+        cache = decoder.cache(n_rows)
+        company = [index for index in range(n_rows) if index != row]
+        result = []
+        with torch.inference_mode():
+            for start, end in pieces:
+                step = [Piece(row, start, text[start:end])]
+                step += [Piece(index, 3 * start, others[index][3 * start : 3 * start + index + 1]) for index in company]
+                step = [piece for piece in step if piece.tokens]
+                result.append(decoder.logits(Feed(step, decoder.device), cache)[0])
+        return result
+
+    alone, among = run(0, 1), run(1, len(others))
+    for one, other in zip(alone, among, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_steps_of_low_precision_stay_close() -> None:
+    model = build(CONFIGS["llama, grouped heads"], scale=1.0)
+    for exact, rounded in zip(
+        decode(Decoder(model), TEXTS, seed=1), decode(Decoder(model, torch.bfloat16), TEXTS, seed=1), strict=True
+    ):
+        for end, after in exact.items():
+            assert float((after - rounded[end]).abs().max()) < 0.05 * float(after.std()) + 1e-3
+
+
+def test_every_query_looks_at_its_own_past_and_nothing_else() -> None:
+    pieces = [Piece(0, 3, [1]), Piece(4, 40, [1, 2, 3, 4, 5]), Piece(2, 0, [1]), Piece(7, 0, [1, 2])]
+    feed = Feed(pieces, torch.device("cpu"))
+    assert feed.slots.tolist() == [3, 40, 41, 42, 43, 44, 0, 0, 1]
+    assert feed.last.tolist() == [0, 5, 6, 8]
+    seen = {}
+    for group in feed.groups:
+        limits = (group.mask == 0).sum(-1).flatten() - 1
+        assert group.mask.shape[-1] % SLOT_STEP == 0
+        for place, query in enumerate(group.queries.tolist()):
+            row = int(group.rows[place // group.mask.shape[2]])
+            assert row == int(feed.rows[query])
+            assert int(limits[place]) == int(feed.slots[query])
+            seen.setdefault(query, place)
+    assert sorted(seen) == list(range(9))
+
+
+def test_models_that_attend_in_other_ways_are_refused() -> None:
+    config = GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1, scale_attn_by_inverse_layer_idx=True)
+    with pytest.raises(CheckpointError, match="not scaled by the root"):
+        Decoder(build(config))
