@@ -9,10 +9,10 @@ from pymatgen.analysis.local_env import CrystalNN
 from pymatgen.core import PeriodicSite, Structure
 from scipy.spatial import QhullError
 
-from crystallm.crystal.radii import expected_length
+from crystallm.crystal.radii import LONGEST_BOND, expected_length
 
-TOLERANCE = 0.32
-"""A bond may be this share shorter or longer than the sum of the two radii."""
+SHORTEST_BOND = 0.68
+"""A bond may be 0.32 of the sum of the two radii shorter or longer than it."""
 
 HYDROGEN_FACTOR = 2.5
 """A bond to hydrogen is only ever too long: beyond this multiple of the sum of the radii."""
@@ -95,4 +95,4 @@ def is_reasonable(ratio: float, *, hydrogen: bool) -> bool:
     """Whether a bond of `ratio` times the expected length is accepted."""
     if hydrogen:
         return ratio < HYDROGEN_FACTOR
-    return 1 - TOLERANCE < ratio < 1 + TOLERANCE
+    return SHORTEST_BOND < ratio < LONGEST_BOND

@@ -25,3 +25,25 @@ def expected_length(first: Element, second: Element) -> float | None:
     if first.atomic_radius is None or second.atomic_radius is None:
         return None
     return float(first.atomic_radius + second.atomic_radius)
+
+
+NONMETALS = frozenset({"N", "O", "F", "P", "S", "Cl", "Se", "Br", "I"})
+LONGEST_BOND = 1.32
+"""Multiple of the expected length up to which atoms may be bonded (the upper bound of the bond-length score)."""
+
+APART = 0.68
+"""Least share of the sum of van der Waals radii at which nonmetals that are not bonded stand."""
+
+
+@cache
+def empty_range(first: Element, second: Element) -> tuple[float, float] | None:
+    """Distances in angstrom, from and to, that are too long for a bond of two nonmetals and too short without one.
+
+    None for other elements. Between 1.32 times the expected bond length and 0.68 times the sum of the van der Waals
+    radii (pymatgen's): 1.58 to 2.07 for two oxygens. docs/sample.md says how many real crystals have such a pair.
+    """
+    if not {first.symbol, second.symbol} <= NONMETALS:
+        return None
+    bonded = LONGEST_BOND * (expected_length(first, second) or 0.0)
+    apart = APART * float(first.van_der_waals_radius + second.van_der_waals_radius)
+    return (bonded, apart) if bonded < apart else None

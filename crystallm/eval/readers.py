@@ -16,7 +16,7 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import ELEMENTS, parse_formula, reduce_amounts
 from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.radii import expected_length
+from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.validity import CheckName, check_cif
 from crystallm.errors import ConfigError
 from crystallm.eval.inputs import Record, read_records
@@ -98,15 +98,23 @@ def _read_with_pymatgen(text: str) -> Structure:
 
 
 def _too_close(structure: Structure, contact: float) -> str | None:
-    """The first pair of atoms closer than promised, by pymatgen's neighbour list; None if there is none."""
+    """The first pair of atoms closer than promised, or nonmetals neither bonded nor apart, by pymatgen's neighbour
+    list; None if there is none."""
     elements = [site.specie for site in structure]
-    longest = contact * max(expected_length(a, b) or 0.0 for a in set(elements) for b in set(elements))
+    pairs = [(a, b) for a in set(elements) for b in set(elements)]
+    empty = {(a, b): found for a, b in pairs if (found := empty_range(a, b)) is not None}
+    longest = max(
+        contact * max(expected_length(a, b) or 0.0 for a, b in pairs), *(high for _, high in empty.values()), 0
+    )
     if not longest:
         return None
     for i, j, distance in zip(*(structure.get_neighbor_list(longest)[k] for k in (0, 1, 3)), strict=True):
         expected = expected_length(elements[i], elements[j])
         if expected and distance < contact * expected - ROUNDING_ANGSTROM:
             return f"{elements[i]}-{elements[j]} {distance:.3f} A, promised {contact * expected:.3f}"
+        low, high = empty.get((elements[i], elements[j]), (0.0, 0.0))
+        if low + ROUNDING_ANGSTROM < distance < high - ROUNDING_ANGSTROM:
+            return f"{elements[i]}-{elements[j]} {distance:.3f} A, promised none from {low:.3f} to {high:.3f}"
     return None
 
 

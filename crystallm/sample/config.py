@@ -42,8 +42,9 @@ class SampleConfig:
     """Crystals drawn at the same time; memory grows with it."""
     max_atoms: int = 60
     """Largest number of atoms in the primitive cell."""
-    contact: float = 0.6
-    """Sites closer to another atom than this part of the sum of their radii are drawn again; 0: only below 0.5 A."""
+    contact: float = 0.68
+    """Sites closer to another atom than this part of the expected bond length are drawn again, and nonmetals that
+    are neither bonded nor apart; 0: only atoms closer than 0.5 A."""
     space_groups: str | None = None
     """`top:5`: draws spread over the 5 most probable space groups of the formula; `top:5:even`: equally many each."""
     units: str | None = None

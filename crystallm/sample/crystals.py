@@ -12,7 +12,7 @@ from pymatgen.core import Element
 
 from crystallm.crystal.cell import lattice_from_parameters
 from crystallm.crystal.description import expand, site_orbit
-from crystallm.crystal.radii import expected_length
+from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.symmetry import space_group_number
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
@@ -27,6 +27,7 @@ class Refusal(StrEnum):
     """Why sites were drawn again."""
 
     TOO_CLOSE = "atoms too close"
+    BETWEEN = "nonmetals neither bonded nor apart"
     HIGHER_SYMMETRY = "symmetry higher than written"
 
 
@@ -35,6 +36,13 @@ def shortest_distance(first: str, second: str, contact: float) -> float:
     """Least distance in angstrom of two elements: `contact` times their expected bond length, and never below 0.5."""
     expected = expected_length(Element(first), Element(second)) if contact else None
     return max(contact * (expected or 0.0), SHORTEST_DISTANCE_ANGSTROM)
+
+
+@cache
+def _empty_squares(first: str, second: str) -> tuple[float, float]:
+    """Squares of the distances between which two elements never stand; no such distances if the second is zero."""
+    low, high = empty_range(Element(first), Element(second)) or (0.0, 0.0)
+    return low**2, high**2
 
 
 @dataclass
@@ -65,7 +73,8 @@ class CrystalTask:
 
     def refusal(self, since: int) -> Refusal | None:
         """Why the sites after the first `since` cannot stay: too close to atoms placed before or to their own images,
-        or the crystal is complete and has a higher symmetry than was written. None if they can."""
+        at a distance at which nonmetals do not stand, or the crystal is complete and has a higher symmetry than was
+        written. None if they can."""
         group = space_group(self.partial.space_group)
         lattice = lattice_from_parameters(self.partial.cell)
         images = _IMAGES @ lattice
@@ -86,6 +95,11 @@ class CrystalTask:
             counts = [*map(len, self._placed), len(orbit)]
             if (squares.min(-1) < np.repeat(least[: len(counts)], counts) ** 2).any():
                 return Refusal.TOO_CLOSE
+            empty = [_empty_squares(site.element, other.element) for other in self.partial.sites[: len(counts)]]
+            if self.contact and any(high for _, high in empty):
+                low, high = np.repeat(empty, counts, axis=0).T[:, :, None]
+                if ((squares > low) & (squares < high)).any():
+                    return Refusal.BETWEEN
             self._placed.append(orbit)
         return Refusal.HIGHER_SYMMETRY if self._complete() and not self._keeps_symmetry() else None
 

@@ -187,7 +187,7 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Parts:
         weight, bias, eps = module.weight.detach().float(), module.bias.detach().float(), module.eps
         return lambda h: functional.layer_norm(h, weight.shape, weight, bias, eps)
 
-    def linear(module: Any) -> Linear:
+    def linear(module: Any) -> Linear:  # its weights are kept as (in, out)
         return Linear(
             module.weight.detach().T.contiguous().to(dtype), module.bias.detach().to(dtype)
         )  # kept as (in, out)

@@ -32,6 +32,12 @@ def test_distances_that_were_promised() -> None:
     assert agreement((RUTILE, "TiO2", 0.95))["contact"].startswith(("Ti-O 1.9", "O-Ti 1.9"))
 
 
+def test_nonmetals_promised_to_be_bonded_or_apart() -> None:
+    """In a short cell the two oxygens of an edge come to 1.9 angstrom."""
+    short = Description((("Ti", 1), ("O", 2)), 2, 136, (3.5, 3.5, 2.9587, 90.0, 90.0, 90.0), SITES)
+    assert agreement((write_cif(short), "TiO2", 0.1))["contact"].startswith("O-O")
+
+
 def test_a_truncated_cif_is_not_readable() -> None:
     assert {"readable", "gemmi"} <= set(agreement((RUTILE[:300], "TiO2", 0.6)))
 

@@ -80,3 +80,21 @@ def test_stages_are_the_levels_of_the_engine(grammar: Grammar) -> None:
         assert stages[: stages.count(Stage.CELL)] == [Stage.CELL] * stages.count(Stage.CELL)
         found.update(stages)
     assert found == {Stage.CELL, Stage.LETTER, Stage.COORDINATES}
+
+
+@pytest.mark.parametrize(
+    ("distance", "contact", "refusal"),
+    [(1.5, 0.68, None), (1.8, 0.68, Refusal.BETWEEN), (1.8, 0.0, None), (2.2, 0.68, None)],
+    ids=["peroxide", "in between", "geometry off", "apart"],
+)
+def test_nonmetals_are_bonded_or_apart(
+    grammar: Grammar, distance: float, contact: float, refusal: Refusal | None
+) -> None:
+    """Oxygen alone in a primitive cube, which puts its images at that distance."""
+    task = task_of(grammar, distance, Site("O", "a", ()), group=221, contact=contact)
+    assert task.refusal(0) is refusal
+
+
+def test_metals_may_stand_at_any_distance_that_is_not_too_close(grammar: Grammar) -> None:
+    for a in np.linspace(2.7, 8.0, 40):
+        assert task_of(grammar, float(a), Site("Na", "a", ()), group=221, contact=0.68).refusal(0) is None
