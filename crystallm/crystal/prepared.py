@@ -1,8 +1,8 @@
 """Structure matching when one crystal meets many: each is reduced once, and comparisons that cannot match are not made.
 
-The algorithm and the verdicts are those of pymatgen's StructureMatcher (primitive cells, scaled to equal volume, species
-kept; Ong et al., Comput. Mater. Sci. 68, 314 (2013)); what is saved are repeated reductions, objects and invariants of
-loops. Nothing limits the time of a comparison: make it in a `Worker`.
+The algorithm and the verdicts are those of pymatgen's StructureMatcher (primitive cells, scaled to equal volume,
+species kept; Ong et al., Comput. Mater. Sci. 68, 314 (2013)); what is saved are repeated reductions, objects and
+invariants of loops. Nothing limits the time of a comparison: make it in a `Worker`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,8 @@ def _niggli(lattice: Lattice, positions: Array) -> tuple[Lattice, Array]:
     reduced = lattice.get_niggli_reduced_lattice()
     if reduced == lattice:
         return lattice, positions
-    moved = positions @ lattice.matrix @ np.linalg.inv(reduced.matrix)
-    return reduced, moved - np.floor(moved)
+    moved = np.dot(np.dot(positions, lattice.matrix), np.linalg.inv(reduced.matrix))
+    return reduced, np.mod(moved, 1)
 
 
 def _primitive(
@@ -110,7 +110,7 @@ def _primitive(
         difference = np.abs(difference - np.round(difference))
         known = (difference < tolerance).all(axis=-1).any(axis=-1).all(axis=-1)
         for matrix in matrices[known]:
-            smaller = Lattice(np.linalg.inv(matrix) @ lattice.matrix)
+            smaller = Lattice(np.dot(np.linalg.inv(matrix), lattice.matrix))
             folded = [_fold(group, matrix, smaller, size, far) for group, far in zip(groups, apart, strict=True)]
             if all(group is not None for group in folded):
                 kept = [group for group in folded if group is not None]
@@ -123,7 +123,7 @@ def _primitive(
 def _possible_translations(groups: list[Array], tolerance: Array) -> Array:
     """Vectors (M, 3) that carry every site near a site of the same element; the first is zero."""
     smallest = min(groups, key=len)
-    vectors = smallest - smallest[0]
+    vectors = np.asarray(smallest - smallest[0])
     scale = 1.0 / (2 * tolerance)
     for group in sorted(groups, key=len):
         for site in group:
@@ -133,7 +133,7 @@ def _possible_translations(groups: list[Array], tolerance: Array) -> Array:
             targets = np.clip(((group - site) % 1.0) * scale, 0, limit)
             tree = cKDTree(targets, boxsize=scale)
             distance, _ = tree.query(np.clip((vectors % 1.0) * scale, 0, limit), p=np.inf, distance_upper_bound=1.0)
-            vectors = vectors[np.isfinite(distance)]
+            vectors = np.asarray(vectors[np.isfinite(distance)])
     return vectors
 
 
@@ -141,9 +141,9 @@ def _apart(group: Array, tolerance: Array) -> NDArray[np.bool_]:
     """Pairs (N, N) of sites too far from each other to be one site; a site and itself count as one."""
     difference = group[None] - group[:, None]
     difference = np.abs(difference - np.round(difference))
-    far = (difference > 2 * tolerance).any(axis=-1)
+    far: NDArray[np.bool_] = np.asarray((difference > 2 * tolerance).any(axis=-1))
     np.fill_diagonal(far, True)
-    return np.asarray(far)
+    return far
 
 
 def _supercells(units: int) -> list[tuple[int, NDArray[np.int64]]]:
@@ -155,8 +155,7 @@ def _supercells(units: int) -> list[tuple[int, NDArray[np.int64]]]:
             for e in (n for n in range(1, size // a + 1) if (size // a) % n == 0):
                 g = size // a // e
                 forms = [
-                    [[a, b, c], [0, e, f], [0, 0, g]]
-                    for b, c, f in itertools.product(range(a), range(a), range(e))
+                    [[a, b, c], [0, e, f], [0, 0, g]] for b, c, f in itertools.product(range(a), range(a), range(e))
                 ]
                 found.append((size, np.array(forms)))
     return found
@@ -166,7 +165,7 @@ def _fold(
     group: Array, matrix: NDArray[np.int64], smaller: Lattice, size: int, apart: NDArray[np.bool_]
 ) -> Array | None:
     """The sites of one element in a smaller cell, each the mean of `size` sites; None if they do not fall together."""
-    positions = group @ matrix
+    positions = np.dot(group, matrix)
     difference = positions[None] - positions[:, None]
     difference = np.abs(difference - np.round(difference))
     lengths = np.sqrt((smaller.matrix**2).sum(axis=1))
@@ -196,38 +195,58 @@ def rms_of(first: Prepared, second: Prepared, tolerances: Tolerances) -> float |
         return None
     ratio = (second.lattice.volume / first.lattice.volume) ** (1 / 6)
     matrix, other = first.lattice.matrix * ratio, Lattice(second.lattice.matrix / ratio)
-    cartesian = first.positions @ matrix
+    bases = _mappings(Lattice(matrix), other, tolerances)
+    if len(bases) == 0:
+        return None
     # The sites of the rarest element of the second are laid on each such site of the first.
     mask = (second.numbers[:, None] != first.numbers[None]).astype(np.int64)
     anchor = int(mask.sum(axis=1).argmax())
     partners = np.flatnonzero(mask[anchor] == 0)
+    cartesian = np.dot(first.positions, matrix)
+    frames: dict[bytes, _Frame] = {}
     best: float | None = None
-    for aligned in _mappings(Lattice(matrix), other, tolerances):
-        positions = cartesian @ np.linalg.inv(aligned)
+    for basis, parameters in zip(bases, _mean_parameters(bases, other), strict=True):
+        positions = np.dot(cartesian, np.linalg.inv(basis))
         positions -= np.floor(positions)
-        mean = _mean_lattice(aligned, other)
-        normalization = (len(first) / mean.volume) ** (1 / 3)
-        reach = tolerances.stol / (np.pi * normalization)
-        fractions = _reciprocal_lengths(mean.matrix) * reach
-        reduced_fractions: Array | None = None
+        key = parameters.tobytes()
+        frame = frames.get(key)
+        if frame is None:
+            frame = frames[key] = _Frame(parameters, len(first), tolerances.stol)
         for partner in partners:
             laid = second.positions + (positions[partner] - second.positions[anchor])
-            if not is_coord_subset_pbc(laid, positions, fractions, mask):
-                continue
-            if reduced_fractions is None:
-                reduced_fractions = _reciprocal_lengths(mean.get_lll_reduced_lattice().matrix) * reach
-            vectors, squares = pbc_shortest_vectors(
-                mean, laid, positions, mask, return_d2=True, lll_frac_tol=reduced_fractions
-            )
-            rows, columns = linear_sum_assignment(squares)
-            shortest = vectors[rows, columns]
-            shortest = shortest - shortest.mean(axis=0)
-            value = float(np.sqrt((shortest**2).sum() / len(rows)) * normalization)
-            if best is None or value < best:
-                best = value
-                if best < EXACT:
-                    return best
+            if is_coord_subset_pbc(laid, positions, frame.fractions, mask):
+                value = frame.rms(laid, positions, mask)
+                if best is None or value < best:
+                    best = value
+                    if best < EXACT:
+                        return best
     return best if best is not None and best < tolerances.stol else None
+
+
+class _Frame:
+    """A mean lattice in which displacements are measured, with what follows from it once."""
+
+    def __init__(self, parameters: Array, n_sites: int, stol: float) -> None:
+        self._lattice = Lattice.from_parameters(*parameters)
+        matrix = self._lattice.matrix
+        self._normalization = (n_sites / abs(float(np.linalg.det(matrix)))) ** (1 / 3)
+        self._reach = stol / (np.pi * self._normalization)
+        self.fractions = _reciprocal_lengths(matrix) * self._reach
+        """Largest differences of fractional coordinates, shape (3,)."""
+
+    @cached_property
+    def _reduced_fractions(self) -> Array:
+        return np.asarray(_reciprocal_lengths(self._lattice.get_lll_reduced_lattice().matrix) * self._reach)
+
+    def rms(self, laid: Array, positions: Array, mask: NDArray[np.int64]) -> float:
+        """Normalised rms of the best assignment of two sets (N, 3) of sites, their common drift taken out."""
+        vectors, squares = pbc_shortest_vectors(
+            self._lattice, laid, positions, mask, return_d2=True, lll_frac_tol=self._reduced_fractions
+        )
+        rows, columns = linear_sum_assignment(squares)
+        shortest = vectors[rows, columns]
+        shortest = shortest - shortest.mean(axis=0)
+        return float(math.sqrt((shortest * shortest).sum() / len(rows)) * self._normalization)
 
 
 def _mappings(lattice: Lattice, other: Lattice, tolerances: Tolerances) -> Array:
@@ -237,18 +256,17 @@ def _mappings(lattice: Lattice, other: Lattice, tolerances: Tolerances) -> Array
     fractions, distances, _, _ = lattice.get_points_in_sphere([[0, 0, 0]], [0, 0, 0], longest, zip_results=False)
     ratios = distances[None] / lengths[:, None]
     near = (ratios < 1 + tolerances.ltol) & (ratios > 1 / (1 + tolerances.ltol))
+    cartesian = np.dot(fractions, lattice.matrix)
     whole = [fractions[row] for row in near]
-    a, b, c = (points @ lattice.matrix for points in whole)
+    a, b, c = (cartesian[row] for row in near)
     alpha, beta, gamma = (
         _angles_near(left, right, angle, tolerances.angle_tol)
         for left, right, angle in zip((b, a, a), (c, c, b), angles, strict=True)
     )
     i, j, k = np.nonzero(gamma[:, :, None] & beta[:, None, :] & alpha[None])
-    if len(i) == 0:
-        return np.empty((0, 3, 3))
     scale = np.stack([whole[0][i], whole[1][j], whole[2][k]], axis=1)
     same_volume = np.abs(np.abs(np.linalg.det(scale)) - 1) <= 0.5
-    return np.stack([a[i], b[j], c[k]], axis=1)[same_volume]
+    return np.asarray(np.stack([a[i], b[j], c[k]], axis=1)[same_volume])
 
 
 def _angles_near(left: Array, right: Array, angle: float, tolerance: float) -> NDArray[np.bool_]:
@@ -257,9 +275,18 @@ def _angles_near(left: Array, right: Array, angle: float, tolerance: float) -> N
     return np.asarray(np.abs(np.degrees(np.arccos(np.clip(cosines, -1, 1))) - angle) <= tolerance)
 
 
-def _mean_lattice(aligned: Array, other: Lattice) -> Lattice:
-    """The lattice of the mean parameters of two."""
-    return Lattice.from_parameters(*((np.array(Lattice(aligned).parameters) + np.array(other.parameters)) / 2))
+def _mean_parameters(bases: Array, other: Lattice) -> Array:
+    """Means (M, 6) of the cell parameters of each basis (M, 3, 3) and of another lattice.
+
+    Bit for bit those of pymatgen: where two images of an atom are equally near, rounding decides what is found.
+    """
+    lengths = np.sqrt((bases**2).sum(axis=2))
+    cosines = [
+        [np.dot(basis[i], basis[j]) / (length[i] * length[j]) for i, j in ((1, 2), (2, 0), (0, 1))]
+        for basis, length in zip(bases, lengths, strict=True)
+    ]
+    angles = np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
+    return np.asarray((np.concatenate([lengths, angles], axis=1) + np.array(other.parameters)) / 2)
 
 
 def _reciprocal_lengths(matrix: Array) -> Array:
