@@ -9,7 +9,15 @@ from pathlib import Path
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.benchmark import data_folder, load_benchmark
-from crystallm.eval.score import add_options, choose_targets, score_config, score_files, write_report
+from crystallm.eval.score import (
+    add_options,
+    choose_targets,
+    options_and_rest,
+    score_config,
+    score_files,
+    score_free_samples,
+    write_report,
+)
 from crystallm.eval.select import write_targets
 from crystallm.provenance import output_folder
 
@@ -42,7 +50,7 @@ def main(argv: list[str]) -> None:
 
     Options after `--` are those of `crystallm sample`, such as `--temperature 0.7`.
     """
-    arguments, more = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    arguments, more = options_and_rest(argv)
     parser = argparse.ArgumentParser(prog="crystallm eval run", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
     parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged model)")
@@ -66,9 +74,7 @@ def main(argv: list[str]) -> None:
         prompts = ["-n", str(n), "--seed", str(options.seed[0]), "--out", str(out / "samples")]
         prompts += ["--no-checks", "--no-merge", *(["--model", str(options.model)] if options.model else []), *more]
         draw([sys.executable, "-m", "crystallm.sample", *prompts])
-        from crystallm.eval.denovo import score_denovo  # the one seam between the two kinds of benchmark
-
-        score_denovo([out / "samples" / "samples.jsonl"], data, out=out)
+        score_free_samples(benchmark, out / "samples" / "samples.jsonl", data, out, [])
         return
     chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
     level = options.prompt or benchmark.prompt

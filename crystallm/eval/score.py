@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,30 @@ def score_config(options: argparse.Namespace) -> ScoreConfig:
     )
 
 
+def score_free_samples(benchmark: Benchmark, samples: Path, data: Path, out: Path, more: Sequence[str]) -> None:
+    """Score samples that answer no prompt: `crystallm eval denovo` with the benchmark's reference.
+
+    The one seam between the two kinds of benchmark. more: further options of that command.
+    """
+    rows = benchmark.rows
+    chosen = ["--split-column", rows.column, "--split", rows.value] if rows.column and rows.value else []
+    reference = ["--reference", *map(str, files_of(rows, data))]
+    command = [str(samples), *reference, *chosen, "--out", str(out), *more]
+    import_module("crystallm.eval.denovo_command").main(command)
+
+
+def options_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Options of a command, and what stands after `--` for the command below it."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]
+
+
 def main(argv: list[str]) -> None:
-    """Score samples for a benchmark and write OUT/report.json, OUT/report.md and figures."""
+    """Score samples for a benchmark and write OUT/report.json, OUT/report.md and figures.
+
+    For free samples (de_novo), options after `--` are those of `crystallm eval denovo`.
+    """
+    arguments, more = options_and_rest(argv)
     parser = argparse.ArgumentParser(prog="crystallm eval score", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
     parser.add_argument(
@@ -168,14 +191,14 @@ def main(argv: list[str]) -> None:
         "--compare-plain", type=int, default=0, metavar="N", help="also time N samples with the plain pymatgen loop"
     )
     add_options(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse_args(arguments)
     benchmark = load_benchmark(options.name, options.benchmarks)
     out = options.out or Path("scores") / f"{benchmark.name}_{options.samples[0].stem}"
     if benchmark.task == "de_novo":
-        from crystallm.eval.denovo import score_denovo  # the one seam between the two kinds of benchmark
-
-        score_denovo(options.samples, data_folder(options.data), out=output_folder(out))
+        score_free_samples(benchmark, options.samples[0], data_folder(options.data), out, more)
         return
+    if more:
+        raise ConfigError(f"what should {' '.join(more)} do? only benchmarks of free samples take options after --")
     data = data_folder(options.data)
     chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
     for path in options.samples:
