@@ -19,8 +19,8 @@ from pymatgen.util.coord_cython import is_coord_subset_pbc, pbc_shortest_vectors
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
-from crystallm.crystal.cell import Cell
-from crystallm.crystal.composition import Amounts, reduce_amounts, symbol_of
+from crystallm.crystal.cell import Cell, parameters_of
+from crystallm.crystal.composition import Amounts, element_order, reduce_amounts, symbol_of
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,9 @@ PRIMITIVE_TOLERANCE_ANGSTROM = 0.25
 
 EXACT = 1e-5
 """Normalised rms below which the matcher looks no further."""
+
+PARAMETER_DECIMALS = 9
+"""Of lengths in angstrom and angles in degrees; CIFs hold fewer."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,20 @@ def cannot_match(cell: Cell, truth: Prepared) -> str | None:
     return None if len(cell) % len(truth) == 0 else "no match"
 
 
+def as_pymatgen_reads(cell: Cell) -> Cell:
+    """The cell with its basis made from its parameters and its sites in order of electronegativity.
+
+    So pymatgen's CIF reader presents a crystal. Where two images of an atom are equally near, the matcher's verdict
+    depends on rounding errors and on the order of sites; presented alike, crystals get the verdict of the plain loop.
+    """
+    parameters = (round(value, PARAMETER_DECIMALS) for value in parameters_of(cell.lattice))
+    order = sorted(range(len(cell)), key=lambda i: element_order(symbol_of(int(cell.numbers[i]))))
+    return Cell(np.array(Lattice.from_parameters(*parameters).matrix), cell.positions[order], cell.numbers[order])
+
+
 def prepare(cell: Cell) -> Prepared:
     """Reduce a crystal as the matcher does: Niggli cell, smaller cell at 0.25 angstrom, Niggli cell again."""
+    cell = as_pymatgen_reads(cell)
     lattice, positions = _niggli(Lattice(cell.lattice), cell.positions)
     lattice, positions, numbers = _primitive(lattice, positions, cell.numbers)
     return Prepared(amounts_of(cell), lattice, positions, numbers)

@@ -141,7 +141,7 @@ def draw_targets(benchmark: Benchmark, data: Path, *, number: int | None, seed: 
     config = SelectConfig(
         number=number or len(rows),
         seed=seed,
-        max_sites=benchmark.max_sites or max(len(rows), 1) * 1000,
+        max_sites=benchmark.max_sites,
         split_column=benchmark.rows.column or "",
         split=benchmark.rows.value or "",
     )

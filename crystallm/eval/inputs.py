@@ -125,13 +125,14 @@ def _extxyz(path: Path) -> Iterator[Record]:
     """Frames by their number from 0; what a frame's comment line says is in `fields`."""
     from ase.io import iread
 
+    path.open("rb").close()  # what cannot be opened at all is no broken frame
     frames = iread(path, index=":", format="extxyz")
     for number in itertools.count():
         try:
             atoms = next(frames)
         except StopIteration:
             return
-        except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:  # how ASE reports a broken frame
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:  # how ASE reports a broken frame
             yield Record(str(number), Rejection(Reason.UNREADABLE, f"frame {number} and what follows: {error}"))
             return
         yield Record(str(number), _cif_of_atoms(atoms), dict(atoms.info))

@@ -29,7 +29,7 @@ class SelectConfig:
     """Targets to draw; fewer when the files hold fewer."""
     seed: int = 0
     max_sites: int = 20
-    """Largest number of atoms in the stored cell."""
+    """Largest number of atoms in the stored cell; 0 takes all."""
     split_column: str = "suggested_split"
     split: str = "val"
     """Rows with this value in `split_column`; an empty text takes all rows."""
@@ -37,8 +37,8 @@ class SelectConfig:
     def __post_init__(self) -> None:
         if self.number < 1:
             raise ConfigError(f"number must be >= 1, got {self.number}")
-        if self.max_sites < 1:
-            raise ConfigError(f"max_sites must be >= 1, got {self.max_sites}")
+        if self.max_sites < 0:
+            raise ConfigError(f"max_sites must be >= 0, got {self.max_sites}; 0 takes all")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def select_targets(rows: list[dict[str, Any]], config: SelectConfig) -> Selectio
         target = make_target(str(row["id"]), row["cif"])
         if isinstance(target, Rejection):
             refused[str(target.reason)] += 1
-        elif target.n_sites <= config.max_sites:
+        elif not config.max_sites or target.n_sites <= config.max_sites:
             targets.append(target)
     return Selection(targets, refused)
 
