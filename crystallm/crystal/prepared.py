@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice
 from pymatgen.util.coord_cython import is_coord_subset_pbc, pbc_shortest_vectors
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from crystallm.crystal.cell import Cell, parameters_of
 from crystallm.crystal.composition import Amounts, element_order, reduce_amounts, symbol_of
@@ -139,16 +138,14 @@ def _possible_translations(groups: list[Array], tolerance: Array) -> Array:
     """Vectors (M, 3) that carry every site near a site of the same element; the first is zero."""
     smallest = min(groups, key=len)
     vectors = np.asarray(smallest - smallest[0])
-    scale = 1.0 / (2 * tolerance)
     for group in sorted(groups, key=len):
         for site in group:
             if len(vectors) == 1:
                 return vectors  # zero, which every site keeps
-            limit = scale * (1 - 1e-15)
-            targets = np.clip(((group - site) % 1.0) * scale, 0, limit)
-            tree = cKDTree(targets, boxsize=scale)
-            distance, _ = tree.query(np.clip((vectors % 1.0) * scale, 0, limit), p=np.inf, distance_upper_bound=1.0)
-            vectors = np.asarray(vectors[np.isfinite(distance)])
+            difference = vectors[:, None] - (group - site)[None]
+            difference -= np.round(difference)
+            near = (np.abs(difference) < 2 * tolerance).all(axis=-1).any(axis=-1)
+            vectors = np.asarray(vectors[near])
     return vectors
 
 
@@ -244,19 +241,33 @@ class _Frame:
     def __init__(self, parameters: Array, n_sites: int, stol: float) -> None:
         self._lattice = Lattice.from_parameters(*parameters)
         matrix = self._lattice.matrix
+        self.pbc = (True, True, True)
         self._normalization = (n_sites / abs(float(np.linalg.det(matrix)))) ** (1 / 3)
         self._reach = stol / (np.pi * self._normalization)
         self.fractions = _reciprocal_lengths(matrix) * self._reach
         """Largest differences of fractional coordinates, shape (3,)."""
 
     @cached_property
+    def lll_matrix(self) -> Array:
+        """The LLL-reduced basis, in which `pbc_shortest_vectors` looks for images."""
+        return np.asarray(self._lattice.lll_matrix)
+
+    @cached_property
+    def _lll_inverse(self) -> Array:
+        return np.asarray(self._lattice.lll_inverse)
+
+    def get_lll_frac_coords(self, positions: Array) -> Array:
+        """Fractional coordinates in the LLL-reduced basis; named as `pbc_shortest_vectors` asks for it."""
+        return np.asarray(np.dot(positions, self._lll_inverse))
+
+    @cached_property
     def _reduced_fractions(self) -> Array:
-        return np.asarray(_reciprocal_lengths(self._lattice.get_lll_reduced_lattice().matrix) * self._reach)
+        return np.asarray(_reciprocal_lengths(self.lll_matrix) * self._reach)
 
     def rms(self, laid: Array, positions: Array, mask: NDArray[np.int64]) -> float:
         """Normalised rms of the best assignment of two sets (N, 3) of sites, their common drift taken out."""
         vectors, squares = pbc_shortest_vectors(
-            self._lattice, laid, positions, mask, return_d2=True, lll_frac_tol=self._reduced_fractions
+            self, laid, positions, mask, return_d2=True, lll_frac_tol=self._reduced_fractions
         )
         rows, columns = linear_sum_assignment(squares)
         shortest = vectors[rows, columns]

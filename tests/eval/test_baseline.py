@@ -33,9 +33,8 @@ def test_substitution_finds_rock_salt_from_rock_salts(salts: Path, tmp_path: Pat
 def test_random_baselines_keep_composition_and_repeat_for_a_seed(salts: Path, tmp_path: Path, method: str) -> None:
     def draw(seed: int) -> list[dict[str, str]]:
         out = tmp_path / f"made{seed}"
-        main(
-            [str(salts), "--method", method, "-n", "3", "--seed", str(seed), "--data", str(tmp_path), "--out", str(out)]
-        )
+        there = ["--data", str(tmp_path), "--out", str(out)]
+        main([str(salts), "--method", method, "-n", "3", "--seed", str(seed), *there])
         return samples(out)
 
     first = draw(0)
