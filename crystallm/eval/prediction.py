@@ -41,6 +41,8 @@ class ScoreConfig:
     """Make the reference checks of validity (the slowest part)."""
     prototypes: bool = True
     """Tell seen from unseen prototypes."""
+    metre: bool = True
+    """METRe and cRMSE, for which targets of one formula meet each other's samples."""
 
     def __post_init__(self) -> None:
         if self.time_limit <= 0 or self.validity_time_limit <= 0:
@@ -101,7 +103,8 @@ def score_prediction(
 ) -> dict[str, Any]:
     """Everything a report holds of one set of samples, as plain values but for rates."""
     samples = samples.first(benchmark.samples_per_target)
-    asked = questions(targets, samples, foreign=max(benchmark.metre_tops, default=0))
+    metre_tops = benchmark.metre_tops if config.metre else ()
+    asked = questions(targets, samples, foreign=max(metre_tops, default=0))
     outcomes = compare(
         targets,
         samples,
@@ -118,7 +121,7 @@ def score_prediction(
         samples,
         outcomes,
         tops=benchmark.tops,
-        metre_tops=benchmark.metre_tops,
+        metre_tops=metre_tops,
         stol=benchmark.standard.stol,
         symmetries=found,
         groups={"prototype": seen} if seen is not None else None,

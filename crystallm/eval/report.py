@@ -30,7 +30,10 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines = [f"# {report['label']}: {benchmark['name']} (version {benchmark['version']})", ""]
     lines += [f"{benchmark['title']}. Given: {report['prompt']}. {_drawn(report)} All of them stand in every", ""]
     lines[-2] += " denominator of a match rate."
-    lines += [_tolerances(benchmark), "", *_matches(metrics), *_others(report, metrics)]
+    lines += [_tolerances(benchmark), "", *_matches(metrics)]
+    if (most := report["samples"]["most_samples"]) < max(benchmark["tops"]):
+        lines += [f"**No target has more than {most} samples**: a rate at a larger number counts what there is.", ""]
+    lines += _others(report, metrics)
     if report.get("over_seeds"):
         lines += ["## Over seeds", "", "| metric | values | mean | spread |", "|---|---|---|---|"]
         for name, found in report["over_seeds"].items():

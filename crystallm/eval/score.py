@@ -135,6 +135,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name, text in {
         "validity": "make the reference checks (default: yes)",
         "prototypes": "tell seen from unseen prototypes (default: yes)",
+        "metre": "METRe and cRMSE; long where many targets share a formula (default: yes)",
     }.items():
         parser.add_argument("--" + name, action=argparse.BooleanOptionalAction, default=True, help=text)
 
@@ -147,6 +148,7 @@ def score_config(options: argparse.Namespace) -> ScoreConfig:
         validity_time_limit=options.validity_time_limit,
         validity=options.validity,
         prototypes=options.prototypes,
+        metre=options.metre,
     )
 
 

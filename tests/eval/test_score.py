@@ -70,6 +70,21 @@ def test_shuffled_predictions_score_as_chance(salts: Path, cifs: dict[str, str],
     assert report["samples"]["not_matched"] == {"another formula": 3}
 
 
+def test_polymorphs_predicted_for_each_other_are_no_match_but_meet_in_metre(
+    salts: Path, cifs: dict[str, str], tmp_path: Path, parquet: Callable[..., Path]
+) -> None:
+    """Two targets of one formula, each given the structure of the other: chance of the match rate, METRe of 100 %."""
+    names = ("NaCl", "NaCl in the CsCl type")
+    parquet("targets.parquet", *names, split="val")
+    rows = [{"target_id": a, "sample": 0, "cif": cifs[b]} for a, b in zip(names, names[::-1], strict=True)]
+    samples = write_rows(tmp_path / "s.jsonl", *rows)
+    metrics = run(salts, samples)["metrics"]
+    assert metrics["match_rate@1"]["passed"] == 0
+    assert (metrics["metre@1"]["passed"], metrics["metre@1"]["attempted"]) == (2, 2)
+    assert metrics["crmse@1"] == pytest.approx(0, abs=1e-6)
+    assert "metre@1" not in run(salts, samples, "--no-metre")["metrics"]
+
+
 def test_what_is_broken_is_counted_by_reason(
     salts: Path, cifs: dict[str, str], crystals: dict[str, Structure], tmp_path: Path
 ) -> None:
