@@ -30,7 +30,7 @@ Method = Literal["substitution", "random_positions", "random_template"]
 METHODS: dict[Method, str] = {
     "substitution": "elements put into the chemically nearest training structures of the same kind",
     "random_positions": "random positions in a random cell of the expected volume",
-    "random_template": "a random training structure with as many atoms of each kind, elements shuffled",
+    "random_template": "a random training structure with as many atoms of each kind as the stored cell, shuffled",
 }
 SHORTEST_PART = 0.5
 """Random positions are drawn again when nearer than this part of the diameter of an atom's volume."""
@@ -66,7 +66,7 @@ class Baseline:
         self._library.fit_volumes()
         self._by_sites: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
-            self._by_sites[int(row.get("n_sites") or 0)].append(row)
+            self._by_sites[row.get("n_sites") or _sites(row["cif"])].append(row)
 
     def cells(self, target: Target) -> Iterator[tuple[Cell, str | None]]:
         """Crystals for a target, at most n, each with the id of the training row it was made from, if there is one.
@@ -78,15 +78,24 @@ class Baseline:
             for found in self._library.candidates(target.amounts, target.formula_units, most=self._config.n):
                 yield found.cell, found.template_id
             return
-        numbers = np.array(
-            [Element(symbol).Z for symbol, amount in target.amounts for _ in range(amount * target.formula_units)]
-        )
-        volume = float(self._library.atomic_volumes[numbers].sum())
         if self._config.method == "random_positions":
+            numbers = self._numbers(target, target.formula_units)
             for _ in range(self._config.n):
-                yield random_cell(numbers, volume, rng), None
+                yield random_cell(numbers, self._volume(numbers), rng), None
         else:
-            yield from self._templates(numbers, volume, rng)
+            # The atoms of the stored cell: what diffusion models are given, and the random baseline of carbon_24.
+            stored = target.n_sites // sum(amount for _, amount in target.amounts)
+            numbers = self._numbers(target, stored)
+            yield from self._templates(numbers, self._volume(numbers), rng)
+
+    def _numbers(self, target: Target, formula_units: int) -> NDArray[np.int64]:
+        return np.array(
+            [Element(symbol).Z for symbol, amount in target.amounts for _ in range(amount * formula_units)],
+            dtype=np.int64,
+        )
+
+    def _volume(self, numbers: NDArray[np.int64]) -> float:
+        return float(self._library.atomic_volumes[numbers].sum())
 
     def _templates(
         self, numbers: NDArray[np.int64], volume: float, rng: np.random.Generator
@@ -102,6 +111,11 @@ class Baseline:
             made += 1
             if made == self._config.n:
                 return
+
+
+def _sites(cif: str) -> int:
+    cell = read_cif(cif)
+    return 0 if isinstance(cell, Rejection) else len(cell)
 
 
 def shuffle_elements(cell: Cell, numbers: NDArray[np.int64], volume: float, rng: np.random.Generator) -> Cell:
