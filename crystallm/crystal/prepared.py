@@ -217,8 +217,8 @@ def rms_of(first: Prepared, second: Prepared, tolerances: Tolerances) -> float |
     cartesian = np.dot(first.positions, matrix)
     frames: dict[bytes, _Frame] = {}
     best: float | None = None
-    for basis, parameters in zip(bases, _mean_parameters(bases, other), strict=True):
-        positions = np.dot(cartesian, np.linalg.inv(basis))
+    for inverse, parameters in zip(np.linalg.inv(bases), _mean_parameters(bases, other), strict=True):
+        positions = np.dot(cartesian, inverse)
         positions -= np.floor(positions)
         key = parameters.tobytes()
         frame = frames.get(key)

@@ -55,29 +55,33 @@ class PublishedTable:
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """Structure-prediction reports by the name of their folder: report.json, or the older prediction.json."""
+    """Reports by the name of their folder: report.json, denovo.json, or the older prediction.json."""
     found = {}
-    for path in sorted(folder.glob("*/report.json")) + sorted(folder.glob("*/prediction.json")):
+    for path in [path for name in REPORTS for path in sorted(folder.glob(f"*/{name}"))]:
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read the report {path}: {error}; make it again or delete it") from error
-        if "metrics" in report or "prediction" in report:
-            found[path.parent.name] = report
+        found[path.parent.name] = report
     return found
 
 
 def leaderboard(reports: Mapping[str, Mapping[str, Any]], published: Sequence[Published]) -> str:
     """The page as Markdown."""
     sections: dict[str, list[str]] = {}
+    free: list[str] = []
     for folder, report in reports.items():
         if "metrics" in report:
             sections.setdefault(_title(report), []).append(_row(folder, report))
+        elif "distances" in report:
+            free.append(_free_row(folder, report))
         else:
             sections.setdefault(OLDER, []).extend(_older_rows(folder, report))
     lines = [HEAD]
     for title in sorted(sections, key=lambda title: (title == OLDER, title)):
         lines += [f"## {title}", "", *COLUMNS, *sections[title], ""]
+    if free:
+        lines += ["## De novo", "", *FREE_COLUMNS, *free, ""]
     for benchmark in sorted({row.benchmark for row in published}):
         lines += [f"## {benchmark}, as published", "", *PUBLISHED_COLUMNS]
         rows = [row for row in published if row.benchmark == benchmark]
@@ -86,6 +90,12 @@ def leaderboard(reports: Mapping[str, Mapping[str, Any]], published: Sequence[Pu
     return "\n".join(lines)
 
 
+REPORTS = ("report.json", "denovo.json", "prediction.json")
+FREE_RATES = ("valid", "reference_checks_valid", "unique", "novel", "valid_unique_and_novel", "stable", "sun", "msun")
+FREE_COLUMNS = (
+    "| model | samples | " + " | ".join(name.replace("_", " ") for name in FREE_RATES) + " | novel against |",
+    "|---|---|" + "---|" * len(FREE_RATES) + "---|",
+)
 OLDER = "Reports before the benchmarks had versions"
 COLUMNS = (
     "| model | @1 | @20 | @1 filter | @20 filter | RMSE @1 / @20 | METRe, cRMSE @1 | valid | protocol |",
@@ -133,6 +143,12 @@ def _older_rows(folder: str, report: Mapping[str, Any]) -> list[str]:
             f"| given formula_units; {report['targets']} targets |"
         )
     return rows
+
+
+def _free_row(folder: str, report: Mapping[str, Any]) -> str:
+    rates = [_rate(report["rates"].get(name)) for name in FREE_RATES]
+    known = f"{report['reference_rows']:,} rows"
+    return f"| [{folder}](reports/{folder}) | {report['samples']} | " + " | ".join(rates) + f" | {known} |"
 
 
 def _published_row(row: Published) -> str:

@@ -84,6 +84,12 @@ def test_the_leaderboard_shows_reports_and_published_rows(reports: list[Path]) -
         PublishedTable(results=(row, row))
 
 
+def test_the_leaderboard_shows_free_samples() -> None:
+    rate = {"passed": 3, "attempted": 4}
+    report = {"samples": 4, "rates": {"valid": rate}, "distances": {}, "reference_rows": 1000}
+    assert "| [free](reports/free) | 4 | 3/4 (75.0%, 30.1-95.4) | - |" in leaderboard({"free": report}, [])
+
+
 def test_the_committed_leaderboard_is_current() -> None:
     """Otherwise run `crystallm eval leaderboard`."""
     assert (REPOSITORY / "eval" / "LEADERBOARD.md").read_text(encoding="utf-8") == page(REPOSITORY)
