@@ -119,6 +119,8 @@ def _row(folder: str, report: Mapping[str, Any]) -> str:
     else:
         seeds = ""
     chosen = "all" if drawn["number"] is None else f"drawn with seed {drawn['seed']}"
+    if drawn["file"] is not None:
+        chosen = f"those of {drawn['file']}"
     protocol = f"given {report['prompt']}; {report['targets']} targets, {chosen}{seeds}"
     cells = [
         f"[{report['label']}](reports/{folder})",

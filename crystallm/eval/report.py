@@ -63,6 +63,8 @@ def _drawn(report: Mapping[str, Any]) -> str:
     count, drawn = report["targets"], report["drawn"]
     refused = sum(drawn["refused"].values())
     text = f"{count} of {report['benchmark']['rows_at_hand']:,} rows"
+    if drawn["file"] is not None:
+        text = f"{count} targets of {drawn['file']}"
     if drawn["number"] is not None:
         text += f", drawn at random with seed {drawn['seed']}"
     return text + (f" ({refused} rows with unreadable truth were passed over)." if refused else ".")

@@ -32,6 +32,8 @@ class TargetSet:
     """None: all rows, or those of a file."""
     seed: int
     refused: dict[str, int]
+    file: str | None = None
+    """Name of the file that chose them, if one did."""
 
 
 def choose_targets(benchmark: Benchmark, data: Path, wanted: str, seed: int) -> TargetSet:
@@ -44,7 +46,7 @@ def choose_targets(benchmark: Benchmark, data: Path, wanted: str, seed: int) -> 
         return TargetSet(drawn.targets, number, seed, dict(drawn.refused))
     path = Path(wanted)
     if path.suffix == ".parquet":
-        return TargetSet(read_targets(path), None, seed, {})
+        return TargetSet(read_targets(path), None, seed, {}, path.name)
     try:
         names = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
@@ -54,7 +56,7 @@ def choose_targets(benchmark: Benchmark, data: Path, wanted: str, seed: int) -> 
     if unknown or not names or len(set(names)) < len(names):
         what = f"{unknown[0]!r} is no target of {benchmark.name}" if unknown else "it is empty or an id occurs twice"
         raise InputError(f"{path}: {what}; give ids of {', '.join(benchmark.rows.files)}, one a line, each once")
-    return TargetSet([known[name] for name in names], None, seed, {})
+    return TargetSet([known[name] for name in names], None, seed, {}, path.name)
 
 
 def score_files(
@@ -96,7 +98,7 @@ def score_files(
             "benchmark": to_mapping(benchmark),
             "prompt": prompt,
             "targets": len(targets),
-            "drawn": {"number": chosen.number, "seed": chosen.seed, "refused": chosen.refused},
+            "drawn": {"number": chosen.number, "seed": chosen.seed, "file": chosen.file, "refused": chosen.refused},
             **results[0],
             "over_seeds": over_seeds([result["metrics"] for result in results]) if len(results) > 1 else {},
             "per_target_of_sets": [result["per_target"] for result in results],
@@ -201,6 +203,8 @@ def main(argv: list[str]) -> None:
         return
     if more:
         raise ConfigError(f"what should {' '.join(more)} do? only benchmarks of free samples take options after --")
+    if options.json and not options.json.resolve().parent.is_dir():
+        raise ConfigError(f"cannot write {options.json}: its folder is missing; make it, or choose another place")
     data = data_folder(options.data)
     chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
     for path in options.samples:

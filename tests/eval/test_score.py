@@ -192,7 +192,9 @@ def test_targets_by_number_by_file_and_all(salts: Path, cifs: dict[str, str], tm
     assert (two["targets"], two["drawn"]["number"], two["drawn"]["seed"]) == (2, 2, 1)
     assert two["samples"]["ignored"] == {"no such target": 1}
     (tmp_path / "ids.txt").write_text("TiO2\nNaCl\n")
-    assert run(salts, samples, "--targets", str(tmp_path / "ids.txt"))["targets"] == 2
+    chosen = run(salts, samples, "--targets", str(tmp_path / "ids.txt"))
+    assert (chosen["targets"], chosen["drawn"]["file"]) == (2, "ids.txt")
+    assert run(salts, samples, "--targets", str(tmp_path / "targets.parquet"))["targets"] == 3
     (tmp_path / "ids.txt").write_text("TiO2\nNaBr\n")
     with pytest.raises(InputError, match="'NaBr' is no target of salts"):
         run(salts, samples, "--targets", str(tmp_path / "ids.txt"))
@@ -208,6 +210,7 @@ def test_mistakes_are_messages_with_exit_code_2(
         (str(salts), str(tmp_path / "none.jsonl")): "does not exist",
         (str(salts), str(samples), "--targets", "many"): "is no number, not `all`, and no file of ids",
         (str(salts), str(samples), "--targets", "0"): "at least 1",
+        (str(salts), str(samples), "--json", str(tmp_path / "no" / "r.json")): "its folder is missing",
         (str(salts), str(samples), "--time-limit", "0"): "time limits must be > 0",
         (str(salts), str(samples), "--", "--energy"): "only benchmarks of free samples take options after --",
     }.items():
