@@ -46,6 +46,7 @@ def _match_rate(report: Mapping[str, Any], axes: Axes) -> bool:
     )
     axes.plot(numbers, [point["share"] for point in curve], marker="o", markersize=3, label=report["label"])
     axes.set(xlabel="samples of each target", ylabel="targets matched", ylim=(0, 1), title=_title(report))
+    axes.locator_params(axis="x", integer=True)
     axes.legend(loc="lower right")
     return True
 
@@ -61,7 +62,7 @@ def _validity(report: Mapping[str, Any], axes: Axes) -> bool:
         axes.bar([x + width * (place - (len(sources) - 1) / 2) for x in range(len(checks))], shares, width, label=name)
     axes.set_xticks(range(len(checks)), checks, rotation=30, ha="right")
     axes.set(ylabel="share passed", ylim=(0, 1.05), title=_title(report))
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return True
 
 

@@ -28,8 +28,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """A report (as JSON holds it) for people."""
     benchmark, metrics = report["benchmark"], report["metrics"]
     lines = [f"# {report['label']}: {benchmark['name']} (version {benchmark['version']})", ""]
-    lines += [f"{benchmark['title']}. Given: {report['prompt']}. {_drawn(report)} All of them stand in every", ""]
-    lines[-2] += " denominator of a match rate."
+    lines += [f"{benchmark['title']}. Given: {report['prompt']}. {_drawn(report)}", ""]
     lines += [_tolerances(benchmark), "", *_matches(metrics)]
     if (most := report["samples"]["most_samples"]) < max(benchmark["tops"]):
         lines += [f"**No target has more than {most} samples**: a rate at a larger number counts what there is.", ""]
@@ -62,12 +61,13 @@ def markdown(report: Mapping[str, Any]) -> str:
 def _drawn(report: Mapping[str, Any]) -> str:
     count, drawn = report["targets"], report["drawn"]
     refused = sum(drawn["refused"].values())
+    denominator = " All of them stand in every denominator of a match rate."
     text = f"{count} of {report['benchmark']['rows_at_hand']:,} rows"
     if drawn["file"] is not None:
         text = f"{count} targets of {drawn['file']}"
     if drawn["number"] is not None:
         text += f", drawn at random with seed {drawn['seed']}"
-    return text + (f" ({refused} rows with unreadable truth were passed over)." if refused else ".")
+    return text + (f" ({refused} rows with unreadable truth were passed over)." if refused else ".") + denominator
 
 
 def _tolerances(benchmark: Mapping[str, Any]) -> str:

@@ -166,6 +166,11 @@ def score_free_samples(benchmark: Benchmark, samples: Path, data: Path, out: Pat
     import_module("crystallm.eval.denovo_command").main(command)
 
 
+def name_of(samples: Path) -> str:
+    """What a set of samples is called: its file, or the folder where the file is only called samples."""
+    return samples.resolve().parent.name if samples.stem == "samples" and samples.suffix else samples.stem
+
+
 def options_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
     """Options of a command, and what stands after `--` for the command below it."""
     place = argv.index("--") if "--" in argv else len(argv)
@@ -189,7 +194,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--table", type=Path, metavar="CSV", help="columns file,target_id[,sample] for other names")
     parser.add_argument("--targets", default="all", metavar="N", help="all, a number to draw, or a file (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: scores/NAME_SAMPLES)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: scores/NAME_LABEL)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report's JSON here")
     parser.add_argument(
         "--compare-plain", type=int, default=0, metavar="N", help="also time N samples with the plain pymatgen loop"
@@ -197,7 +202,8 @@ def main(argv: list[str]) -> None:
     add_options(parser)
     options = parser.parse_args(arguments)
     benchmark = load_benchmark(options.name, options.benchmarks)
-    out = options.out or Path("scores") / f"{benchmark.name}_{options.samples[0].stem}"
+    label = options.label or name_of(options.samples[0])
+    out = options.out or Path("scores") / f"{benchmark.name}_{label}"
     if benchmark.task == "de_novo":
         score_free_samples(benchmark, options.samples[0], data_folder(options.data), out, more)
         return
@@ -219,7 +225,7 @@ def main(argv: list[str]) -> None:
         data=data,
         out=out,
         cache=options.cache or out,
-        label=options.label or options.samples[0].stem,
+        label=label,
         prompt=options.prompt or benchmark.prompt,
         table=options.table,
     )

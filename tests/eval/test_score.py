@@ -16,7 +16,7 @@ from crystallm.eval import comparisons
 from crystallm.eval.benchmark import load_benchmark
 from crystallm.eval.comparisons import Outcome, Question, compare, match
 from crystallm.eval.samples import read_samples
-from crystallm.eval.score import main, score_free_samples
+from crystallm.eval.score import main, name_of, score_free_samples
 from crystallm.eval.targets import read_targets
 
 QUICK = ["--workers", "1", "--no-validity"]
@@ -182,6 +182,11 @@ def test_the_plain_loop_agrees(salts: Path, cifs: dict[str, str], tmp_path: Path
     ]
     found = run(salts, write_rows(tmp_path / "s.jsonl", *rows), "--compare-plain", "50")["plain_loop"]
     assert (found["samples"], found["same_verdict"]["passed"], found["differing"]) == (5, 5, 0)
+
+
+def test_samples_are_called_after_their_file_or_its_folder(tmp_path: Path) -> None:
+    assert name_of(Path("mine.jsonl")) == name_of(Path("mine")) == "mine"
+    assert name_of(tmp_path / "seed0" / "samples.jsonl") == "seed0"
 
 
 def test_targets_by_number_by_file_and_all(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
