@@ -271,8 +271,8 @@ class _Frame:
         )
         rows, columns = linear_sum_assignment(squares)
         shortest = vectors[rows, columns]
-        shortest = shortest - shortest.mean(axis=0)
-        return float(math.sqrt((shortest * shortest).sum() / len(rows)) * self._normalization)
+        shortest = shortest - np.add.reduce(shortest) / len(rows)
+        return float(math.sqrt(np.vdot(shortest, shortest) / len(rows)) * self._normalization)
 
 
 def _mappings(lattice: Lattice, other: Lattice, tolerances: Tolerances) -> Array:
