@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import gemmi
 import numpy as np
@@ -80,17 +80,23 @@ def _operations(small: gemmi.SmallStructure) -> tuple[NDArray[np.float64], NDArr
     """Rotations (G, 3, 3) and translations (G, 3) of the symmetry that the CIF states; P1 if it states none."""
     group: gemmi.SpaceGroup | None = small.spacegroup
     if small.symops:
-        triplets = [gemmi.Op(text) for text in small.symops]
-    elif group is not None:
+        return _matrices(tuple(small.symops))
+    if group is not None:
         triplets = list(group.operations())
     elif small.spacegroup_hall or small.spacegroup_hm or small.spacegroup_number > 1:
         stated = small.spacegroup_hall or small.spacegroup_hm or small.spacegroup_number
         return Rejection(Reason.UNREADABLE, f"unknown space group {stated!r} and no symmetry operators")
     else:
         triplets = [gemmi.Op()]
-    denominator = gemmi.Op.DEN
-    rotations = np.array([op.rot for op in triplets], dtype=np.float64) / denominator
-    translations = np.array([op.tran for op in triplets], dtype=np.float64) / denominator
+    return _matrices(tuple(op.triplet() for op in triplets))
+
+
+@lru_cache(maxsize=256)
+def _matrices(triplets: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rotations (G, 3, 3) and translations (G, 3) of operators such as 'x,-y,z+1/2'."""
+    operations = [gemmi.Op(text) for text in triplets]
+    rotations = np.array([op.rot for op in operations], dtype=np.float64) / gemmi.Op.DEN
+    translations = np.array([op.tran for op in operations], dtype=np.float64) / gemmi.Op.DEN
     return rotations, translations
 
 

@@ -153,7 +153,7 @@ def _read(text: str, p1_is_claim: bool) -> Subject | Unreadable:
         try:
             parser = CifParser.from_str(text)
             structure = parser.parse_structures(primitive=False, on_error="raise")[0]
-        except _CIF_ERRORS as error:
+        except CIF_ERRORS as error:
             detail = " ".join(f"{type(error).__name__}: {error}".split())
             return Unreadable("not a CIF that pymatgen reads", detail[:200])
     refusal = _refusal(structure)
@@ -166,7 +166,7 @@ def _read(text: str, p1_is_claim: bool) -> Subject | Unreadable:
     return Subject(structure, read_claims(name, blocks.get(name, {})), p1_is_claim)
 
 
-_CIF_ERRORS = (
+CIF_ERRORS = (
     ValueError,  # no structure, numbers that are none, occupancies above 1, an impossible cell
     KeyError,  # columns that belong together, one missing; unknown elements
     IndexError,  # truncated loops and empty blocks

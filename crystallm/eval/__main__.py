@@ -8,11 +8,16 @@ from importlib import import_module
 from crystallm.errors import ConfigError
 
 COMMANDS = {
-    "roundtrip": ("crystallm.eval.roundtrip", "write real crystals as text and back: what is refused, what is lost"),
+    "list": ("crystallm.eval.benchmark", "the benchmarks: rows, what is given, pitfalls"),
+    "run": ("crystallm.eval.run", "draw targets of a benchmark, sample a model, score: one command"),
+    "score": ("crystallm.eval.score", "score anyone's samples for a benchmark, without torch"),
+    "compare": ("crystallm.eval.compare", "reports side by side, with McNemar's test on common targets"),
+    "baseline": ("crystallm.eval.baseline", "samples of untrained baselines: substitution, random"),
+    "leaderboard": ("crystallm.eval.leaderboard", "the table of all committed reports and of published numbers"),
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
-    "select": ("crystallm.eval.select", "draw targets for structure prediction and write the prompts"),
     "readers": ("crystallm.eval.readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
-    "prediction": ("crystallm.eval.prediction", "score samples against targets: match rate, RMSE, validity, baseline"),
+    "roundtrip": ("crystallm.eval.roundtrip", "write real crystals as text and back: what is refused, what is lost"),
+    "select": ("crystallm.eval.select", "draw targets from any parquet files and write the prompts"),
 }
 
 

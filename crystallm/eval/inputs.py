@@ -1,21 +1,26 @@
-"""Reading anyone's crystals: a folder, a CIF, a zip, a JSONL or a parquet file, one record at a time."""
+"""Reading anyone's crystals: a folder, a CIF, a zip, a JSONL, a parquet or an extxyz file, one record at a time."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet as pq
 
-from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.errors import InputError
 
-KINDS = "a folder or zip of .cif files, a .cif, a .jsonl with a `cif` key, or a .parquet with a `cif` column"
+KINDS = (
+    "a folder or zip of .cif files, a .cif, a .jsonl with a `cif` key, a .parquet with a `cif` column, or an .extxyz"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ def read_records(path: Path) -> list[Record]:
             records = list(_jsonl(path))
         elif suffix == ".parquet":
             records = list(_parquet(path))
+        elif suffix in {".extxyz", ".xyz"}:
+            records = list(_extxyz(path))
         else:
             raise InputError(f"{path}: {suffix or 'a file without suffix'} is not understood; give {KINDS}")
     except OSError as error:
@@ -112,6 +119,41 @@ def _parquet(path: Path) -> Iterator[Record]:
         cif = row.pop("cif")
         missing = Rejection(Reason.EMPTY, "no CIF in the row")
         yield Record(str(row.get("id", f"row {number}")), cif if isinstance(cif, str) else missing, row)
+
+
+def _extxyz(path: Path) -> Iterator[Record]:
+    """Frames by their number from 0; what a frame's comment line says is in `fields`."""
+    from ase.io import iread
+
+    path.open("rb").close()  # what cannot be opened at all is no broken frame
+    frames = iread(path, index=":", format="extxyz")
+    for number in itertools.count():
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            return
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:  # how ASE reports a broken frame
+            yield Record(str(number), Rejection(Reason.UNREADABLE, f"frame {number} and what follows: {error}"))
+            return
+        yield Record(str(number), _cif_of_atoms(atoms), dict(atoms.info))
+
+
+def _cif_of_atoms(atoms: Any) -> str | Rejection:
+    numbers = np.array(atoms.numbers, dtype=np.int64)
+    if not atoms.pbc.all() or abs(np.linalg.det(np.array(atoms.cell))) < 1e-6:
+        return Rejection(Reason.BAD_CELL, "the frame has no cell that repeats in three directions")
+    if len(numbers) == 0 or numbers.min() < 1:
+        return Rejection(Reason.EMPTY, "the frame has no atoms, or atoms without an element")
+    return plain_cif(Cell(np.array(atoms.cell), atoms.get_scaled_positions(wrap=False), numbers))
+
+
+def plain_cif(cell: Cell) -> str:
+    """A CIF that lists all atoms of a cell under P 1, eight decimals."""
+    from pymatgen.io.cif import CifWriter
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen warns about noble gases
+        return str(CifWriter(cell.to_structure()))
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:

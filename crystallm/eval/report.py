@@ -1,49 +1,128 @@
-"""The Markdown of a report: tables whose rates carry their denominators."""
+"""The Markdown of a benchmark's report: tables whose rates carry their denominators."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from crystallm.crystal.validity import CheckName
-from crystallm.eval.score import PredictionScore
-from crystallm.eval.validity import ValidityCounts
+from crystallm.eval.rate import Rate
+
+VARIANTS = {
+    "": "standard",
+    "_smact": "standard, CDVAE filter",
+    "_strict": "strict",
+    "_by_log_probability": "most probable sample",
+}
 
 
-def markdown(
-    *,
-    targets: int,
-    scores: Mapping[str, PredictionScore],
-    checked: Mapping[str, ValidityCounts],
-    notes: Mapping[str, Any],
-    settings: Mapping[str, Any],
-) -> str:
-    """The report of a structure-prediction score for people."""
-    lines = ["# Structure prediction", ""]
-    lines += [
-        f"{targets} targets, all of them in every denominator. StructureMatcher(stol=0.5, ltol=0.3, angle_tol=10); "
-        "rmse is the mean over matched targets. Intervals are Wilson's at 95 %.",
+def show(value: Any) -> str:
+    """A rate with its interval, a number, or a dash; rates may be JSON objects."""
+    if isinstance(value, Mapping):
+        value = Rate(value["passed"], value["attempted"])
+    if isinstance(value, Rate):
+        return value.with_interval()
+    return "-" if value is None else f"{value:.4f}"
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """A report (as JSON holds it) for people."""
+    benchmark, metrics = report["benchmark"], report["metrics"]
+    lines = [f"# {report['label']}: {benchmark['name']} (version {benchmark['version']})", ""]
+    lines += [f"{benchmark['title']}. Given: {report['prompt']}. {_drawn(report)}", ""]
+    lines += [_tolerances(benchmark), "", *_matches(metrics)]
+    if (most := report["samples"]["most_samples"]) < max(benchmark["tops"]):
+        lines += [f"**No target has more than {most} samples**: a rate at a larger number counts what there is.", ""]
+    lines += _others(report, metrics)
+    if report.get("over_seeds"):
+        lines += ["## Over seeds", "", "| metric | values | mean | spread |", "|---|---|---|---|"]
+        for name, found in report["over_seeds"].items():
+            values = ", ".join(_decimal(value) for value in found["values"])
+            lines.append(f"| {name} | {values} | {_decimal(found['mean'])} | {_decimal(found['spread'])} |")
+        lines += [
+            "",
+            "Spread: sample standard deviation over sets of samples. The other tables show the first set.",
+            "",
+        ]
+    for division, parts in report["parts"].items():
+        names = list(next(iter(parts.values()), {}))
+        lines += [f"## By {division}", "", "| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+        lines += [f"| {part} | " + " | ".join(show(found[n]) for n in names) + " |" for part, found in parts.items()]
+        lines.append("")
+    lines += _samples(report["samples"])
+    if report["validity"]:
+        lines += _validity(report["validity"])
+    if benchmark["pitfalls"]:
+        lines += ["## Beware", "", *(f"- {text}" for text in benchmark["pitfalls"]), ""]
+    made = report["provenance"]
+    lines += [f"Intervals are Wilson's at 95 %. Made by `{made['command']}`, commit {made['commit']}."]
+    return "\n".join(lines) + "\n"
+
+
+def _drawn(report: Mapping[str, Any]) -> str:
+    count, drawn = report["targets"], report["drawn"]
+    refused = sum(drawn["refused"].values())
+    denominator = " All of them stand in every denominator of a match rate."
+    text = f"{count} of {report['benchmark']['rows_at_hand']:,} rows"
+    if drawn["file"] is not None:
+        text = f"{count} targets of {drawn['file']}"
+    if drawn["number"] is not None:
+        text += f", drawn at random with seed {drawn['seed']}"
+    return text + (f" ({refused} rows with unreadable truth were passed over)." if refused else ".") + denominator
+
+
+def _tolerances(benchmark: Mapping[str, Any]) -> str:
+    parts = []
+    for name in ("standard", "strict"):
+        found = benchmark[name]
+        parts.append(f"{name}: stol {found['stol']:g}, ltol {found['ltol']:g}, angle_tol {found['angle_tol']:g}")
+    return f"Matcher, {'; '.join(parts)}. RMSE: mean over matched targets; cRMSE: over all, stol where none matches."
+
+
+def _matches(metrics: Mapping[str, Any]) -> list[str]:
+    lines = ["| samples | counted as | match rate | RMSE |", "|---|---|---|---|"]
+    for name, value in metrics.items():
+        if name.startswith("match_rate@"):
+            top, _, variant = name.removeprefix("match_rate@").partition("_")
+            rms = metrics[name.replace("match_rate", "rmse")]
+            lines.append(f"| {top} | {VARIANTS['_' + variant if variant else '']} | {show(value)} | {show(rms)} |")
+    return [*lines, ""]
+
+
+def _others(report: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+    ceiling = report["ceilings"]["smact"]
+    lines = ["| | |", "|---|---|"]
+    for name, value in metrics.items():
+        if not name.startswith(("match_rate@", "rmse@")):
+            lines.append(f"| {name} | {show(value)} |")
+    lines.append(f"| targets that pass SMACT: the most a filtered rate can be | {show(ceiling)} |")
+    return [*lines, "", f"Filter: {report['ceilings']['smact_table']}.", ""]
+
+
+def _samples(found: Mapping[str, Any]) -> list[str]:
+    return [
+        "## Samples",
+        "",
+        f"- that match their target: {show(found['matching'])}; at most {found['most_samples']} for a target",
+        f"- not matched: {_counts(found['not_matched'])}",
+        f"- records that belong to no target: {_counts(found['ignored'])}",
+        f"- targets without samples: {found['targets_without_samples']}",
         "",
     ]
-    for name, found in scores.items():
-        lines += [f"## Match rate: {name}", "", "| | match rate | rmse |", "|---|---|---|"]
-        for label, rate in found.match_rates.items():
-            rms = found.mean_rms[label.replace("match_rate", "rmse")]
-            lines.append(f"| {label} | {rate.with_interval()} | {'-' if rms is None else f'{rms:.4f}'} |")
-        lines += ["", f"Samples that match: {found.samples}. Targets without samples: {found.targets_without_samples}."]
-        lines += [f"At most {found.most_samples} samples for a target. Not matched: {_counts(found.reasons)}.", ""]
-    if checked:
-        lines += ["## Validity", "", "| check | " + " | ".join(checked) + " |", "|---|" + "---|" * len(checked)]
-        rates = {name: counts.rates() for name, counts in checked.items()}
-        for label in ["valid", *map(str, CheckName)]:
-            lines.append(f"| {label} | " + " | ".join(str(found[label]) for found in rates.values()) + " |")
-        lines.append("")
-        for name, counts in checked.items():
-            lines += [f"- {name}, {check}: {_counts(found)}" for check, found in counts.reasons.items() if found]
-        lines.append("")
-    lines += ["## Settings", ""]
-    lines += [f"- {key}: {value}" for key, value in {**settings, **notes}.items()]
-    return "\n".join(lines) + "\n"
+
+
+def _validity(validity: Mapping[str, Any]) -> list[str]:
+    names = list(next(iter(validity.values()))["rates"])
+    lines = ["## Validity", "", "| check | " + " | ".join(validity) + " |", "|---|" + "---|" * len(validity)]
+    for name in sorted(names, key=lambda check: check != "valid"):
+        lines.append(f"| {name} | " + " | ".join(show(found["rates"][name]) for found in validity.values()) + " |")
+    lines.append("")
+    for source, found in validity.items():
+        lines += [f"- {source}, {check}: {_counts(reasons)}" for check, reasons in found["reasons"].items()]
+    return [*lines, ""]
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _counts(found: Mapping[str, int]) -> str:

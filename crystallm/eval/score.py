@@ -1,164 +1,240 @@
-"""Structure prediction: which samples match the truth, and the rates made of that."""
+"""`crystallm eval score`: anyone's samples for a benchmark into a report, without torch."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
-from tqdm import tqdm
+from crystallm.config import to_mapping
+from crystallm.errors import ConfigError, InputError
+from crystallm.eval.benchmark import Benchmark, data_folder, draw_targets, files_of, load_benchmark
+from crystallm.eval.figures import write_figures
+from crystallm.eval.plain_loop import compare_with_plain
+from crystallm.eval.prediction import ScoreConfig, comparisons_log, over_seeds, plain, score_prediction, seen_of
+from crystallm.eval.report import markdown
+from crystallm.eval.samples import read_samples, samples_digest
+from crystallm.eval.targets import Target, read_targets
+from crystallm.provenance import output_folder, provenance, write_json, write_text
 
-from crystallm.crystal.cell import Reason, Rejection
-from crystallm.crystal.cif import read_cif
-from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.matching import PREDICTION_TOLERANCES, matcher, rms_distance
-from crystallm.eval.rate import Rate
-from crystallm.eval.targets import Sample, SampleSet, Target
-
-
-@dataclass(frozen=True)
-class Match:
-    """Outcome of one comparison: the normalised rms if the sample matches, else why not."""
-
-    rms: float | None
-    reason: str = ""
-
-
-Matches = Mapping[tuple[str, int], Match]
-"""(target id, sample number) -> outcome; an attempt that is missing counts as no match."""
+LEVELS = ("formula", "formula_units", "space_group")
 
 
 @dataclass(frozen=True)
-class PredictionScore:
-    """Match rates of one set of samples; every target is in every denominator."""
+class TargetSet:
+    """Targets and how they were chosen."""
 
-    match_rates: Mapping[str, Rate]
-    """`match_rate@1` is of the first sample drawn, `match_rate@20` of the best of the first 20, and so on."""
-    mean_rms: Mapping[str, float | None]
-    """Mean of the best normalised rms over the targets matched, by the same names with `rmse`."""
-    samples: Rate
-    """Samples that match their target, of all samples."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Why samples do not match."""
-    targets_without_samples: int = 0
-    most_samples: int = 0
+    targets: Sequence[Target]
+    number: int | None
+    """None: all rows, or those of a file."""
+    seed: int
+    refused: dict[str, int]
+    file: str | None = None
+    """Name of the file that chose them, if one did."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Rates and reasons as a JSON object."""
-        return {
-            **{name: rate.to_json() for name, rate in self.match_rates.items()},
-            **self.mean_rms,
-            "samples": self.samples.to_json(),
-            "reasons": dict(self.reasons.most_common()),
-            "targets_without_samples": self.targets_without_samples,
-            "most_samples": self.most_samples,
+
+def choose_targets(benchmark: Benchmark, data: Path, wanted: str, seed: int) -> TargetSet:
+    """Targets of a benchmark: `all`, a number to be drawn, or a file: parquet with id and cif, or ids, one a line."""
+    if wanted == "all" or wanted.isdecimal():
+        number = None if wanted == "all" else int(wanted)
+        if number == 0:
+            raise ConfigError("--targets 0 leaves nothing to score; give a number of at least 1, or all")
+        drawn = draw_targets(benchmark, data, number=number, seed=seed)
+        return TargetSet(drawn.targets, number, seed, dict(drawn.refused))
+    path = Path(wanted)
+    if path.suffix == ".parquet":
+        return TargetSet(read_targets(path), None, seed, {}, path.name)
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--targets {wanted!r} is no number, not `all`, and no file of ids: {error}") from error
+    known = {target.id: target for target in draw_targets(benchmark, data, number=None, seed=seed).targets}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        what = f"{unknown[0]!r} is no target of {benchmark.name}" if unknown else "it is empty or an id occurs twice"
+        raise InputError(f"{path}: {what}; give ids of {', '.join(benchmark.rows.files)}, one a line, each once")
+    return TargetSet([known[name] for name in names], None, seed, {}, path.name)
+
+
+def score_files(
+    benchmark: Benchmark,
+    chosen: TargetSet,
+    paths: Sequence[Path],
+    config: ScoreConfig,
+    *,
+    data: Path,
+    out: Path,
+    cache: Path,
+    label: str,
+    prompt: str,
+    table: Path | None = None,
+) -> dict[str, Any]:
+    """Score one set of samples, or several of the same model (seeds), and return the report as JSON holds it.
+
+    The report shows the first set in full, and every metric over all sets.
+    """
+    targets = chosen.targets
+    sets = [read_samples(path, targets, table=table) for path in paths]
+    seen = seen_of(benchmark, targets, data, cache, config)
+    results = [
+        score_prediction(
+            benchmark,
+            targets,
+            samples,
+            config,
+            log=comparisons_log(out, benchmark, targets, samples_digest(path)),
+            seen=seen,
+        )
+        for path, samples in zip(paths, sets, strict=True)
+    ]
+    made = provenance(config, inputs=[*files_of(benchmark.rows, data), *([table] if table else [])])
+    made["samples"] = {path.name: samples_digest(path) for path in paths}
+    found: dict[str, Any] = plain(
+        {
+            "label": label,
+            "benchmark": to_mapping(benchmark),
+            "prompt": prompt,
+            "targets": len(targets),
+            "drawn": {"number": chosen.number, "seed": chosen.seed, "file": chosen.file, "refused": chosen.refused},
+            **results[0],
+            "over_seeds": over_seeds([result["metrics"] for result in results]) if len(results) > 1 else {},
+            "per_target_of_sets": [result["per_target"] for result in results],
+            "provenance": made,
         }
+    )
+    found.pop("per_target")
+    return found
 
 
-def score(targets: Sequence[Target], samples: SampleSet, matches: Matches, *, tops: Sequence[int]) -> PredictionScore:
-    """Rates at 1, by log-probability and at each of `tops`, in the order in which samples were drawn."""
-    chosen = {f"@{top}": [samples.by_target.get(target.id, [])[:top] for target in targets] for top in tops}
-    if any(s.log_probability is not None for attempts in samples.by_target.values() for s in attempts):
-        chosen["@1_by_log_probability"] = [most_probable(samples.by_target.get(t.id, [])) for t in targets]
-    rates, rms = {}, {}
-    for name, attempts in chosen.items():
-        best = [_best(matches, t.id, few) for t, few in zip(targets, attempts, strict=True)]
-        found = [value for value in best if value is not None]
-        rates[f"match_rate{name}"] = Rate(len(found), len(targets))
-        rms[f"rmse{name}"] = sum(found) / len(found) if found else None
-    outcomes = [matches.get((name, s.number), Match(None, "not compared")) for name, s in _pairs(samples)]
-    return PredictionScore(
-        match_rates=rates,
-        mean_rms=rms,
-        samples=Rate(sum(match.rms is not None for match in outcomes), len(outcomes)),
-        reasons=Counter(match.reason for match in outcomes if match.rms is None),
-        targets_without_samples=sum(not samples.by_target.get(target.id) for target in targets),
-        most_samples=samples.longest,
+def write_report(report: dict[str, Any], out: Path) -> str:
+    """Write OUT/report.json, OUT/report.md and the figures; returns the Markdown."""
+    text = markdown(report)
+    write_json(out / "report.json", report)
+    figures = write_figures(report, out)
+    write_text(out / "report.md", text + "".join(f"\n![{name}]({name})" for name in figures) + "\n" * bool(figures))
+    return text
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options shared with `crystallm eval run`."""
+    default = ScoreConfig()
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of data files (default: $CRYSTALLM_DATA)")
+    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="folder of benchmark files (default: ours)")
+    parser.add_argument("--target-seed", type=int, default=0, metavar="S", help="of the draw of targets (%(default)s)")
+    parser.add_argument("--prompt", choices=LEVELS, help="what was given (default: as the benchmark says)")
+    parser.add_argument("--label", help="what the report calls the model")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="for training prototypes (default: the --out folder)")
+    parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
+    for name, text in {
+        "time_limit": "seconds for one comparison (%(default)s)",
+        "validity_time_limit": "seconds for the checks of one crystal (%(default)s)",
+    }.items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=float, default=getattr(default, name), metavar="S", help=text)
+    for name, text in {
+        "validity": "make the reference checks (default: yes)",
+        "prototypes": "tell seen from unseen prototypes (default: yes)",
+        "metre": "METRe and cRMSE; long where many targets share a formula (default: yes)",
+    }.items():
+        parser.add_argument("--" + name, action=argparse.BooleanOptionalAction, default=True, help=text)
+
+
+def score_config(options: argparse.Namespace) -> ScoreConfig:
+    """Settings out of the options of `add_options`."""
+    return ScoreConfig(
+        workers=options.workers,
+        time_limit=options.time_limit,
+        validity_time_limit=options.validity_time_limit,
+        validity=options.validity,
+        prototypes=options.prototypes,
+        metre=options.metre,
     )
 
 
-def most_probable(attempts: Sequence[Sample]) -> Sequence[Sample]:
-    """The sample of highest log-probability, alone; the first drawn where none has one."""
-    known = [sample for sample in attempts if sample.log_probability is not None]
-    return [max(known, key=lambda sample: sample.log_probability or 0.0)] if known else attempts[:1]
+def score_free_samples(benchmark: Benchmark, samples: Path, data: Path, out: Path, more: Sequence[str]) -> None:
+    """Score samples that answer no prompt: `crystallm eval denovo` with the benchmark's reference.
 
-
-def compare(
-    targets: Sequence[Target], samples: SampleSet, *, workers: int, time_limit_s: float, log: Path, title: str
-) -> Matches:
-    """Compare every sample with its target in a pool of processes; finished comparisons are kept in `log` (JSONL).
-
-    A comparison found in `log` is not made again: the caller names the log after what it belongs to.
+    The one seam between the two kinds of benchmark. more: further options of that command.
     """
-    done = dict(_read_log(log))
-    truth = {target.id: target.cif for target in targets}
-    todo = [(name, sample) for name, sample in _pairs(samples) if (name, sample.number) not in done]
-    items = ((truth[name], sample.cif) for name, sample in todo)
-    total = len(todo) + len(done)
-    with (
-        log.open("a", encoding="utf-8") as file,
-        tqdm(total=total, initial=len(done), desc=title, unit="sample", disable=None) as bar,
-    ):
-        for place, match in run_limited(_match, items, workers=workers, time_limit_s=time_limit_s):
-            name, sample = todo[place]
-            outcome = Match(None, str(match.fate)) if isinstance(match, Lost) else match
-            done[name, sample.number] = outcome
-            row = {"target_id": name, "sample": sample.number, "rms": outcome.rms, "reason": outcome.reason}
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            bar.update()
-    return done
+    rows = benchmark.rows
+    chosen = ["--split-column", rows.column, "--split", rows.value] if rows.column and rows.value else []
+    reference = ["--reference", *map(str, files_of(rows, data))]
+    command = [str(samples), *reference, *chosen, "--out", str(out), *more]
+    import_module("crystallm.eval.denovo_command").main(command)
 
 
-def _match(pair: tuple[str, str | Rejection]) -> Match:
-    """Compare a sample with the truth, both as CIF text; runs in a worker process."""
-    true_cif, cif = pair
-    cell = cif if isinstance(cif, Rejection) else read_cif(cif)
-    if isinstance(cell, Rejection):
-        return Match(None, str(cell.reason))
-    structure, truth = cell.to_structure(), _truth(true_cif)
-    if structure.composition.reduced_formula != truth.composition.reduced_formula:
-        return Match(None, "another formula")
-    rms = rms_distance(structure, truth, by=_matcher())
-    return Match(rms, "" if rms is not None else "no match")
+def name_of(samples: Path) -> str:
+    """What a set of samples is called: its file, or the folder where the file is only called samples."""
+    return samples.resolve().parent.name if samples.stem == "samples" and samples.suffix else samples.stem
 
 
-@lru_cache(maxsize=4)
-def _truth(cif: str) -> Structure:
-    cell = read_cif(cif)
-    assert not isinstance(cell, Rejection)  # read_targets has refused it otherwise
-    return cell.to_structure()
+def options_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Options of a command, and what stands after `--` for the command below it."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]
 
 
-@cache
-def _matcher() -> StructureMatcher:
-    return matcher(**PREDICTION_TOLERANCES)
+def main(argv: list[str]) -> None:
+    """Score samples for a benchmark and write OUT/report.json, OUT/report.md and figures.
 
-
-def _best(matches: Matches, name: str, attempts: Sequence[Sample]) -> float | None:
-    found = [matches[name, s.number].rms for s in attempts if (name, s.number) in matches]
-    return min((rms for rms in found if rms is not None), default=None)
-
-
-def _pairs(samples: SampleSet) -> Iterator[tuple[str, Sample]]:
-    for name, attempts in samples.by_target.items():
-        for sample in attempts:
-            yield name, sample
-
-
-def _read_log(path: Path) -> Iterator[tuple[tuple[str, int], Match]]:
-    if not path.exists():
+    For free samples (de_novo), options after `--` are those of `crystallm eval denovo`.
+    """
+    arguments, more = options_and_rest(argv)
+    parser = argparse.ArgumentParser(prog="crystallm eval score", description=main.__doc__)
+    parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
+    parser.add_argument(
+        "samples",
+        type=Path,
+        nargs="+",
+        metavar="SAMPLES",
+        help="folder or zip of <target id>__<number>.cif, .jsonl, .parquet or .extxyz; several are seeds of one model",
+    )
+    parser.add_argument("--table", type=Path, metavar="CSV", help="columns file,target_id[,sample] for other names")
+    parser.add_argument("--targets", default="all", metavar="N", help="all, a number to draw, or a file (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: scores/NAME_LABEL)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report's JSON here")
+    parser.add_argument(
+        "--compare-plain", type=int, default=0, metavar="N", help="also time N samples with the plain pymatgen loop"
+    )
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    benchmark = load_benchmark(options.name, options.benchmarks)
+    label = options.label or name_of(options.samples[0])
+    out = options.out or Path("scores") / f"{benchmark.name}_{label}"
+    if benchmark.task == "de_novo":
+        score_free_samples(benchmark, options.samples[0], data_folder(options.data), out, more)
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # the last line of a killed run
-            continue
-        if row["reason"] != str(Reason.TIMED_OUT):  # worth another try with another limit
-            yield (row["target_id"], row["sample"]), Match(row["rms"], row["reason"])
+    if more:
+        raise ConfigError(f"what should {' '.join(more)} do? only benchmarks of free samples take options after --")
+    if options.json and not options.json.resolve().parent.is_dir():
+        raise ConfigError(f"cannot write {options.json}: its folder is missing; make it, or choose another place")
+    data = data_folder(options.data)
+    chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
+    for path in options.samples:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give the samples to score")
+    out, config = output_folder(out), score_config(options)
+    report = score_files(
+        benchmark,
+        chosen,
+        options.samples,
+        config,
+        data=data,
+        out=out,
+        cache=options.cache or out,
+        label=label,
+        prompt=options.prompt or benchmark.prompt,
+        table=options.table,
+    )
+    if options.compare_plain:
+        samples = read_samples(options.samples[0], chosen.targets, table=options.table)
+        report["plain_loop"] = compare_with_plain(
+            benchmark, chosen.targets, samples, config, most=options.compare_plain
+        )
+    print(write_report(report, out))
+    if options.json:
+        write_json(options.json, report)
+    print(f"report: {out / 'report.json'}")

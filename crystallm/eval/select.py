@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import format_formula, reduce_amounts, symbol_of
-from crystallm.crystal.description import describe
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.inputs import read_parquet
+from crystallm.eval.targets import Target, make_target, target_name
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 
@@ -30,7 +29,7 @@ class SelectConfig:
     """Targets to draw; fewer when the files hold fewer."""
     seed: int = 0
     max_sites: int = 20
-    """Largest number of atoms in the stored cell."""
+    """Largest number of atoms in the stored cell; 0 takes all."""
     split_column: str = "suggested_split"
     split: str = "val"
     """Rows with this value in `split_column`; an empty text takes all rows."""
@@ -38,15 +37,22 @@ class SelectConfig:
     def __post_init__(self) -> None:
         if self.number < 1:
             raise ConfigError(f"number must be >= 1, got {self.number}")
-        if self.max_sites < 1:
-            raise ConfigError(f"max_sites must be >= 1, got {self.max_sites}")
+        if self.max_sites < 0:
+            raise ConfigError(f"max_sites must be >= 0, got {self.max_sites}; 0 takes all")
 
 
-def select_targets(rows: list[dict[str, Any]], config: SelectConfig) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Targets drawn without replacement in random order, and the rows drawn but refused, counted by reason.
+@dataclass(frozen=True)
+class Selection:
+    """Targets drawn, in random order, and the rows drawn but refused, counted by reason."""
 
-    A target has id, cif, formula (reduced), formula_units (of the primitive cell at 0.1 angstrom), space_group and
-    n_sites. Where no symmetry is found, the stored cell counts as primitive and space_group is null.
+    targets: list[Target]
+    refused: Counter[str]
+
+
+def select_targets(rows: list[dict[str, Any]], config: SelectConfig) -> Selection:
+    """Targets drawn without replacement; a row whose true structure cannot be read is refused and another is drawn.
+
+    InputError where no row has the split, or two rows have one id.
     """
     fitting = [row for row in rows if not config.split or row.get(config.split_column) == config.split]
     if not fitting:
@@ -54,33 +60,30 @@ def select_targets(rows: list[dict[str, Any]], config: SelectConfig) -> tuple[li
         raise InputError(
             f"no row has {config.split_column} == {config.split!r}; it takes the values {', '.join(found)}"
         )
+    names = Counter(target_name(row, "a file of targets") for row in fitting)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise InputError(f"the target {repeated[0]!r} occurs twice; ids must be unique")
     fitting.sort(key=lambda row: str(row["id"]))  # the draw does not depend on the order of the files
     random.Random(config.seed).shuffle(fitting)
-    targets: list[dict[str, Any]] = []
+    targets: list[Target] = []
     refused: Counter[str] = Counter()
     for row in fitting:
         if len(targets) == config.number:
             break
-        cell = read_cif(row["cif"])
-        if isinstance(cell, Rejection):
-            refused[str(cell.reason)] += 1
-            continue
-        if len(cell) > config.max_sites:
-            continue
-        description = describe(cell)
-        known = None if isinstance(description, Rejection) else description
-        amounts = reduce_amounts({symbol_of(number): count for number, count in cell.amounts.items()})
-        targets.append(
-            {
-                "id": str(row["id"]),
-                "cif": row["cif"],
-                "formula": format_formula(amounts),
-                "formula_units": known.formula_units if known else cell.formula_units,
-                "space_group": known.space_group if known else None,
-                "n_sites": len(cell),
-            }
-        )
-    return targets, refused
+        target = make_target(str(row["id"]), row["cif"])
+        if isinstance(target, Rejection):
+            refused[str(target.reason)] += 1
+        elif not config.max_sites or target.n_sites <= config.max_sites:
+            targets.append(target)
+    return Selection(targets, refused)
+
+
+def write_targets(folder: Path, targets: Sequence[Target], *, level: str) -> tuple[Path, Path]:
+    """Write targets.parquet and prompts.jsonl of a prompt level; returns their paths."""
+    parquet, prompts = folder / "targets.parquet", folder / "prompts.jsonl"
+    pq.write_table(pa.Table.from_pylist([target.row() for target in targets]), parquet)
+    write_text(prompts, "".join(json.dumps(target.prompt(level)) + "\n" for target in targets))
+    return parquet, prompts
 
 
 def main(argv: list[str]) -> None:
@@ -99,16 +102,13 @@ def main(argv: list[str]) -> None:
     config = SelectConfig(**options)
     columns = ["id", "cif", "n_sites", config.split_column]
     rows = [row for path in paths for row in read_parquet(path, columns)]
-    if any("id" not in row for row in rows):
-        raise InputError("every file needs a column `id`, by which samples name their target")
-    targets, refused = select_targets(rows, config)
-    pq.write_table(pa.Table.from_pylist(targets), out / "targets.parquet")
-    prompts = [{key: target[key] for key in ("id", "formula", "formula_units")} for target in targets]
-    write_text(out / "prompts.jsonl", "".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    selection = select_targets(rows, config)
+    parquet, prompts = write_targets(out, selection.targets, level="formula_units")
+    count, refused = len(selection.targets), selection.refused
     write_json(
         out / "select.json",
-        {"targets": len(targets), "refused": dict(refused), "provenance": provenance(config, inputs=paths)},
+        {"targets": count, "refused": dict(refused), "provenance": provenance(config, inputs=paths)},
     )
-    print(f"{len(targets)} targets in {out / 'targets.parquet'}, prompts in {out / 'prompts.jsonl'}")
+    print(f"{count} targets in {parquet}, prompts in {prompts}")
     for reason, count in refused.most_common():
         print(f"  {count} rows drawn but refused: {reason}")

@@ -1,105 +1,97 @@
-"""Targets of a structure-prediction benchmark and the samples made for them."""
+"""Targets of a structure-prediction benchmark: the true structures, and what a prompt may give away."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import Amounts, reduce_amounts, symbol_of
+from crystallm.crystal.composition import Amounts, format_formula, reduce_amounts, symbol_of
 from crystallm.crystal.description import Description, describe
 from crystallm.errors import InputError
-from crystallm.eval.inputs import read_parquet, read_records
+from crystallm.eval.inputs import read_parquet
+
+GIVEN = {"formula": 1, "formula_units": 2, "space_group": 3}
+"""How many of formula, formula units and space group a prompt of each level holds."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A crystal to be predicted from its formula and the number of formula units of its primitive cell."""
+    """A crystal to be predicted.
+
+    formula_units: Z of the primitive cell at 0.1 angstrom; of the stored cell where no symmetry is found.
+    n_sites: atoms in the stored cell.
+    """
 
     id: str
     cif: str
     amounts: Amounts
     formula_units: int
-    """Of the primitive cell."""
+    n_sites: int
     description: Description | Rejection
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One attempt at a target, in the order drawn; an attempt without a CIF stays an attempt."""
-
-    number: int
-    cif: str | Rejection
-    log_probability: float | None = None
-
-
-@dataclass(frozen=True)
-class SampleSet:
-    """The attempts for each target, in order, and what did not belong to any."""
-
-    by_target: Mapping[str, Sequence[Sample]]
-    ignored: Counter[str] = field(default_factory=Counter)
-    """Records that count for no target, by reason."""
+    @property
+    def formula(self) -> str:
+        """Reduced formula."""
+        return format_formula(self.amounts)
 
     @property
-    def longest(self) -> int:
-        """Most attempts for one target."""
-        return max((len(samples) for samples in self.by_target.values()), default=0)
+    def space_group(self) -> int | None:
+        """Number of the space group at 0.1 angstrom; None where no symmetry is found."""
+        return None if isinstance(self.description, Rejection) else self.description.space_group
+
+    def row(self) -> dict[str, Any]:
+        """The target as a row of a parquet file, which `read_targets` reads."""
+        return {
+            "id": self.id,
+            "cif": self.cif,
+            "formula": self.formula,
+            "formula_units": self.formula_units,
+            "space_group": self.space_group,
+            "n_sites": self.n_sites,
+        }
+
+    def prompt(self, level: str) -> dict[str, Any]:
+        """What `crystallm sample --prompts` reads, up to the level; an unknown space group is left out."""
+        given = {"formula": self.formula, "formula_units": self.formula_units, "space_group": self.space_group}
+        known = {key: given[key] for key in list(given)[: GIVEN[level]] if given[key] is not None}
+        return {"id": self.id} | known
+
+
+def make_target(name: str, cif: str) -> Target | Rejection:
+    """The target of a true structure as CIF text; a Rejection where it cannot be read."""
+    cell = read_cif(cif)
+    if isinstance(cell, Rejection):
+        return cell
+    amounts = reduce_amounts({symbol_of(number): count for number, count in cell.amounts.items()})
+    description = describe(cell)
+    units = cell.formula_units if isinstance(description, Rejection) else description.formula_units
+    return Target(name, cif, amounts, units, len(cell), description)
 
 
 def read_targets(path: Path) -> list[Target]:
     """Targets from a parquet file with the columns id and cif; InputError where one is unreadable or an id repeats."""
     targets = []
     seen: set[str] = set()
-    for row in read_parquet(path, ["id", "cif", "formula_units"]):
-        if "id" not in row:
-            raise InputError(f"{path} has no column `id`, by which samples name their target")
-        name = str(row["id"])
+    for row in read_parquet(path, ["id", "cif"]):
+        name = target_name(row, str(path))
         if name in seen:
             raise InputError(f"{path}: the target {name!r} occurs twice; ids must be unique")
         seen.add(name)
-        cell = read_cif(row["cif"])
-        if isinstance(cell, Rejection):
-            raise InputError(f"{path}: the true structure of {name!r} cannot be read ({cell}); leave it out")
-        amounts = reduce_amounts({symbol_of(number): count for number, count in cell.amounts.items()})
-        description = describe(cell)
-        units = cell.formula_units if isinstance(description, Rejection) else description.formula_units
-        targets.append(Target(name, row["cif"], amounts, int(row.get("formula_units") or units), description))
+        target = make_target(name, row["cif"])
+        if isinstance(target, Rejection):
+            raise InputError(f"{path}: the true structure of {name!r} cannot be read ({target}); leave it out")
+        targets.append(target)
     if not targets:
         raise InputError(f"{path} holds no targets")
     return targets
 
 
-def read_samples(path: Path, targets: Sequence[Target]) -> SampleSet:
-    """Attempts by target from a JSONL with the keys target_id, sample, cif and log_probability (if there is one)."""
-    found: dict[str, dict[int, Sample]] = {target.id: {} for target in targets}
-    ignored: Counter[str] = Counter()
-    for record in read_records(path):
-        name = record.fields.get("target_id")
-        if name is None:
-            broken = isinstance(record.cif, Rejection) and record.cif.reason is Reason.UNREADABLE
-            ignored["broken line" if broken else "no target_id"] += 1
-            continue
-        if str(name) not in found:
-            ignored["no such target"] += 1
-            continue
-        attempts = found[str(name)]
-        number = record.fields.get("sample", len(attempts))
-        if not isinstance(number, int):
-            ignored["sample number is no whole number"] += 1
-        elif number in attempts:
-            ignored["target and sample number repeated"] += 1
-        else:
-            attempts[number] = Sample(number, record.cif, _finite(record.fields.get("log_probability")))
-    if not any(found.values()):
-        raise InputError(f"{path} has no sample for any target ({dict(ignored)}); records need the key target_id")
-    return SampleSet({name: [attempts[n] for n in sorted(attempts)] for name, attempts in found.items()}, ignored)
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def target_name(row: Mapping[str, Any], source: str) -> str:
+    """The id of a row; InputError where there is none."""
+    if "id" not in row:
+        raise InputError(f"{source} has no column `id`, by which samples name their target")
+    return str(row["id"])

@@ -67,8 +67,8 @@ SECTION = 2
 TRIES = (1, 2, 3, 24)
 """How often a text goes back to its first choice of each level before it goes back to the level above.
 
-For crystals: anew, to the cell, to the letter of the site, to its coordinates. Coordinates cost the least to draw again,
-and in P 1, where the letter is no choice, all hangs on them.
+For crystals: anew, to the cell, to the letter of the site, to its coordinates. Coordinates cost the least to draw
+again, and in P 1, where the letter is no choice, all hangs on them.
 """
 
 

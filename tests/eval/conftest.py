@@ -52,3 +52,33 @@ def parquet(tmp_path: Path, cifs: dict[str, str], crystals: dict[str, Structure]
         return tmp_path / name
 
     return write
+
+
+BENCHMARK = """
+name: salts
+version: 1
+task: prediction
+title: three textbook crystals
+rows: {files: [targets.parquet], column: suggested_split, value: val}
+rows_at_hand: 3
+rows_published: 3
+train: {files: [train.parquet], column: suggested_split, value: train}
+samples_per_target: 5
+tops: [1, 5]
+metre_tops: [1, 5]
+standard: {stol: 0.5, ltol: 0.3, angle_tol: 10.0}
+strict: {stol: 0.3, ltol: 0.2, angle_tol: 5.0}
+metrics: [match_rate]
+sources: [a textbook]
+pitfalls: [they are few]
+changes: [first version]
+"""
+
+
+@pytest.fixture
+def salts(tmp_path: Path, parquet: Callable[..., Path]) -> Path:
+    """A benchmark file whose data (targets NaCl, TiO2, CsCl; training rows LiF, KBr) lie beside it."""
+    parquet("targets.parquet", "NaCl", "TiO2", "CsCl", split="val")
+    parquet("train.parquet", "LiF", "KBr")
+    (tmp_path / "salts.yaml").write_text(BENCHMARK)
+    return tmp_path / "salts.yaml"

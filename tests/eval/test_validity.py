@@ -98,12 +98,12 @@ def test_unreadable_file_and_folder_named_cif(tmp_path: Path, cifs: dict[str, st
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["eval", "--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("validity", "select", "prediction"))
+    assert all(name in printed for name in ("list", "run", "score", "compare", "baseline", "validity"))
     assert cli(["eval", "nonsense"]) == 2
 
 
 def test_the_commands_do_not_import_torch() -> None:
-    modules = ", ".join(f"crystallm.eval.{name}" for name in ("validity", "select", "prediction"))
+    modules = ", ".join(f"crystallm.eval.{name}" for name in ("run", "score", "compare", "baseline", "validity"))
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

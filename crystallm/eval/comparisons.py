@@ -1,0 +1,201 @@
+"""Which samples match which true structures: made in a pool of processes, kept as they are made."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from crystallm.crystal.cell import Cell, Reason, Rejection
+from crystallm.crystal.cif import read_cif
+from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.prepared import Prepared, Tolerances, amounts_of, cannot_match, prepare, rms_of
+from crystallm.crystal.symmetry import primitive, space_group_number
+from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, SMALLEST_VOLUME
+from crystallm.errors import InputError
+from crystallm.eval.charge_neutrality import smact_valid
+from crystallm.eval.samples import Sample, SampleSet
+from crystallm.eval.targets import Target
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One comparison: the normalised rms under both sets of tolerances if the sample matches, else why not.
+
+    valid: the sample passes the filter of CDVAE; only asked of samples that match.
+    """
+
+    rms: float | None
+    reason: str = ""
+    rms_strict: float | None = None
+    valid: bool = False
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """What a sample turns out to be: space group (spglib, 0.1 angstrom) and formula units of its primitive cell."""
+
+    space_group: int | None
+    formula_units: int | None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A comparison to be made: a sample, drawn for target `origin`, with the true structure of `target`."""
+
+    target: str
+    origin: str
+    number: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """How the comparison is found again."""
+        return self.target, self.origin, self.number
+
+
+Outcomes = Mapping[tuple[str, str, int], Outcome]
+"""(target id, id of the target that the sample was drawn for, sample number) -> outcome."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two CIF texts to be compared, and the tolerances."""
+
+    true_cif: str
+    cif: str | Rejection
+    standard: Tolerances
+    strict: Tolerances
+
+
+def questions(targets: Sequence[Target], samples: SampleSet, *, foreign: int) -> list[Question]:
+    """Every sample with its own target; the first `foreign` ones with the other targets of the same formula, too."""
+    family: dict[object, list[str]] = defaultdict(list)
+    for target in targets:
+        family[target.amounts].append(target.id)
+    asked = []
+    for target in targets:
+        for rank, sample in enumerate(samples.by_target.get(target.id, [])):
+            asked.append(Question(target.id, target.id, sample.number))
+            if rank < foreign:
+                others = (other for other in family[target.amounts] if other != target.id)
+                asked += [Question(other, target.id, sample.number) for other in others]
+    return asked
+
+
+def compare(
+    targets: Sequence[Target],
+    samples: SampleSet,
+    asked: Sequence[Question],
+    *,
+    standard: Tolerances,
+    strict: Tolerances,
+    workers: int,
+    time_limit_s: float,
+    log: Path,
+) -> Outcomes:
+    """Answer every question within a time limit each; finished comparisons are kept in `log` (JSONL).
+
+    A comparison found in `log` is not made again: the caller names the log after what it belongs to. One that was too
+    slow is tried again, since the limit may be another.
+    """
+    done = dict(_read_log(log))
+    truth = {target.id: target.cif for target in targets}
+    drawn: dict[tuple[str, int], Sample] = {
+        (name, sample.number): sample for name, found in samples.by_target.items() for sample in found
+    }
+    todo = [question for question in asked if question.key not in done]
+    items = (Pair(truth[q.target], drawn[q.origin, q.number].cif, standard, strict) for q in todo)
+    try:
+        with (
+            log.open("a", encoding="utf-8") as file,
+            tqdm(total=len(asked), initial=len(asked) - len(todo), desc="matching", disable=None) as bar,
+        ):
+            for place, found in run_limited(match, items, workers=workers, time_limit_s=time_limit_s):
+                outcome = Outcome(None, str(found.fate)) if isinstance(found, Lost) else found
+                done[todo[place].key] = outcome
+                file.write(json.dumps(asdict(todo[place]) | asdict(outcome)) + "\n")
+                file.flush()
+                bar.update()
+    except OSError as error:
+        raise InputError(f"cannot write {log}: {error.strerror}; choose another --out") from error
+    return done
+
+
+def match(pair: Pair) -> Outcome:
+    """Compare a sample with a true structure, both as CIF text; runs in a worker process."""
+    cell = _read(pair.cif)
+    if isinstance(cell, Rejection):
+        return Outcome(None, str(cell.reason))
+    truth = _prepared(pair.true_cif)
+    reason = cannot_match(cell, truth)
+    if reason is not None:
+        return Outcome(None, reason)
+    sample = _prepared(str(pair.cif))
+    rms = rms_of(sample, truth, pair.standard)
+    if rms is None:
+        return Outcome(None, "no match")
+    return Outcome(rms, "", rms_of(sample, truth, pair.strict), cdvae_valid(cell))
+
+
+@lru_cache(maxsize=4096)
+def _read(cif: str | Rejection) -> Cell | Rejection:
+    return cif if isinstance(cif, Rejection) else read_cif(cif)
+
+
+@lru_cache(maxsize=4096)
+def _prepared(cif: str) -> Prepared:
+    cell = _read(cif)
+    assert not isinstance(cell, Rejection)  # refused before
+    return prepare(cell)
+
+
+def cdvae_valid(cell: Cell) -> bool:
+    """The filter of CDVAE: SMACT passes the composition, no two atoms of the cell come within 0.5 angstrom, volume.
+
+    Images of one and the same atom are not looked at, as published.
+    """
+    if not smact_valid(dict(amounts_of(cell))) or cell.volume < SMALLEST_VOLUME:
+        return False
+    distances = cell.to_structure().distance_matrix
+    np.fill_diagonal(distances, np.inf)
+    return bool(distances.min() >= SHORTEST_DISTANCE_ANGSTROM)
+
+
+def symmetry_of(cif: str | Rejection) -> Symmetry:
+    """Space group and formula units of the primitive cell of a sample; None for what cannot be found."""
+    cell = cif if isinstance(cif, Rejection) else read_cif(cif)
+    if isinstance(cell, Rejection):
+        return Symmetry(None, None)
+    return Symmetry(space_group_number(cell), primitive(cell, symprec_angstrom=0.1).formula_units)
+
+
+def symmetries(
+    samples: SampleSet, targets: Sequence[Target], *, workers: int, time_limit_s: float
+) -> dict[str, Symmetry]:
+    """Symmetry of the first sample of every target that has one."""
+    first = {t.id: drawn[0].cif for t in targets if (drawn := samples.by_target.get(t.id))}
+    names = list(first)
+    result: dict[str, Symmetry] = {}
+    for place, found in run_limited(symmetry_of, first.values(), workers=workers, time_limit_s=time_limit_s):
+        result[names[place]] = Symmetry(None, None) if isinstance(found, Lost) else found
+    return result
+
+
+def _read_log(path: Path) -> Iterator[tuple[tuple[str, str, int], Outcome]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+            question = Question(row["target"], row["origin"], row["number"])
+            outcome = Outcome(row["rms"], row["reason"], row["rms_strict"], row["valid"])
+        except (ValueError, KeyError, TypeError):  # the last line of a killed run
+            continue
+        if outcome.reason != str(Reason.TIMED_OUT):
+            yield question.key, outcome

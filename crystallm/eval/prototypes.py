@@ -1,0 +1,92 @@
+"""Structure types: has training seen the prototype of a target? Anonymous formula, space group, Wyckoff letters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cif import read_cif
+from crystallm.crystal.composition import parse_formula
+from crystallm.crystal.description import Description, describe
+from crystallm.crystal.limited import Lost, run_limited
+from crystallm.errors import InputError
+from crystallm.eval.targets import Target
+
+SEEN, UNSEEN, NO_SYMMETRY = "seen", "unseen", "no symmetry found"
+
+
+def prototype(description: Description) -> str:
+    """Name of a structure type: space group, and for each element, in any order, its amount and Wyckoff letters.
+
+    Letters are those of the canonical description, so that the choice of origin does not matter. Rutile: `136 1:a 2:f`.
+    """
+    letters: dict[str, str] = {}
+    for site in description.sites:
+        letters[site.element] = letters.get(site.element, "") + site.letter
+    elements = sorted(f"{amount}:{''.join(sorted(letters[symbol]))}" for symbol, amount in description.amounts)
+    return " ".join([str(description.space_group), *elements])
+
+
+def prototype_of_cif(cif: str) -> str | None:
+    """The structure type of a crystal as CIF text at 0.1 angstrom; None where none is found."""
+    cell = read_cif(cif)
+    description = cell if isinstance(cell, Rejection) else describe(cell)
+    return None if isinstance(description, Rejection) else prototype(description)
+
+
+def seen_prototypes(
+    targets: Sequence[Target],
+    rows: Sequence[dict[str, Any]],
+    *,
+    workers: int,
+    time_limit_s: float,
+    cache: Path,
+) -> dict[str, str]:
+    """Target id -> seen or unseen among training rows (id, cif, reduced_formula, spacegroup_number).
+
+    Only rows of a target's anonymous formula and space group can hold its prototype; of these the structure type is
+    determined and kept in `cache` (JSONL), which the caller names after the rows. Where a row has no
+    spacegroup_number, its formula alone decides whether it is looked at.
+    """
+    wanted = {t.id: prototype(t.description) for t in targets if not isinstance(t.description, Rejection)}
+    kinds = {(_anonymous(t.amounts), t.space_group) for t in targets}
+    formulas = {formula for formula, _ in kinds}
+    candidates = []
+    for row in rows:
+        formula, group = _anonymous(parse_formula(str(row["reduced_formula"]))), row.get("spacegroup_number")
+        if (formula, group) in kinds or (group is None and formula in formulas):
+            candidates.append(row)
+    known = dict(_read(cache))
+    todo = [row for row in candidates if str(row["id"]) not in known]
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with cache.open("a", encoding="utf-8") as file:
+            items = (row["cif"] for row in todo)
+            found = run_limited(prototype_of_cif, items, workers=workers, time_limit_s=time_limit_s)
+            for place, label in tqdm(found, total=len(todo), desc="training prototypes", disable=None):
+                name = str(todo[place]["id"])
+                known[name] = None if isinstance(label, Lost) else label
+                file.write(json.dumps([name, known[name]]) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {cache}: {error.strerror}; choose another --cache DIR") from error
+    seen = {known[str(row["id"])] for row in candidates}
+    return {t.id: NO_SYMMETRY if t.id not in wanted else SEEN if wanted[t.id] in seen else UNSEEN for t in targets}
+
+
+def _anonymous(amounts: Sequence[tuple[str, int]]) -> tuple[int, ...]:
+    return tuple(sorted(amount for _, amount in amounts))
+
+
+def _read(cache: Path) -> Iterator[tuple[str, str | None]]:
+    if cache.exists():
+        for line in cache.read_text(encoding="utf-8").splitlines():
+            try:
+                name, label = json.loads(line)
+            except ValueError:  # the last line of a killed run
+                continue
+            yield name, label

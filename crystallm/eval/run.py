@@ -1,0 +1,103 @@
+"""`crystallm eval run`: draw targets of a benchmark, sample a model for them, score the samples."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from crystallm.errors import ConfigError, InputError
+from crystallm.eval.benchmark import data_folder, load_benchmark
+from crystallm.eval.score import (
+    add_options,
+    choose_targets,
+    options_and_rest,
+    score_config,
+    score_files,
+    score_free_samples,
+    write_report,
+)
+from crystallm.eval.select import write_targets
+from crystallm.provenance import output_folder
+
+
+def sample_command(
+    prompts: Path, out: Path, *, model: Path | None, n: int, seed: int, processes: int, more: list[str]
+) -> list[str]:
+    """The command line that draws samples: evaluation never imports the model, so another process does."""
+    start = [sys.executable, "-m"]
+    if processes > 1:
+        start += ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "-m"]
+    wanted = ["--prompts", str(prompts), "-n", str(n), "--seed", str(seed), "--out", str(out)]
+    wanted += ["--no-checks", "--no-merge", *(["--model", str(model)] if model else [])]
+    return [*start, "crystallm.sample", *wanted, *more]
+
+
+def draw(command: list[str]) -> None:
+    """Run a sampling command; a mistake in its options is ours to report."""
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    if done.returncode == 2:
+        raise InputError("sampling refused its options, see its message above; nothing was scored")
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode:
+        raise RuntimeError(f"sampling ended with exit code {done.returncode}: {' '.join(command)}")
+
+
+def main(argv: list[str]) -> None:
+    """Draw targets, sample, score, and write OUT/report.json, OUT/report.md and figures; the same command resumes.
+
+    Options after `--` are those of `crystallm sample`, such as `--temperature 0.7`.
+    """
+    arguments, more = options_and_rest(argv)
+    parser = argparse.ArgumentParser(prog="crystallm eval run", description=main.__doc__)
+    parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged model)")
+    parser.add_argument("-n", "--n", type=int, metavar="N", help="samples of each target (default: the benchmark's)")
+    parser.add_argument("--targets", default="500", metavar="N", help="all, a number to draw, or a file (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, nargs="+", default=[0], metavar="S", help="of sampling; several give mean and spread (0)"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="processes that sample (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of everything (default: runs/NAME_MODEL)")
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    benchmark = load_benchmark(options.name, options.benchmarks)
+    label = options.label or (options.model.resolve().name if options.model else "default")
+    out = output_folder(options.out or Path("runs") / f"{benchmark.name}_{label}")
+    data, config = data_folder(options.data), score_config(options)
+    n = options.n or benchmark.samples_per_target
+    if n < 1 or len(set(options.seed)) < len(options.seed):
+        raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {options.seed}")
+    if benchmark.task == "de_novo":
+        prompts = ["-n", str(n), "--seed", str(options.seed[0]), "--out", str(out / "samples")]
+        prompts += ["--no-checks", "--no-merge", *(["--model", str(options.model)] if options.model else []), *more]
+        draw([sys.executable, "-m", "crystallm.sample", *prompts])
+        score_free_samples(benchmark, out / "samples" / "samples.jsonl", data, out, [])
+        return
+    chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
+    level = options.prompt or benchmark.prompt
+    _, prompts_file = write_targets(out, chosen.targets, level=level)
+    files = []
+    for seed in options.seed:
+        folder = out / f"seed{seed}"
+        draw(
+            sample_command(
+                prompts_file, folder, model=options.model, n=n, seed=seed, processes=options.processes, more=more
+            )
+        )
+        files.append(folder / "samples.jsonl")
+    report = score_files(
+        benchmark,
+        chosen,
+        files,
+        config,
+        data=data,
+        out=out,
+        cache=options.cache or out,
+        label=label,
+        prompt=level,
+    )
+    print(write_report(report | {"seeds": options.seed, "sampling": more}, out))
+    print(f"report: {out / 'report.json'}")

@@ -1,0 +1,241 @@
+"""`crystallm eval score`: the truth scores 100 %, strangers score by chance, and bad input stays in the denominator."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymatgen.core import Structure
+
+from crystallm.cli import main as cli
+from crystallm.crystal.cell import Reason
+from crystallm.crystal.limited import Fate
+from crystallm.errors import InputError
+from crystallm.eval import comparisons
+from crystallm.eval.benchmark import load_benchmark
+from crystallm.eval.comparisons import Outcome, Question, compare, match
+from crystallm.eval.samples import read_samples
+from crystallm.eval.score import main, name_of, score_free_samples
+from crystallm.eval.targets import read_targets
+
+QUICK = ["--workers", "1", "--no-validity"]
+
+
+def write_rows(path: Path, *rows: Mapping[str, object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(salts: Path, samples: Path | list[Path], *more: str) -> dict[str, Any]:
+    out = salts.parent / "out"
+    files = samples if isinstance(samples, list) else [samples]
+    main([str(salts), *map(str, files), "--data", str(salts.parent), "--out", str(out), *QUICK, *more])
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return report
+
+
+def test_the_truth_scores_100_percent_and_rmse_0(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    for name in ("NaCl", "TiO2", "CsCl"):
+        (folder / f"{name}__1.cif").write_text(cifs[name])
+    report = run(salts, folder, "--json", str(tmp_path / "copy.json"), "--prompt", "formula", "--label", "truth")
+    metrics = report["metrics"]
+    for name in ("match_rate@1", "match_rate@5_smact", "match_rate@1_strict", "metre@1", "metre@5"):
+        assert (metrics[name]["passed"], metrics[name]["attempted"]) == (3, 3), name
+    assert metrics["space_group_accuracy"]["passed"] == metrics["formula_units_accuracy"]["passed"] == 3
+    for name in ("rmse@1", "rmse@5_smact", "rmse@1_strict", "crmse@1"):
+        assert metrics[name] == pytest.approx(0, abs=1e-6), name
+    assert report["ceilings"]["smact"]["passed"] == 3
+    assert report["parts"]["prototype"]["seen"]["match_rate@1"]["attempted"] == 1  # rock salt: LiF and KBr in training
+    assert (report["label"], report["prompt"]) == ("truth", "formula")
+    assert json.loads((tmp_path / "copy.json").read_text()) == report
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| 1 | standard | 3/3 (100.0%, 43.9-100.0) | 0.0000 |" in text
+
+
+def test_shuffled_predictions_score_as_chance(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
+    """Each target gets another target's structure: no formula agrees, so chance is nothing at all."""
+    names = ["NaCl", "TiO2", "CsCl"]
+    rows = [{"target_id": a, "sample": 0, "cif": cifs[b]} for a, b in zip(names, names[1:] + names[:1], strict=True)]
+    report = run(salts, write_rows(tmp_path / "s.jsonl", *rows))
+    assert report["metrics"]["match_rate@5"] | {"interval_95": 0} == {
+        "passed": 0,
+        "attempted": 3,
+        "share": 0.0,
+        "interval_95": 0,
+    }
+    assert report["metrics"]["crmse@1"] == 0.5
+    assert report["samples"]["not_matched"] == {"another formula": 3}
+
+
+def test_polymorphs_predicted_for_each_other_are_no_match_but_meet_in_metre(
+    salts: Path, cifs: dict[str, str], tmp_path: Path, parquet: Callable[..., Path]
+) -> None:
+    """Two targets of one formula, each given the structure of the other: chance of the match rate, METRe of 100 %."""
+    names = ("NaCl", "NaCl in the CsCl type")
+    parquet("targets.parquet", *names, split="val")
+    rows = [{"target_id": a, "sample": 0, "cif": cifs[b]} for a, b in zip(names, names[::-1], strict=True)]
+    samples = write_rows(tmp_path / "s.jsonl", *rows)
+    metrics = run(salts, samples)["metrics"]
+    assert metrics["match_rate@1"]["passed"] == 0
+    assert (metrics["metre@1"]["passed"], metrics["metre@1"]["attempted"]) == (2, 2)
+    assert metrics["crmse@1"] == pytest.approx(0, abs=1e-6)
+    assert "metre@1" not in run(salts, samples, "--no-metre")["metrics"]
+
+
+def test_what_is_broken_is_counted_by_reason(
+    salts: Path, cifs: dict[str, str], crystals: dict[str, Structure], tmp_path: Path
+) -> None:
+    mixed = crystals["NaCl"].copy()
+    mixed.replace_species({"Na": {"Na": 0.5, "K": 0.5}})
+    from pymatgen.io.cif import CifWriter
+
+    rows = [
+        {"target_id": "NaCl", "sample": 0, "cif": "data_broken"},
+        {"target_id": "NaCl", "sample": 1, "cif": str(CifWriter(mixed))},
+        {"target_id": "NaCl", "sample": 2, "cif": cifs["NaCl in the CsCl type"]},
+        {"target_id": "NaCl", "sample": 3, "cif": None, "reason": "given up"},
+        {"target_id": "NaCl", "sample": 4, "cif": cifs["NaCl"]},
+        {"target_id": "NaCl", "sample": 5, "cif": cifs["NaCl"]},  # the sixth is beyond the five of the benchmark
+        {"target_id": "nobody", "sample": 0, "cif": cifs["NaCl"]},
+    ]
+    report = run(salts, write_rows(tmp_path / "s.jsonl", *rows))
+    assert report["samples"]["matching"]["attempted"] == 5
+    assert report["samples"]["not_matched"] == {"no atoms": 2, "disordered": 1, "no match": 1}
+    assert report["samples"]["ignored"] == {"no such target": 1}
+    assert report["samples"]["targets_without_samples"] == 2
+    assert [report["metrics"][f"match_rate@{k}"]["passed"] for k in (1, 5)] == [0, 1]
+    assert report["metrics"]["match_rate@5"]["attempted"] == 3
+
+
+def test_seeds_share_targets(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
+    one = write_rows(tmp_path / "one.jsonl", {"target_id": "NaCl", "sample": 0, "cif": cifs["NaCl"]})
+    two = write_rows(tmp_path / "two.jsonl", {"target_id": "NaCl", "sample": 0, "cif": cifs["TiO2"]})
+    report = run(salts, [one, two])
+    assert report["over_seeds"]["match_rate@1"]["values"] == [1 / 3, 0.0]
+    assert "| match_rate@1 | 0.3333, 0.0000 | 0.1667 |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_validity_stands_beside_that_of_the_truth(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
+    rows = [{"target_id": name, "sample": 0, "cif": cifs["too close"]} for name in ("NaCl", "TiO2")]
+    out = tmp_path / "out"
+    samples = write_rows(tmp_path / "s.jsonl", *rows)
+    main([str(salts), str(samples), "--data", str(tmp_path), "--out", str(out), "--workers", "1"])
+    report = json.loads((out / "report.json").read_text())
+    rates = {name: found["rates"]["valid"] for name, found in report["validity"].items()}
+    assert (rates["samples"]["passed"], rates["samples"]["attempted"]) == (0, 2)
+    assert (rates["truth as given"]["passed"], rates["truth as given"]["attempted"]) == (3, 3)
+    assert sorted(file.name for file in out.glob("*.png")) == ["match_rate.png", "space_groups.png", "validity.png"]
+
+
+def test_a_second_run_takes_finished_comparisons_from_its_log(
+    salts: Path, cifs: dict[str, str], tmp_path: Path
+) -> None:
+    samples = write_rows(tmp_path / "s.jsonl", {"target_id": "NaCl", "sample": 0, "cif": cifs["NaCl"]})
+    run(salts, samples)
+    (log,) = (tmp_path / "out").glob("comparisons_*.jsonl")
+    (row,) = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text(json.dumps(row | {"rms": 0.25}) + '\n{"target": "Na')
+    assert run(salts, samples)["metrics"]["rmse@1"] == 0.25
+    log.write_text(json.dumps(row | {"rms": None, "reason": str(Reason.TIMED_OUT)}) + "\n")
+    assert run(salts, samples)["metrics"]["rmse@1"] == pytest.approx(0, abs=1e-6)  # too slow once is tried again
+
+
+def slow(pair: comparisons.Pair) -> Outcome:
+    """A matcher that hangs on rutile."""
+    while "Ti" in str(pair.cif):
+        pass
+    return match(pair)
+
+
+def test_a_matcher_that_hangs_is_no_match(
+    salts: Path, cifs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparisons, "match", slow)
+    benchmark, targets = load_benchmark(str(salts)), read_targets(tmp_path / "targets.parquet")
+    rows = [{"target_id": name, "sample": 0, "cif": cifs[name]} for name in ("NaCl", "TiO2")]
+    samples = read_samples(write_rows(tmp_path / "s.jsonl", *rows), targets)
+    asked = [Question(name, name, 0) for name in ("NaCl", "TiO2")]
+    found = compare(
+        targets,
+        samples,
+        asked,
+        standard=benchmark.standard,
+        strict=benchmark.strict,
+        workers=1,
+        time_limit_s=1.0,
+        log=tmp_path / "log.jsonl",
+    )
+    assert found["TiO2", "TiO2", 0] == Outcome(None, str(Fate.TIMED_OUT))
+    assert found["NaCl", "NaCl", 0].rms == pytest.approx(0, abs=1e-6)
+
+
+def test_the_plain_loop_agrees(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
+    rows = [
+        {"target_id": "NaCl", "sample": 0, "cif": cifs["NaCl"]},
+        {"target_id": "NaCl", "sample": 1, "cif": cifs["NaCl in the CsCl type"]},
+        {"target_id": "TiO2", "sample": 0, "cif": cifs["TiO2"]},
+        {"target_id": "TiO2", "sample": 1, "cif": "data_broken"},
+        {"target_id": "CsCl", "sample": 0, "cif": cifs["TiO2"]},
+    ]
+    found = run(salts, write_rows(tmp_path / "s.jsonl", *rows), "--compare-plain", "50")["plain_loop"]
+    assert (found["samples"], found["same_verdict"]["passed"], found["differing"]) == (5, 5, 0)
+
+
+def test_samples_are_called_after_their_file_or_its_folder(tmp_path: Path) -> None:
+    assert name_of(Path("mine.jsonl")) == name_of(Path("mine")) == "mine"
+    assert name_of(tmp_path / "seed0" / "samples.jsonl") == "seed0"
+
+
+def test_targets_by_number_by_file_and_all(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
+    rows = [{"target_id": name, "sample": 0, "cif": cifs[name]} for name in ("NaCl", "TiO2", "CsCl")]
+    samples = write_rows(tmp_path / "s.jsonl", *rows)
+    assert run(salts, samples)["targets"] == 3
+    two = run(salts, samples, "--targets", "2", "--target-seed", "1")
+    assert (two["targets"], two["drawn"]["number"], two["drawn"]["seed"]) == (2, 2, 1)
+    assert two["samples"]["ignored"] == {"no such target": 1}
+    (tmp_path / "ids.txt").write_text("TiO2\nNaCl\n")
+    chosen = run(salts, samples, "--targets", str(tmp_path / "ids.txt"))
+    assert (chosen["targets"], chosen["drawn"]["file"]) == (2, "ids.txt")
+    assert run(salts, samples, "--targets", str(tmp_path / "targets.parquet"))["targets"] == 3
+    (tmp_path / "ids.txt").write_text("TiO2\nNaBr\n")
+    with pytest.raises(InputError, match="'NaBr' is no target of salts"):
+        run(salts, samples, "--targets", str(tmp_path / "ids.txt"))
+
+
+def test_mistakes_are_messages_with_exit_code_2(
+    salts: Path, tmp_path: Path, cifs: dict[str, str], capsys: pytest.CaptureFixture[str], parquet: Callable[..., Path]
+) -> None:
+    samples = write_rows(tmp_path / "s.jsonl", {"target_id": "NaCl", "sample": 0, "cif": cifs["NaCl"]})
+    there = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    for arguments, message in {
+        ("salt", str(samples)): "unknown benchmark 'salt'",
+        (str(salts), str(tmp_path / "none.jsonl")): "does not exist",
+        (str(salts), str(samples), "--targets", "many"): "is no number, not `all`, and no file of ids",
+        (str(salts), str(samples), "--targets", "0"): "at least 1",
+        (str(salts), str(samples), "--json", str(tmp_path / "no" / "r.json")): "its folder is missing",
+        (str(salts), str(samples), "--time-limit", "0"): "time limits must be > 0",
+        (str(salts), str(samples), "--", "--energy"): "only benchmarks of free samples take options after --",
+    }.items():
+        place = arguments.index("--") if "--" in arguments else len(arguments)
+        assert cli(["eval", "score", *arguments[:place], *there, *arguments[place:]]) == 2, arguments
+        assert message in capsys.readouterr().err
+    parquet("targets.parquet", "NaCl", "NaCl", split="val")
+    assert cli(["eval", "score", str(salts), str(samples), *there]) == 2
+    assert "occurs twice" in capsys.readouterr().err
+
+
+def test_free_samples_go_to_the_command_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seam: samples, reference files with their split, and further options."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr("crystallm.eval.score.import_module", lambda name: type("Module", (), {"main": asked.append}))
+    benchmark = load_benchmark("de_novo")
+    for name in benchmark.rows.files:
+        (tmp_path / name).touch()
+    score_free_samples(benchmark, tmp_path / "s.jsonl", tmp_path, tmp_path / "out", ["--energy"])
+    (command,) = asked
+    assert command[:2] == [str(tmp_path / "s.jsonl"), "--reference"]
+    assert command[-7:-3] == ["--split-column", "suggested_split", "--split", "train"]
+    assert command[-3:] == ["--out", str(tmp_path / "out"), "--energy"]
