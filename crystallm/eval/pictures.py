@@ -94,7 +94,7 @@ def draw_cell(axes: Axes, cell: Cell) -> None:
         axes.add_patch(Circle(place[:2], radius, zorder=1, **style))
     for number in sorted(cell.amounts):  # a legend of the elements
         axes.scatter([], [], color=[jmol_colors[number]], edgecolors="0.2", linewidths=0.5, label=symbol_of(number))
-    axes.legend(fontsize=6, loc="lower right", frameon=False, borderpad=0, handletextpad=0.1)
+    axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=4, frameon=False, handletextpad=0.1)
     outline = np.concatenate([places[:, :2], (corners @ to_screen)[:, :2]])
     margin = 0.8
     axes.set_xlim(outline[:, 0].min() - margin, outline[:, 0].max() + margin)
