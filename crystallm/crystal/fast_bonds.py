@@ -32,6 +32,9 @@ ELECTRONEGATIVITY_WEIGHT, LARGEST_DIFFERENCE = 3.0, 3.3
 SEARCH_ANGSTROM = 7.0
 """CrystalNN: weight of the electronegativity difference, and radius of the first search for neighbours."""
 
+FIRST_TRY_ANGSTROM = 5.0
+"""Most Voronoi cells are decided by the atoms within this radius."""
+
 
 @dataclass(frozen=True)
 class BondVerdict:
@@ -90,7 +93,9 @@ def crystal_nn_bonds(cell: Cell, atom: int) -> tuple[NDArray[np.int64], NDArray[
         order = np.argsort(distances, kind="stable")
         others, distances = others[order], distances[order]
         points = coordinates[others] + images[order] @ cell.lattice
-        faces = _faces(points)
+        # A cell whose corners are within half a radius has no face with an atom beyond that radius: fewer points do.
+        near = points[distances < FIRST_TRY_ANGSTROM]
+        faces = _faces(near, within=FIRST_TRY_ANGSTROM / 2) or _faces(points)
         if faces is not None:
             break
         if cutoff >= largest:
@@ -132,10 +137,12 @@ def _choose(
     return np.flatnonzero(weights >= steps[best])
 
 
-def _faces(points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
+def _faces(
+    points: NDArray[np.float64], *, within: float = math.inf
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
     """Faces of the Voronoi cell of the first of points (M, 3): neighbours (F,), solid angles (F,), areas (F,) in A2.
 
-    None where the cell is not closed.
+    None where the cell is not closed, or has a corner further from the point than `within`, in angstrom.
     """
     if len(points) < 5:
         return None
@@ -156,6 +163,8 @@ def _faces(points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.f
         return None
     a, b, c = np.moveaxis(tessellation.vertices[np.array(fans)] - points[0], 1, 0)
     na, nb, nc = (np.linalg.norm(vector, axis=1) for vector in (a, b, c))
+    if max(na.max(), nb.max(), nc.max()) > within:
+        return None
     triple = np.abs((a * np.cross(b, c)).sum(axis=1))
     # Van Oosterom and Strackee (1983).
     below = na * nb * nc + nc * (a * b).sum(axis=1) + nb * (a * c).sum(axis=1) + na * (b * c).sum(axis=1)

@@ -11,6 +11,7 @@ COMMANDS = {
     "roundtrip": ("crystallm.eval.roundtrip", "write real crystals as text and back: what is refused, what is lost"),
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
     "denovo": ("crystallm.eval.denovo_command", "judge free samples: valid, unique, novel, stable"),
+    "agreement": ("crystallm.eval.agreement", "compare the fast checks with the reference checks, corrupted CIFs too"),
     "select": ("crystallm.eval.select", "draw targets for structure prediction and write the prompts"),
     "readers": ("crystallm.eval.readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
     "prediction": ("crystallm.eval.prediction", "score samples against targets: match rate, RMSE, validity, baseline"),

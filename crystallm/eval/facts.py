@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from pymatgen.core import Element
+from pymatgen.core import Lattice
 from tqdm import tqdm
 
-from crystallm.crystal.cell import Cell, Rejection
+from crystallm.crystal.cell import Cell, Rejection, parameters_of
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import Amounts, reduce_amounts, symbol_of
+from crystallm.crystal.fast_validity import density_of
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.symmetry import space_group_number
-from crystallm.crystal.validity import (
-    CELL_ANGLES_DEGREES,
-    CELL_LENGTHS_ANGSTROM,
-    SHORTEST_DISTANCE_ANGSTROM,
-    SMALLEST_VOLUME,
-    shortest_distance_angstrom,
-)
+from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, refuse_cell, shortest_in_lattice
 from crystallm.eval.charge_neutrality import smact_valid
-
-GRAMS_PER_CM3 = 1.66053906660
-"""One atomic mass unit in a cubic angstrom, in g/cm3 (CODATA 2018)."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +50,11 @@ def facts_of(cif: str) -> Facts | Rejection:
 def facts_of_cell(cell: Cell) -> Facts:
     """The facts of a cell; images of the same atom count as atoms that can be too close, where CDVAE skips them."""
     counts = {symbol_of(number): count for number, count in cell.amounts.items()}
-    mass = sum(float(Element(symbol).atomic_mass) * count for symbol, count in counts.items())
     structural = _structural(cell)
     return Facts(
         amounts=reduce_amounts(counts),
         n_atoms=len(cell),
-        density=mass / cell.volume * GRAMS_PER_CM3,
+        density=density_of(cell),
         space_group=None if structural else space_group_number(cell),  # symmetry of atoms in one place has no meaning
         structural=structural,
         neutral=smact_valid(counts),
@@ -88,11 +78,9 @@ def all_facts(
 
 
 def _structural(cell: Cell) -> str:
-    (short, long), (sharp, blunt) = CELL_LENGTHS_ANGSTROM, CELL_ANGLES_DEGREES
-    structure = cell.to_structure()
-    angles = structure.lattice.angles
-    if cell.volume <= SMALLEST_VOLUME or cell.lengths.min() < short or min(angles) < sharp or max(angles) > blunt:
-        return "no volume"
-    if cell.lengths.max() > long or not np.isfinite(cell.positions).all():
-        return "cell out of range"
-    return "" if shortest_distance_angstrom(structure) > SHORTEST_DISTANCE_ANGSTROM else "atoms too close"
+    *lengths, alpha, beta, gamma = parameters_of(cell.lattice)
+    refusal = refuse_cell(lengths, (alpha, beta, gamma), cell.volume)
+    if refusal is not None:
+        return refusal.reason
+    close = shortest_in_lattice(Lattice(cell.lattice), cell.positions) <= SHORTEST_DISTANCE_ANGSTROM
+    return "atoms too close" if close else ""
