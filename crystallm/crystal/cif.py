@@ -61,6 +61,13 @@ def _atom_block(text: str) -> gemmi.cif.Block | Rejection:
 
 
 def _cell_of(block: gemmi.cif.Block) -> Cell | Rejection:
+    # gemmi takes 1 angstrom and coordinate 0 for what is missing; only for angles has the dictionary a default (90).
+    for item in ("_cell_length_a", "_cell_length_b", "_cell_length_c"):
+        if block.find_value(item) is None:
+            return Rejection(Reason.BAD_CELL, f"no {item} in the file")
+    for item in ("_atom_site_fract_y", "_atom_site_fract_z"):
+        if not block.find_values(item):
+            return Rejection(Reason.UNREADABLE, f"no {item} in the file")
     try:
         small = gemmi.make_small_structure_from_block(block)
         small.determine_and_set_spacegroup("S.H2N")
@@ -126,7 +133,7 @@ def _refusal(site: gemmi.SmallStructure.Site) -> Rejection | None:
     symbol = site.type_symbol or site.label
     if site.element.atomic_number == 0 or site.element.name == "D":
         return Rejection(Reason.UNKNOWN_SPECIES, f"site {site.label!r} of type {symbol!r}")
-    if site.occ < FULL_OCCUPANCY or site.disorder_group != 0:
+    if not FULL_OCCUPANCY <= site.occ <= 2 - FULL_OCCUPANCY or site.disorder_group != 0:
         return Rejection(Reason.DISORDERED, f"site {site.label!r} has occupancy {site.occ:g}")
     return None
 

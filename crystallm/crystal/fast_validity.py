@@ -13,7 +13,7 @@ from functools import cache
 from pymatgen.core import Composition, Element, Lattice
 
 from crystallm.crystal.cell import Cell, Rejection, parameters_of
-from crystallm.crystal.cif import read_cif_with_items
+from crystallm.crystal.cif import CELL_ITEMS, read_cif_with_items
 from crystallm.crystal.claims import Claims, read_claims
 from crystallm.crystal.composition import symbol_of
 from crystallm.crystal.fast_bonds import judge_bonds
@@ -29,10 +29,14 @@ from crystallm.crystal.validity import (
     judge_formula,
     judge_multiplicity,
     judge_space_group,
+    read_subject,
     refuse_cell,
     shortest_in_lattice,
     unreadable_checks,
 )
+
+CELL = frozenset(f"_cell_{item}" for item in CELL_ITEMS)
+"""What a CIF must state of its cell."""
 
 GRAMS_PER_CM3 = 1.66053906660
 """One atomic mass unit in a cubic angstrom, in g/cm3 (CODATA 2018)."""
@@ -53,17 +57,28 @@ def check_cif_fast(text: str, *, names: Sequence[CheckName] = tuple(CheckName), 
 
     moyopy may hang on odd cells: run it with a time limit on texts nobody vouches for (`run_limited`).
     """
-    found = read_cif_with_items(text)
-    if isinstance(found, Rejection):
-        return unreadable_checks(Unreadable(str(found.reason), found.detail), names)
-    cell, name, items = found
-    *lengths, alpha, beta, gamma = parameters_of(cell.lattice)
-    refusal = refuse_cell(lengths, (alpha, beta, gamma), cell.volume)
-    if refusal is not None:
-        return unreadable_checks(refusal, names)
-    composition = Composition({symbol_of(number): count for number, count in cell.amounts.items()})
-    subject = FastSubject(cell, composition, read_claims(name, items), p1_is_claim)
+    subject = _read(text, p1_is_claim)
+    if isinstance(subject, Unreadable):
+        return unreadable_checks(subject, names)
     return Checks({check: FAST_CHECKS[check](subject) for check in names})
+
+
+def _read(text: str, p1_is_claim: bool) -> FastSubject | Unreadable:
+    found = read_cif_with_items(text)
+    if isinstance(found, Rejection) or not found[2].keys() >= CELL:
+        # pymatgen forgives other mistakes than gemmi does: what is broken takes the slower reader.
+        forgiven = read_subject(text, p1_is_claim=p1_is_claim)
+        if isinstance(forgiven, Unreadable):
+            return forgiven
+        cell, claims = Cell.from_structure(forgiven.structure), forgiven.claims
+    else:
+        cell, claims = found[0], read_claims(found[1], found[2])
+        *lengths, alpha, beta, gamma = parameters_of(cell.lattice)
+        refusal = refuse_cell(lengths, (alpha, beta, gamma), cell.volume)
+        if refusal is not None:
+            return refusal
+    composition = Composition({symbol_of(number): count for number, count in cell.amounts.items()})
+    return FastSubject(cell, composition, claims, p1_is_claim)
 
 
 def density_of(cell: Cell) -> float:

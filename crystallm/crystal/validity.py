@@ -113,7 +113,7 @@ def check_cif(text: str, *, names: Sequence[CheckName] = tuple(CheckName), p1_is
     p1_is_claim: CIFs that list all atoms under the trivial group `P 1` claim a space group (CrystaLLM), instead of
     none (default).
     """
-    return _check(_read(text, p1_is_claim), names)
+    return _check(read_subject(text, p1_is_claim=p1_is_claim), names)
 
 
 def check_structure(structure: Structure | Cell, *, names: Sequence[CheckName] = tuple(CheckName)) -> Checks:
@@ -156,7 +156,8 @@ def _check(subject: Subject | Unreadable, names: Sequence[CheckName]) -> Checks:
         return Checks({name: CHECKS[name](subject) for name in names})
 
 
-def _read(text: str, p1_is_claim: bool) -> Subject | Unreadable:
+def read_subject(text: str, *, p1_is_claim: bool = False) -> Subject | Unreadable:
+    """The crystal of a CIF as pymatgen reads it, with its claims."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what pymatgen says about a foreign CIF is not about this program
         try:

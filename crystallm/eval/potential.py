@@ -5,9 +5,11 @@ Nothing here imports torch; chgnet does, when it is asked for, in the worker pro
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import io
 import math
 import os
 import warnings
@@ -112,7 +114,7 @@ def energy_per_atom(cell: Cell, potential: Any) -> float | NoEnergy:
             warnings.simplefilter("ignore")
             energy = float(atoms.get_potential_energy()) / len(atoms)
     except _REFUSALS as error:
-        return NoEnergy("the potential refuses the structure", f"{type(error).__name__}: {error}"[:200])
+        return _refused(potential, error)
     return energy if math.isfinite(energy) else NoEnergy("energy is not finite")
 
 
@@ -140,7 +142,7 @@ def relax(cell: Cell, potential: Any, settings: RelaxationSettings) -> Relaxatio
                     return NoEnergy("came apart while relaxing", f"volume ratio {atoms.get_volume() / cell.volume:.2g}")
             energy = float(atoms.get_potential_energy()) / len(atoms)
     except _REFUSALS as error:
-        return NoEnergy("the potential refuses the structure", f"{type(error).__name__}: {error}"[:200])
+        return _refused(potential, error)
     if not math.isfinite(energy):
         return NoEnergy("energy is not finite")
     lattice, positions = np.array(atoms.cell), np.array(atoms.get_scaled_positions(wrap=False))
@@ -172,10 +174,10 @@ def calculator(name: str) -> Any:
     """The ASE calculator of a potential's name; ConfigError where it is not installed or unknown."""
     if name == CHGNET:
         require(name)
-        dynamics = importlib.import_module("chgnet.model.dynamics")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it greets on stdout
             warnings.simplefilter("ignore")
-            return dynamics.CHGNetCalculator()
+            dynamics = importlib.import_module("chgnet.model.dynamics")
+            return dynamics.CHGNetCalculator(on_isolated_atoms="error")
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)()
 
@@ -215,6 +217,11 @@ _REFUSALS = (
     np.linalg.LinAlgError,  # a cell that has collapsed
 )
 """How potentials and ASE refuse a structure; found with EMT, Lennard-Jones and chgnet on damaged crystals."""
+
+
+def _refused(potential: Any, error: Exception) -> NoEnergy:
+    potential.reset()  # what it kept of this structure must not reach the next one
+    return NoEnergy("the potential refuses the structure", f"{type(error).__name__}: {error}"[:200])
 
 
 def _prepared(cif: str) -> Cell | NoEnergy:
