@@ -32,8 +32,8 @@ ELECTRONEGATIVITY_WEIGHT, LARGEST_DIFFERENCE = 3.0, 3.3
 SEARCH_ANGSTROM = 7.0
 """CrystalNN: weight of the electronegativity difference, and radius of the first search for neighbours."""
 
-FIRST_TRY_ANGSTROM = 5.0
-"""Most Voronoi cells are decided by the atoms within this radius."""
+FIRST_TRY_ATOMS = 40
+"""Most Voronoi cells are decided by so many of the nearest atoms."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,11 @@ def crystal_nn_bonds(cell: Cell, atom: int) -> tuple[NDArray[np.int64], NDArray[
         order = np.argsort(distances, kind="stable")
         others, distances = others[order], distances[order]
         points = coordinates[others] + images[order] @ cell.lattice
-        # A cell whose corners are within half a radius has no face with an atom beyond that radius: fewer points do.
-        near = points[distances < FIRST_TRY_ANGSTROM]
-        faces = _faces(near, within=FIRST_TRY_ANGSTROM / 2) or _faces(points)
+        # No atom cuts a corner off that is nearer than half its distance: a few atoms decide most cells.
+        faces = None
+        if len(points) > FIRST_TRY_ATOMS:
+            faces = _faces(points[:FIRST_TRY_ATOMS], within=float(distances[FIRST_TRY_ATOMS]) / 2)
+        faces = faces or _faces(points)
         if faces is not None:
             break
         if cutoff >= largest:

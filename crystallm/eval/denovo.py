@@ -154,6 +154,7 @@ ENERGY_RATES: Mapping[str, Callable[[SampleVerdict], bool]] = {
     "converged": lambda v: bool(v.stability and v.stability.relaxation and v.stability.relaxation.converged),
     "placed_above_hull": lambda v: v.stability is not None and v.stability.above_hull is not None,
     "stable": lambda v: v.stable,
+    "stable_within_1_meV": lambda v: v.stability is not None and v.stability.nearly_stable,
     "metastable": lambda v: v.metastable,
     "sun": lambda v: v.stable and v.unique and v.novel,
     "msun": lambda v: v.metastable and v.unique and v.novel,

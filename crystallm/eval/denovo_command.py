@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=energy.reference_window,
         metavar="E",
-        help="relax references within E eV per atom of the hull (%(default)s)",
+        help="most that relaxing a reference may gain, eV per atom; 0 takes references as given (%(default)s)",
     )
     return parser
 

@@ -42,6 +42,7 @@ MEANING: Mapping[str, str] = {
     "converged": "to the largest force asked for",
     "placed_above_hull": "has an energy above hull",
     "stable": "energy above hull <= 0",
+    "stable_within_1_meV": "the same within the scatter of relaxations: <= 0.001 eV per atom",
     "metastable": "energy above hull <= 0.1 eV per atom",
     "sun": "stable, unique and novel",
     "msun": "metastable, unique and novel",
@@ -71,8 +72,8 @@ def markdown(
             "",
             f"One potential, one hull: samples and references are evaluated by {settings['potential']}. Hulls of "
             f"{hull.systems} chemical systems from {hull.references} reference structures, of which the "
-            f"{hull.relaxed_references} nearest to the hull were relaxed. References without energy: "
-            f"{_listed(hull.reference_failures)}.",
+            f"{hull.relaxed_references} that make the hull below a sample were relaxed, which gained at most "
+            f"{hull.largest_gain:.3f} eV per atom. References without energy: {_listed(hull.reference_failures)}.",
             f"Root mean square displacement on relaxing: {_spread([r.rmsd_angstrom for r in _relaxed(score)], 'A')}; "
             f"volume ratio: {_spread([r.volume_ratio for r in _relaxed(score)], '')}; "
             f"energy above hull: {_spread(_above_hull(score), 'eV per atom')}.",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
 from crystallm.crystal.composition import Amounts
 from crystallm.eval.reference import elements_of
+
+Key = TypeVar("Key")
 
 System = frozenset[str]
 """The elements of a chemical system."""
@@ -24,7 +27,7 @@ class NoHull:
 
 
 @dataclass(frozen=True)
-class Hull:
+class Hull(Generic[Key]):
     """The lower convex hull of a chemical system."""
 
     diagram: PhaseDiagram
@@ -34,16 +37,20 @@ class Hull:
         composition = Composition(dict(amounts))
         return float(energy_per_atom - self.diagram.get_hull_energy_per_atom(composition))
 
+    def below(self, amounts: Amounts) -> list[Key]:
+        """The references into which a crystal of this composition would fall apart: they make the hull there."""
+        return [entry.attribute for entry in self.diagram.get_decomposition(Composition(dict(amounts)))]
 
-def make_hull(system: System, energies: Iterable[tuple[Amounts, float]]) -> Hull | NoHull:
-    """The hull of a system from (reduced formula, eV per atom) of references inside it.
+
+def make_hull(system: System, energies: Iterable[tuple[Key, Amounts, float]]) -> Hull[Key] | NoHull:
+    """The hull of a system from (key, reduced formula, eV per atom) of references inside it.
 
     Each element needs a reference of its own: there is no formation energy without it.
     """
     entries = []
-    for amounts, energy in energies:
+    for key, amounts, energy in energies:
         composition = Composition(dict(amounts))
-        entries.append(PDEntry(composition, energy * composition.num_atoms))
+        entries.append(PDEntry(composition, energy * composition.num_atoms, attribute=key))
     known = {next(iter(entry.composition)).symbol for entry in entries if len(entry.composition) == 1}
     missing = sorted(system - known)
     if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -18,6 +19,10 @@ from crystallm.eval.potential import NoEnergy, Relax, Relaxation, RelaxationSett
 from crystallm.eval.reference import Reference, ReferenceRow, elements_of
 
 STABLE_EV = 0.0
+SCATTER_EV = 0.001
+"""Relaxations that end at this force scatter by up to 1 meV per atom: a crystal of the hull itself may lie as far
+above it."""
+
 METASTABLE_EV = 0.1
 """Largest energy above hull in eV per atom (Sun et al., Science Advances 2, e1600225, 2016; MatterGen)."""
 
@@ -33,8 +38,8 @@ class StabilityConfig:
     time_limit: float = 300.0
     """Wall-clock seconds for the relaxation of one structure."""
     reference_window: float = 0.05
-    """References whose energy as given is within this many eV per atom of the hull are relaxed, too; the others cannot
-    become vertices unless relaxing gains more than this. 0 takes all energies as given."""
+    """References are relaxed, too, where that can move the hull below a sample; this is the most that relaxing a
+    reference is taken to gain, in eV per atom. What it did gain is reported. 0 takes all references as given."""
     workers: int = 1
     """Processes; each loads the potential."""
 
@@ -59,6 +64,11 @@ class Stability:
         return self.above_hull is not None and self.above_hull <= STABLE_EV
 
     @property
+    def nearly_stable(self) -> bool:
+        """On or below the hull within the scatter of relaxations, 1 meV per atom."""
+        return self.above_hull is not None and self.above_hull <= SCATTER_EV
+
+    @property
     def metastable(self) -> bool:
         """At most 0.1 eV per atom above the hull; stable ones included."""
         return self.above_hull is not None and self.above_hull <= METASTABLE_EV
@@ -81,6 +91,9 @@ class StabilityFacts:
     references: int
     """Reference structures inside the chemical systems of the samples."""
     relaxed_references: int
+    """Those that could move the hull below a sample."""
+    largest_gain: float
+    """Most that relaxing one of them gained, in eV per atom; above `reference_window` a hull may be too high."""
     reference_failures: Mapping[str, int]
     """References without an energy, by reason; the hull is made without them."""
 
@@ -99,57 +112,75 @@ def judge_stability(
     """
     runner = _Runner(config, journal)
     relaxed = runner.relaxations({index: cif for index, (cif, _) in samples.items()}, "relaxing samples")
-    done = {index: found for index, found in relaxed.items() if isinstance(found, Relaxation)}
-    wanted = formulas_by_system(reference.formulas, {elements_of(samples[index][1]) for index in done})
-    rows = reference.of_formulas(amounts for formulas in wanted.values() for amounts in formulas)
-    energies, failures = _reference_energies(rows, runner)
-    hulls: dict[System, Hull | NoHull] = {}
-    near: dict[ReferenceRow, None] = {}
-    for system, formulas in wanted.items():
-        hulls[system] = hull = make_hull(system, _known(formulas, rows, energies))
-        if isinstance(hull, Hull) and config.reference_window > 0:
-            near |= {
-                row: None
-                for amounts in formulas
-                for row in rows[amounts]
-                if row in energies and hull.above(amounts, energies[row]) <= config.reference_window
-            }
-    if near:
-        chosen = list(near)
-        texts = {place: row.cif for place, row in enumerate(chosen)}
-        for place, found in runner.relaxations(texts, "relaxing references").items():
-            if isinstance(found, Relaxation):
-                energies[chosen[place]] = min(found.energy, energies[chosen[place]])
-        hulls = {system: make_hull(system, _known(formulas, rows, energies)) for system, formulas in wanted.items()}
+    compositions = {samples[index][1] for index, found in relaxed.items() if isinstance(found, Relaxation)}
+    wanted = formulas_by_system(reference.formulas, map(elements_of, compositions))
+    energies = _ReferenceEnergies(
+        reference.of_formulas(amounts for formulas in wanted.values() for amounts in formulas), runner
+    )
+    hulls = energies.hulls(wanted, compositions, window=config.reference_window)
     verdicts = {
         index: _verdict(relaxed[index], amounts, hulls.get(elements_of(amounts)))
         for index, (_, amounts) in samples.items()
     }
-    facts = StabilityFacts(len(wanted), sum(map(len, rows.values())), len(near), failures)
-    return verdicts, facts
+    return verdicts, energies.facts(len(wanted))
 
 
-def _reference_energies(
-    rows: Mapping[Amounts, list[ReferenceRow]], runner: _Runner
-) -> tuple[dict[ReferenceRow, float], dict[str, int]]:
-    listed = [row for found in rows.values() for row in found]
-    energies: dict[ReferenceRow, float] = {}
-    failures: dict[str, int] = {}
-    for place, energy in runner.energies({place: row.cif for place, row in enumerate(listed)}).items():
-        if isinstance(energy, float):
-            energies[listed[place]] = energy
-        else:
-            failures[energy.reason] = failures.get(energy.reason, 0) + 1
-    return energies, failures
+class _ReferenceEnergies:
+    """Energies of reference structures in eV per atom: as given for all, relaxed where it matters."""
+
+    def __init__(self, rows: Mapping[Amounts, list[ReferenceRow]], runner: _Runner) -> None:
+        self._rows = rows
+        self._runner = runner
+        self._given: dict[ReferenceRow, float] = {}
+        self._relaxed: dict[ReferenceRow, float] = {}
+        self._failures: Counter[str] = Counter()
+        listed = [row for found in rows.values() for row in found]
+        for place, energy in runner.energies({place: row.cif for place, row in enumerate(listed)}).items():
+            if isinstance(energy, NoEnergy):
+                self._failures[energy.reason] += 1
+            else:
+                self._given[listed[place]] = energy
+
+    def hulls(
+        self, wanted: Mapping[System, list[Amounts]], compositions: Iterable[Amounts], *, window: float
+    ) -> dict[System, Hull[ReferenceRow] | NoHull]:
+        """A hull for each system, exact at the compositions unless relaxing gains more than `window`.
+
+        Each reference starts with the least energy it could relax to. The references that make the hull below a
+        composition are relaxed, until those below every composition are: then no other can lower it there.
+        """
+        while True:
+            hulls = {system: make_hull(system, self._entries(formulas, window)) for system, formulas in wanted.items()}
+            below = {
+                row
+                for amounts in compositions
+                if isinstance(hull := hulls[elements_of(amounts)], Hull)
+                for row in hull.below(amounts)
+            }
+            todo = sorted(below - self._relaxed.keys(), key=lambda row: row.id) if window > 0 else []
+            if not todo:
+                return hulls
+            found = self._runner.relaxations({i: row.cif for i, row in enumerate(todo)}, "relaxing references")
+            for place, row in enumerate(todo):
+                result, given = found[place], self._given[row]
+                self._relaxed[row] = min(given, result.energy) if isinstance(result, Relaxation) else given
+
+    def facts(self, systems: int) -> StabilityFacts:
+        """What was made of the references."""
+        gains = [self._given[row] - energy for row, energy in self._relaxed.items()]
+        total = sum(map(len, self._rows.values()))
+        return StabilityFacts(systems, total, len(gains), max(gains, default=0.0), dict(self._failures))
+
+    def _entries(self, formulas: Iterable[Amounts], window: float) -> list[tuple[ReferenceRow, Amounts, float]]:
+        return [
+            (row, amounts, self._relaxed.get(row, self._given[row] - window))
+            for amounts in formulas
+            for row in self._rows[amounts]
+            if row in self._given
+        ]
 
 
-def _known(
-    formulas: Iterable[Amounts], rows: Mapping[Amounts, list[ReferenceRow]], energies: Mapping[ReferenceRow, float]
-) -> list[tuple[Amounts, float]]:
-    return [(amounts, energies[row]) for amounts in formulas for row in rows[amounts] if row in energies]
-
-
-def _verdict(relaxed: Relaxation | NoEnergy, amounts: Amounts, hull: Hull | NoHull | None) -> Stability:
+def _verdict(relaxed: Relaxation | NoEnergy, amounts: Amounts, hull: Hull[ReferenceRow] | NoHull | None) -> Stability:
     if isinstance(relaxed, NoEnergy):
         return Stability(None, None, relaxed.reason)
     assert hull is not None  # every relaxed sample has its system

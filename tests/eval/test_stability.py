@@ -20,7 +20,7 @@ from crystallm.eval.hull import Hull, NoHull, formulas_by_system, make_hull
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.journal import Journal
 from crystallm.eval.potential import NoEnergy, Relax, Relaxation, RelaxationSettings, SinglePoint
-from crystallm.eval.reference import Reference
+from crystallm.eval.reference import Reference, ReferenceRow
 from crystallm.eval.stability import LOWEST_EV, StabilityConfig, _verdict, judge_stability
 
 EMT = "ase.calculators.emt:EMT"
@@ -55,13 +55,14 @@ def reference(tmp_path: Path) -> Reference:
 
 
 def test_energy_above_a_hull_by_hand() -> None:
-    hull = make_hull(frozenset({"Cu", "Au"}), [(A, 0.0), (B, 0.0), (AB, -1.0)])
+    hull = make_hull(frozenset({"Cu", "Au"}), [("a", A, 0.0), ("b", B, 0.0), ("ab", AB, -1.0)])
     assert isinstance(hull, Hull)
     # Half way between copper and CuAu the hull lies at -0.5 eV per atom.
     assert hull.above(A3B, -0.4) == pytest.approx(0.1)
     assert hull.above(A3B, -0.7) == pytest.approx(-0.2)
     assert hull.above(AB, -1.0) == pytest.approx(0.0)
-    assert make_hull(frozenset({"Cu", "Au"}), [(A, 0.0), (AB, -1.0)]) == NoHull("no reference energy of Au")
+    assert sorted(hull.below(A3B)) == ["a", "ab"]
+    assert make_hull(frozenset({"Cu", "Au"}), [("a", A, 0.0), ("ab", AB, -1.0)]) == NoHull("no reference energy of Au")
 
 
 def test_a_hull_takes_every_formula_of_its_elements_and_no_other() -> None:
@@ -148,7 +149,7 @@ def test_a_system_without_an_element_has_no_hull(reference: Reference, tmp_path:
 
 
 def test_an_energy_far_below_the_hull_is_not_believed() -> None:
-    hull = make_hull(frozenset({"Cu"}), [(A, 0.0)])
+    hull = make_hull(frozenset({"Cu"}), [(ReferenceRow("copper", ""), A, 0.0)])
     relaxed = Relaxation(-3.0, LOWEST_EV - 0.5, True, 1, 0.0, 1.0, [], [], [])
     assert _verdict(relaxed, A, hull).reason == "more than 1 eV per atom below the hull"
     assert _verdict(relaxed, A, hull).stable is False
