@@ -34,7 +34,7 @@ def cif(structure: Structure) -> str:
 
 
 def fcc(element: str, a: float) -> Structure:
-    return Structure.from_spacegroup(225, Lattice.cubic(a), [element], [[0, 0, 0]])
+    return Structure(Lattice.cubic(a), [element] * 4, [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 
 
 CUBIC_GOLD_COPPER = Structure(Lattice.cubic(3.75), ["Au", "Cu", "Cu", "Cu"], [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])  # noqa: E501  # fmt: skip
