@@ -12,7 +12,7 @@ from pymatgen.io.cif import CifWriter
 
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, DenovoScore, score_denovo
-from crystallm.eval.denovo_report import draw_figures, markdown
+from crystallm.eval.denovo_report import choose_pictures, draw_figures, markdown, page
 from crystallm.eval.inputs import read_records
 from crystallm.eval.potential import RelaxationSettings, identity, require
 from crystallm.eval.reference import Reference
@@ -21,7 +21,7 @@ from crystallm.provenance import output_folder, provenance, write_json, write_te
 
 
 def main(argv: list[str]) -> None:
-    """Judge free samples, every one in every denominator; write OUT/denovo.json, OUT/denovo.md and figures."""
+    """Judge free samples, every one in every denominator; write OUT/denovo.json, .md, .html and figures."""
     options = _parser().parse_args(argv)
     workers = options.workers or os.cpu_count() or 1
     config = DenovoConfig(
@@ -41,7 +41,8 @@ def main(argv: list[str]) -> None:
     reference = Reference(options.reference, split_column=config.split_column, split=config.split)
     out = output_folder(options.out)
     score = score_denovo(samples, reference, config, folder=out, energies=options.energy_cache)
-    figures = draw_figures(score, samples, reference, out)
+    rows = choose_pictures(score, samples, reference)
+    figures = draw_figures(score, rows, out)
     record = provenance(config, inputs=[options.samples, *options.reference])
     settings: dict[str, Any] = {
         key: value for key, value in record["config"].items() if key != "stability" and value != ""
@@ -59,6 +60,8 @@ def main(argv: list[str]) -> None:
     )
     text = markdown(score, reference=names, settings=settings, figures=figures)
     write_text(out / "denovo.md", text)
+    # The crystals stand in the page in three dimensions; their flat picture is for the Markdown.
+    write_text(out / "denovo.html", page(score, rows, [out / name for name in figures if name != "crystals.png"]))
     print(text)
 
 

@@ -16,6 +16,7 @@ from crystallm.eval.denovo import ENERGY_RATES, RATES, DenovoScore, SampleVerdic
 from crystallm.eval.distributions import UNITS
 from crystallm.eval.facts import Facts
 from crystallm.eval.inputs import Record
+from crystallm.eval.page import html_page
 from crystallm.eval.pictures import LARGEST_CELL, conventional, draw_crystals
 from crystallm.eval.reference import Reference
 
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 GROUPS_SHOWN = 20
 """Space groups drawn one by one, the most common in the reference first."""
+
+PictureRow = tuple[str, list[tuple[str, Cell]]]
+"""Label of a row of pictures, and its crystals with their titles."""
 
 PICTURES = 4
 PICTURE_TIME_LIMIT_S = 20.0
@@ -104,7 +108,13 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def draw_figures(score: DenovoScore, samples: Sequence[Record], reference: Reference, folder: Path) -> list[str]:
+def page(score: DenovoScore, rows: Sequence[PictureRow], figures: Sequence[Path]) -> str:
+    """The report as one HTML file."""
+    rates = {name.replace("_", " "): (rate, MEANING[name]) for name, rate in score.rates.items()}
+    return html_page("De novo evaluation", rates, figures, rows)
+
+
+def draw_figures(score: DenovoScore, rows: Sequence[PictureRow], folder: Path) -> list[str]:
     """Write the figures of a report into `folder` and return their names; none without matplotlib."""
     try:
         import matplotlib  # noqa: F401
@@ -116,14 +126,12 @@ def draw_figures(score: DenovoScore, samples: Sequence[Record], reference: Refer
     usable = [v.facts for v in score.verdicts if v.facts is not None and v.structural]
     _draw_space_groups(usable, score.reference_facts, folder / names[1])
     _draw_densities(usable, score.reference_facts, folder / names[2])
-    if draw_crystals(choose_pictures(score, samples, reference), folder / "crystals.png"):
+    if draw_crystals(rows, folder / "crystals.png"):
         names.append("crystals.png")
     return names
 
 
-def choose_pictures(
-    score: DenovoScore, samples: Sequence[Record], reference: Reference
-) -> list[tuple[str, list[tuple[str, Cell]]]]:
+def choose_pictures(score: DenovoScore, samples: Sequence[Record], reference: Reference) -> list[PictureRow]:
     """The first samples that equal a true structure, that structure below each, and the first new and valid ones."""
     known = [i for i, v in enumerate(score.verdicts) if v.known_as is not None and _drawable(v)]
     new = [i for i, v in enumerate(score.verdicts) if v.novel and v.unique and v.checks_valid and _drawable(v)]

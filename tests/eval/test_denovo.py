@@ -1,6 +1,7 @@
 """De novo evaluation on crystals whose verdicts are known: copies, known structures, broken draws."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,9 @@ def test_the_command_writes_report_and_figures(
     assert str(tmp_path) not in (out / "denovo.json").read_text()
     assert set(report["figures"]) == {"rates.png", "space_groups.png", "density.png", "crystals.png"}
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in report["figures"])
+    page = (out / "denovo.html").read_text()
+    assert "<td>unique and novel</td><td>2/7 (28.6%" in page
+    assert not re.search(r"(src|href)=.(?!data:)", page)  # works offline
     printed = capsys.readouterr().out
     assert "| unique and novel | 2/7 (28.6%" in printed
     assert printed == (out / "denovo.md").read_text() + "\n"
