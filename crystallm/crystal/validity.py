@@ -70,6 +70,11 @@ class Check:
         rest = {"reason": self.reason, "detail": self.detail, "value": self.value}
         return {"passed": self.passed} | {key: value for key, value in rest.items() if value not in ("", None)}
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Check:
+        """The verdict that `to_json` wrote."""
+        return cls(**value)
+
 
 @dataclass(frozen=True)
 class Checks:
@@ -88,6 +93,11 @@ class Checks:
     def to_json(self) -> dict[str, Any]:
         """All verdicts as a JSON object."""
         return {"valid": self.valid} | {str(name): check.to_json() for name, check in self.by_name.items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Checks:
+        """The verdicts that `to_json` wrote."""
+        return cls({name: Check.from_json(value[name]) for name in CheckName if name in value})
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from typing import Any
 
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.composition import format_formula
-from crystallm.crystal.limited import Lost
-from crystallm.crystal.validity import Checks
+from crystallm.crystal.limited import Fate, Lost
+from crystallm.crystal.validity import CheckName, Checks
 from crystallm.errors import ConfigError
 from crystallm.eval.distributions import distances
 from crystallm.eval.facts import Facts, all_facts
@@ -221,8 +222,8 @@ def score_denovo(
 ) -> DenovoScore:
     """Judge free samples against a reference.
 
-    Every record counts in every denominator, failed draws included. Finished comparisons and energies are kept in
-    `folder`, so that a killed run goes on where it stopped; `energies` names another file for the energies, which
+    Every record counts in every denominator, failed draws included. Finished checks, comparisons and energies are kept
+    in `folder`, so that a killed run goes on where it stopped; `energies` names another file for the energies, which
     several evaluations can share.
     """
     verdicts = [SampleVerdict(record.name) for record in samples]
@@ -232,7 +233,8 @@ def score_denovo(
             verdicts[index].facts = facts
         else:
             verdicts[index].no_crystal = str(facts.fate if isinstance(facts, Lost) else facts.reason)
-    validity = _reference_checks(texts, verdicts, config)
+    with Journal(folder / "checks.jsonl") as journal:
+        validity = _reference_checks(texts, verdicts, config, journal)
     with Journal(folder / "comparisons.jsonl") as journal:
         _judge_sameness(texts, verdicts, reference, config, journal)
     stability = None
@@ -255,16 +257,23 @@ def score_denovo(
 
 
 def _reference_checks(
-    texts: Sequence[str | Rejection], verdicts: Sequence[SampleVerdict], config: DenovoConfig
+    texts: Sequence[str | Rejection], verdicts: Sequence[SampleVerdict], config: DenovoConfig, journal: Journal
 ) -> ValidityCounts:
-    counts = ValidityCounts()
+    keys = ["" if isinstance(text, Rejection) else hashlib.sha256(text.encode()).hexdigest()[:32] for text in texts]
+    todo = [index for index, key in enumerate(keys) if key not in journal.values]
 
-    def add(index: int, checks: Checks) -> None:
+    def keep(place: int, checks: Checks) -> None:
+        index = todo[place]
         verdicts[index].checks = checks
-        counts.add(checks)
+        if keys[index] and checks[CheckName.READABLE].reason not in set(Fate):  # another limit may help those
+            journal.add(keys[index], checks.to_json())
 
     settings = ValidityConfig(workers=config.workers, time_limit=config.time_limit)
-    check_all(texts, settings, on_result=add, title="reference checks")
+    check_all([texts[index] for index in todo], settings, on_result=keep, title="reference checks")
+    counts = ValidityCounts()
+    for key, verdict in zip(keys, verdicts, strict=True):
+        verdict.checks = verdict.checks or Checks.from_json(journal.values[key])
+        counts.add(verdict.checks)
     return counts
 
 

@@ -96,7 +96,7 @@ def draw_cell(axes: Axes, cell: Cell) -> None:
         axes.scatter([], [], color=[jmol_colors[number]], edgecolors="0.2", linewidths=0.5, label=symbol_of(number))
     axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=4, frameon=False, handletextpad=0.1)
     outline = np.concatenate([places[:, :2], (corners @ to_screen)[:, :2]])
-    margin = 0.8
+    margin = RADIUS_SCALE * float(max(covalent_radii[number] for number in cell.amounts)) + 0.1
     axes.set_xlim(outline[:, 0].min() - margin, outline[:, 0].max() + margin)
     axes.set_ylim(outline[:, 1].min() - margin, outline[:, 1].max() + margin)
 

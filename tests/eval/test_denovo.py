@@ -13,9 +13,10 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
 from crystallm.cli import main as cli
-from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.validity import failed_checks
 from crystallm.errors import ConfigError, InputError
-from crystallm.eval import sameness
+from crystallm.eval import denovo, sameness
 from crystallm.eval.denovo import DenovoConfig, DenovoScore, score_denovo
 from crystallm.eval.distributions import distances, jensen_shannon, total_variation
 from crystallm.eval.facts import Facts, facts_of
@@ -124,6 +125,26 @@ def test_a_second_run_takes_comparisons_from_the_journal(
         assert find_twins(crystals, rivals, journal, workers=1, time_limit_s=30, title="") == first
         journal.add("next", 7)
     assert Journal(tmp_path / "j.jsonl").values["next"] == 7  # not glued to the line that was cut off
+
+
+def test_a_second_run_takes_checks_from_the_journal(
+    parquet: Writer, tmp_path: Path, cifs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [Record("salt", cifs["NaCl"]), Record("close", cifs["too close"]), Record("cut", "data_x")]
+    samples.append(Record("failed", Rejection(Reason.EMPTY, "dead end")))
+    reference = parquet("reference.parquet", "TiO2", "NaCl")
+    first = judge(samples, reference, tmp_path)
+    asked: list[str] = []
+
+    def no_checks(texts: list[str | Rejection], config: object, *, on_result: Callable[..., None], title: str) -> None:
+        for index, text in enumerate(texts):
+            asked.append(str(text))
+            on_result(index, failed_checks("no atoms", "dead end"))
+
+    monkeypatch.setattr(denovo, "check_all", no_checks)
+    second = judge(samples, reference, tmp_path)
+    assert asked == ["no atoms: dead end"]  # what has no text costs nothing
+    assert second.to_json() == first.to_json()
 
 
 def test_rivals_are_the_earlier_ones_of_the_same_formula() -> None:
