@@ -257,3 +257,9 @@ def test_chgnet_relaxes_rock_salt() -> None:
     assert isinstance(relaxed, Relaxation)
     assert relaxed.volume_ratio < 1
     assert relaxed.cell.volume == pytest.approx(5.64**3, rel=0.08)
+    # Asked for the energy alone, chgnet takes a shorter way to the same number.
+    assert SinglePoint("chgnet")(cif(swollen)) == pytest.approx(relaxed.energy_as_given, abs=1e-5)
+    atoms = potential._atoms(relaxed.cell)
+    atoms.calc = potential.calculator("chgnet")
+    atoms.get_forces()
+    assert float(atoms.get_potential_energy()) / len(atoms) == pytest.approx(relaxed.energy, abs=1e-5)
