@@ -176,9 +176,10 @@ def _draw_rates(score: DenovoScore, path: Path) -> None:
     figure = Figure(figsize=(6, 0.3 * len(rates) + 0.8), layout="constrained")
     axes = figure.add_subplot()
     for place, rate in enumerate(rates.values()):
-        low, high = rate.interval_95
         assert rate.share is not None
-        axes.barh(place, rate.share, color="C0", xerr=[[rate.share - low], [high - rate.share]], ecolor="0.3")
+        # Of 3 in 3 the upper end comes out a rounding error below 1.
+        below, above = (max(0.0, rate.share - rate.interval_95[0]), max(0.0, rate.interval_95[1] - rate.share))
+        axes.barh(place, rate.share, color="C0", xerr=[[below], [above]], ecolor="0.3")
     axes.set_yticks(range(len(rates)), [name.replace("_", " ") for name in rates], fontsize=8)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"share of {len(score.verdicts)} samples, with 95 % interval")

@@ -37,7 +37,7 @@ class StabilityConfig:
     relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
     time_limit: float = 300.0
     """Wall-clock seconds for the relaxation of one structure."""
-    reference_window: float = 0.05
+    reference_window: float = 0.1
     """References are relaxed, too, where that can move the hull below a sample; this is the most that relaxing a
     reference is taken to gain, in eV per atom. What it did gain is reported. 0 takes all references as given."""
     workers: int = 1

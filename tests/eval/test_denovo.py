@@ -17,13 +17,15 @@ from crystallm.crystal.cell import Reason, Rejection
 from crystallm.crystal.validity import failed_checks
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval import denovo, sameness
-from crystallm.eval.denovo import DenovoConfig, DenovoScore, score_denovo
+from crystallm.eval.denovo import DenovoConfig, DenovoScore, SampleVerdict, score_denovo
+from crystallm.eval.denovo_report import draw_figures
 from crystallm.eval.distributions import distances, jensen_shannon, total_variation
 from crystallm.eval.facts import Facts, facts_of
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.journal import Journal
 from crystallm.eval.reference import Reference
 from crystallm.eval.sameness import earlier_of_equal, find_twins
+from crystallm.eval.validity import ValidityCounts
 
 Writer = Callable[..., Path]
 
@@ -239,6 +241,15 @@ def test_the_command_writes_report_and_figures(
     printed = capsys.readouterr().out
     assert "| unique and novel | 2/7 (28.6%" in printed
     assert printed == (out / "denovo.md").read_text() + "\n"
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_figures_of_few_samples_that_are_all_alike(number: int, tmp_path: Path, cifs: dict[str, str]) -> None:
+    facts = facts_of(cifs["NaCl"])
+    assert isinstance(facts, Facts)
+    verdicts = [SampleVerdict(str(i), facts) for i in range(number)]
+    score = DenovoScore(verdicts, ValidityCounts(), distances([], []), distances([], []), [facts], 1)
+    assert draw_figures(score, [], tmp_path) == ["rates.png", "space_groups.png", "density.png"]
 
 
 def test_mistakes_end_with_a_message(
