@@ -19,7 +19,10 @@ from crystallm import __version__
 from crystallm.config import to_mapping
 from crystallm.errors import InputError
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "pymatgen", "moyopy", "spglib", "gemmi")
+PACKAGES = (
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers"),
+    *("pymatgen", "moyopy", "spglib", "gemmi", "ase", "scipy", "chgnet"),
+)
 
 
 def provenance(

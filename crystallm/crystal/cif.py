@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -26,13 +27,47 @@ def read_cif(text: str) -> Cell | Rejection:
     Any symmetry form is understood (operators, Hall or Hermann-Mauguin symbol, number); the asymmetric unit is
     expanded. Partial occupancy, isotopes and dummy atoms are refused with a reason, never guessed.
     """
+    block = _atom_block(text)
+    return block if isinstance(block, Rejection) else _cell_of(block)
+
+
+def read_cif_with_items(text: str) -> tuple[Cell, str, dict[str, str | list[str]]] | Rejection:
+    """The cell of `read_cif`, and the name and items of its block: tag -> text, or texts of a column."""
+    block = _atom_block(text)
+    if isinstance(block, Rejection):
+        return block
+    cell = _cell_of(block)
+    if isinstance(cell, Rejection):
+        return cell
+    items: dict[str, str | list[str]] = {}
+    for item in block:
+        pair: Any = item.pair
+        if pair is not None:
+            items[pair[0]] = gemmi.cif.as_string(pair[1])
+        elif item.loop is not None:
+            width, values = item.loop.width(), item.loop.values
+            for column, tag in enumerate(item.loop.tags):
+                items[tag] = [gemmi.cif.as_string(value) for value in values[column::width]]
+    return cell, block.name, items
+
+
+def _atom_block(text: str) -> gemmi.cif.Block | Rejection:
     try:
         document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:  # how gemmi reports a syntax error
         return Rejection(Reason.UNREADABLE, " ".join(str(error).split())[:200])
     block = next((b for b in document if b.find_values("_atom_site_fract_x")), None)
-    if block is None:
-        return Rejection(Reason.EMPTY, "no _atom_site_fract_x in the file")
+    return Rejection(Reason.EMPTY, "no _atom_site_fract_x in the file") if block is None else block
+
+
+def _cell_of(block: gemmi.cif.Block) -> Cell | Rejection:
+    # gemmi takes 1 angstrom and coordinate 0 for what is missing; only for angles has the dictionary a default (90).
+    for item in ("_cell_length_a", "_cell_length_b", "_cell_length_c"):
+        if block.find_value(item) is None:
+            return Rejection(Reason.BAD_CELL, f"no {item} in the file")
+    for item in ("_atom_site_fract_y", "_atom_site_fract_z"):
+        if not block.find_values(item):
+            return Rejection(Reason.UNREADABLE, f"no {item} in the file")
     try:
         small = gemmi.make_small_structure_from_block(block)
         small.determine_and_set_spacegroup("S.H2N")
@@ -104,7 +139,7 @@ def _refusal(site: gemmi.SmallStructure.Site) -> Rejection | None:
     symbol = site.type_symbol or site.label
     if site.element.atomic_number == 0 or site.element.name == "D":
         return Rejection(Reason.UNKNOWN_SPECIES, f"site {site.label!r} of type {symbol!r}")
-    if site.occ < FULL_OCCUPANCY or site.disorder_group != 0:
+    if not FULL_OCCUPANCY <= site.occ <= 2 - FULL_OCCUPANCY or site.disorder_group != 0:
         return Rejection(Reason.DISORDERED, f"site {site.label!r} has occupancy {site.occ:g}")
     return None
 

@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from pymatgen.core import Composition, DummySpecies, Structure
+from numpy.typing import NDArray
+from pymatgen.core import Composition, DummySpecies, Lattice, Structure
 from pymatgen.io.cif import CifParser
 
 from crystallm.crystal.bonds import NoBondLengths, bond_lengths
@@ -69,6 +70,11 @@ class Check:
         rest = {"reason": self.reason, "detail": self.detail, "value": self.value}
         return {"passed": self.passed} | {key: value for key, value in rest.items() if value not in ("", None)}
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Check:
+        """The verdict that `to_json` wrote."""
+        return cls(**value)
+
 
 @dataclass(frozen=True)
 class Checks:
@@ -87,6 +93,11 @@ class Checks:
     def to_json(self) -> dict[str, Any]:
         """All verdicts as a JSON object."""
         return {"valid": self.valid} | {str(name): check.to_json() for name, check in self.by_name.items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Checks:
+        """The verdicts that `to_json` wrote."""
+        return cls({name: Check.from_json(value[name]) for name in CheckName if name in value})
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def check_cif(text: str, *, names: Sequence[CheckName] = tuple(CheckName), p1_is
     p1_is_claim: CIFs that list all atoms under the trivial group `P 1` claim a space group (CrystaLLM), instead of
     none (default).
     """
-    return _check(_read(text, p1_is_claim), names)
+    return _check(read_subject(text, p1_is_claim=p1_is_claim), names)
 
 
 def check_structure(structure: Structure | Cell, *, names: Sequence[CheckName] = tuple(CheckName)) -> Checks:
@@ -128,26 +139,35 @@ def failed_checks(reason: str, detail: str = "") -> Checks:
 
 def shortest_distance_angstrom(structure: Structure) -> float:
     """The shortest distance between two atoms, periodic images of the same atom included."""
-    between = structure.distance_matrix
+    return shortest_in_lattice(structure.lattice, structure.frac_coords)
+
+
+def shortest_in_lattice(lattice: Lattice, positions: NDArray[np.float64]) -> float:
+    """The same for a lattice and fractional positions (N, 3)."""
+    between = lattice.get_all_distances(positions, positions)
     np.fill_diagonal(between, np.inf)
     # The shortest vector of a lattice has coefficients -1, 0 or 1 in a reduced basis.
     coefficients = np.array([c for c in itertools.product((-1, 0, 1), repeat=3) if any(c)])
-    own_images = np.linalg.norm(coefficients @ structure.lattice.get_lll_reduced_lattice().matrix, axis=1)
+    own_images = np.linalg.norm(coefficients @ lattice.get_lll_reduced_lattice().matrix, axis=1)
     return float(min(between.min(), own_images.min()))
+
+
+def unreadable_checks(subject: Unreadable, names: Sequence[CheckName]) -> Checks:
+    """The verdict on what is no crystal: every check fails, the first one with the reason."""
+    rest = Check(False, "not readable")
+    return Checks({n: Check(False, subject.reason, subject.detail) if n is CheckName.READABLE else rest for n in names})
 
 
 def _check(subject: Subject | Unreadable, names: Sequence[CheckName]) -> Checks:
     if isinstance(subject, Unreadable):
-        rest = Check(False, "not readable")
-        return Checks(
-            {n: Check(False, subject.reason, subject.detail) if n is CheckName.READABLE else rest for n in names}
-        )
+        return unreadable_checks(subject, names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns of every noble gas that it has no electronegativity
         return Checks({name: CHECKS[name](subject) for name in names})
 
 
-def _read(text: str, p1_is_claim: bool) -> Subject | Unreadable:
+def read_subject(text: str, *, p1_is_claim: bool = False) -> Subject | Unreadable:
+    """The crystal of a CIF as pymatgen reads it, with its claims."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what pymatgen says about a foreign CIF is not about this program
         try:
@@ -192,25 +212,24 @@ def _refusal(structure: Structure) -> Unreadable | None:
         return Unreadable("unknown species", ", ".join(strange))
     if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
         return Unreadable("not finite", "a cell parameter or coordinate is not a finite number")
+    return refuse_cell(structure.lattice.abc, structure.lattice.angles, structure.volume)
+
+
+def refuse_cell(lengths: Sequence[float], angles: Sequence[float], volume: float) -> Unreadable | None:
+    """Why a cell is no crystal's, None if it may be one; in angstrom, degrees and cubic angstrom."""
     (short, long), (sharp, blunt) = CELL_LENGTHS_ANGSTROM, CELL_ANGLES_DEGREES
-    lengths, angles = structure.lattice.abc, structure.lattice.angles
     if min(lengths) < short or max(lengths) > long or min(angles) < sharp or max(angles) > blunt:
         return Unreadable("cell out of range", f"lengths {np.round(lengths, 3)} A, angles {np.round(angles, 2)}")
-    if not structure.volume > SMALLEST_VOLUME:
-        return Unreadable("no volume", f"the cell holds {structure.volume:g} cubic angstrom")
+    if not volume > SMALLEST_VOLUME:
+        return Unreadable("no volume", f"the cell holds {volume:g} cubic angstrom")
     return None
 
 
-def _readable(subject: Subject) -> Check:
-    return Check(True, value=float(len(subject.structure)))
-
-
-def _formula(subject: Subject) -> Check:
+def judge_formula(composition: Composition, claims: Claims) -> Check:
     """Formula lines, and a block name that is a formula, reduce to the formula of the atoms."""
-    claims = subject.claims
     name = claims.block_name if claims.block_name and looks_like_formula(claims.block_name) else None
     stated = {"data_": name, "sum": claims.formula_sum, "structural": claims.formula_structural}
-    of_atoms = subject.structure.composition.reduced_formula
+    of_atoms = composition.reduced_formula
     for line, text in stated.items():
         if text is None:
             continue
@@ -222,15 +241,14 @@ def _formula(subject: Subject) -> Check:
     return Check(True, "" if any(stated.values()) else NOT_STATED)
 
 
-def _multiplicity(subject: Subject) -> Check:
+def judge_multiplicity(composition: Composition, claims: Claims) -> Check:
     """Stated multiplicities add up to the atoms of the cell and to the formula sum, given for the cell or one unit."""
-    claims = subject.claims
     if not claims.multiplicities:
         return Check(True, NOT_STATED)
     stated = counted_atoms(claims)
     if stated is None:
         return Check(False, "multiplicity is no whole number", str(dict(claims.multiplicities))[:200])
-    atoms = {element.symbol: round(count) for element, count in subject.structure.composition.items()}
+    atoms = {element.symbol: round(count) for element, count in composition.items()}
     if stated != atoms:
         return Check(False, "multiplicities differ from the atoms", f"stated {dict(stated)}, atoms {atoms}")
     formula = formula_of(claims.formula_sum) if claims.formula_sum else None
@@ -246,9 +264,8 @@ def _multiplicity(subject: Subject) -> Check:
     return Check(True)
 
 
-def _space_group(subject: Subject) -> Check:
-    """The group stated in the CIF is the one spglib finds in the expanded structure at 0.1 angstrom."""
-    claims = subject.claims
+def judge_space_group(claims: Claims, find: Callable[[], int | None], *, p1_is_claim: bool) -> Check:
+    """The group stated in the CIF is the one found in the expanded structure; `find` is asked only if one is stated."""
     stated: set[int] = set()
     for text in (claims.space_group_number, claims.space_group_symbol):
         if text is not None:
@@ -256,11 +273,11 @@ def _space_group(subject: Subject) -> Check:
                 stated.add(space_group_from_name(text))
             except SymmetryError:
                 return Check(False, "unknown space group", text)
-    if not stated or (stated == {1} and not subject.p1_is_claim):
+    if not stated or (stated == {1} and not p1_is_claim):
         return Check(True, NOT_STATED)
     if len(stated) > 1:
         return Check(False, "symbol and number disagree", f"{claims.space_group_symbol}, {claims.space_group_number}")
-    found = space_group_number(Cell.from_structure(subject.structure), symprec_angstrom=SYMPREC_ANGSTROM)
+    found = find()
     if found is None:
         return Check(False, "no symmetry found", f"stated {stated.pop()}")
     if found not in stated:
@@ -281,28 +298,34 @@ def _bond_lengths(subject: Subject) -> Check:
     return Check(False, "unreasonable bond", f"{found.reasonable} of {found.counted}; {found.worst}", found.score)
 
 
-def _distance(subject: Subject) -> Check:
-    shortest = shortest_distance_angstrom(subject.structure)
+def judge_distance(shortest: float) -> Check:
+    """The shortest distance in angstrom is above that of CDVAE."""
     if shortest > SHORTEST_DISTANCE_ANGSTROM:
         return Check(True, value=shortest)
     return Check(False, "atoms too close", f"{shortest:.3f} A", shortest)
 
 
-def _density(subject: Subject) -> Check:
-    density = float(subject.structure.density)
+def judge_density(density: float) -> Check:
+    """The density in g/cm3 is one that crystals have."""
     low, high = DENSITY_RANGE_G_CM3
     if low <= density <= high and math.isfinite(density):
         return Check(True, value=density)
     return Check(False, "density out of range", f"{density:.3g} g/cm3", density)
 
 
+def _find_space_group(subject: Subject) -> int | None:
+    return space_group_number(Cell.from_structure(subject.structure), symprec_angstrom=SYMPREC_ANGSTROM)
+
+
 CHECKS: Mapping[CheckName, Callable[[Subject], Check]] = {
-    CheckName.READABLE: _readable,
-    CheckName.FORMULA: _formula,
-    CheckName.MULTIPLICITY: _multiplicity,
-    CheckName.SPACE_GROUP: _space_group,
+    CheckName.READABLE: lambda s: Check(True, value=float(len(s.structure))),
+    CheckName.FORMULA: lambda s: judge_formula(s.structure.composition, s.claims),
+    CheckName.MULTIPLICITY: lambda s: judge_multiplicity(s.structure.composition, s.claims),
+    CheckName.SPACE_GROUP: lambda s: judge_space_group(
+        s.claims, lambda: _find_space_group(s), p1_is_claim=s.p1_is_claim
+    ),
     CheckName.BOND_LENGTHS: _bond_lengths,
-    CheckName.DISTANCE: _distance,
-    CheckName.DENSITY: _density,
+    CheckName.DISTANCE: lambda s: judge_distance(shortest_distance_angstrom(s.structure)),
+    CheckName.DENSITY: lambda s: judge_density(float(s.structure.density)),
 }
-"""The one list of checks. A faster path is another mapping with the same names."""
+"""The reference path. `crystallm.crystal.fast_validity` is the fast one, with the same names."""

@@ -15,6 +15,8 @@ COMMANDS = {
     "baseline": ("crystallm.eval.baseline", "samples of untrained baselines: substitution, random"),
     "leaderboard": ("crystallm.eval.leaderboard", "the table of all committed reports and of published numbers"),
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
+    "denovo": ("crystallm.eval.denovo_command", "judge free samples: valid, unique, novel, stable"),
+    "agreement": ("crystallm.eval.agreement", "compare the fast checks with the reference checks, corrupted CIFs too"),
     "readers": ("crystallm.eval.readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
     "roundtrip": ("crystallm.eval.roundtrip", "write real crystals as text and back: what is refused, what is lost"),
     "select": ("crystallm.eval.select", "draw targets from any parquet files and write the prompts"),

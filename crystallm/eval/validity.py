@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from crystallm.crystal.cell import Rejection
+from crystallm.crystal.fast_validity import check_cif_fast
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.validity import CheckName, Checks, check_cif, failed_checks
 from crystallm.errors import ConfigError
@@ -32,6 +33,8 @@ class ValidityConfig:
     """Seconds for one crystal; one that takes longer fails every check."""
     p1_is_claim: bool = False
     """Count a CIF that lists all atoms under P 1 as stating that space group, as CrystaLLM does."""
+    fast: bool = False
+    """The fast path, for filtering; published numbers come from the reference path."""
 
     def __post_init__(self) -> None:
         if self.time_limit <= 0:
@@ -95,7 +98,7 @@ def check_all(
             if isinstance(text, Rejection):
                 on_result(index, failed_checks(str(text.reason), text.detail))
                 bar.update()
-        check = partial(check_cif, p1_is_claim=config.p1_is_claim)
+        check = partial(check_cif_fast if config.fast else check_cif, p1_is_claim=config.p1_is_claim)
         items: Iterable[str] = (str(texts[index]) for index in todo)
         for place, checks in run_limited(
             check, items, workers=config.workers or os.cpu_count() or 1, time_limit_s=config.time_limit
@@ -123,9 +126,15 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="crystallm eval validity", description=main.__doc__)
     parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
+    parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
     add_options(parser)
     options = parser.parse_args(argv)
-    config = ValidityConfig(workers=options.workers, time_limit=options.time_limit, p1_is_claim=options.p1_is_claim)
+    config = ValidityConfig(
+        workers=options.workers,
+        time_limit=options.time_limit,
+        p1_is_claim=options.p1_is_claim,
+        fast=options.fast,
+    )
     if options.json and not os.access(options.json.resolve().parent, os.W_OK):
         raise ConfigError(f"cannot write {options.json}: its folder is missing or not writable; choose another place")
     records = read_records(options.source)

@@ -301,3 +301,23 @@ def test_operators_are_those_of_the_group(random_descriptions: dict[int, Descrip
         operators = [gemmi.Op(row.str(0)) for row in block.find(["_space_group_symop_operation_xyz"])]
         assert operators[0] == gemmi.Op("x,y,z")
         assert gemmi.find_spacegroup_by_ops(gemmi.GroupOps(operators)).number == number
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [
+        ("_cell_length_b", Reason.BAD_CELL),
+        ("_atom_site_fract_y", Reason.UNREADABLE),
+        ("_atom_site_fract_z", Reason.UNREADABLE),
+    ],
+)
+def test_a_missing_length_or_coordinate_is_not_guessed(tag: str, reason: Reason) -> None:
+    # Left to itself, gemmi takes 1 angstrom and coordinate 0.
+    text = cif("_symmetry_space_group_name_H-M 'F m -3 m'", NACL)
+    assert isinstance(read(text), Cell)
+    assert refusal(text.replace(tag, "_other_tag")).reason is reason
+
+
+def test_an_occupancy_above_one_is_refused() -> None:
+    text = cif("_symmetry_space_group_name_H-M 'F m -3 m'", NACL.replace("0.5 1", "0.5 19"))
+    assert refusal(text).reason is Reason.DISORDERED

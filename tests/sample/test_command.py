@@ -218,13 +218,12 @@ def test_evaluation_reads_the_records(cli: Run, tmp_path: Path, rutile: Descript
             record["cif"] = write_cif(rutile)
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     pq.write_table(pa.table({"id": ["mp-2657"], "cif": [write_cif(rutile)]}), tmp_path / "targets.parquet")
-    options = ["--validity-samples", "0", "--workers", "1", "--out", str(tmp_path / "report")]
-    assert (
-        main(["eval", "prediction", str(tmp_path / "targets.parquet"), str(tmp_path / "samples.jsonl"), *options]) == 0
-    )
-    report = json.loads((tmp_path / "report" / "prediction.json").read_text())
-    assert report["ignored_records"] == {}
-    assert report["prediction"]["samples"]["match_rate@20"]["passed"] == 1
+    options = ["--no-validity", "--no-prototypes", "--workers", "1", "--out", str(tmp_path / "report")]
+    options += ["--data", str(tmp_path), "--targets", str(tmp_path / "targets.parquet")]
+    assert main(["eval", "score", "validity", str(tmp_path / "samples.jsonl"), *options]) == 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["metrics"]["match_rate@1"]["passed"] == 0
+    assert report["metrics"]["match_rate@20"]["passed"] == 1
 
 
 def test_interrupt_kill_and_resume(cli: Run, tmp_path: Path, checkpoints: dict[str, Path]) -> None:

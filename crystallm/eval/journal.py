@@ -1,0 +1,55 @@
+"""Finished work kept line by line, so that a run that is killed goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from crystallm.errors import InputError
+
+
+class Journal:
+    """An append-only JSONL file of `key -> value`; opening it reads what earlier runs have finished.
+
+    The caller names the file, or its keys, after what the values depend on. A line cut off by a kill is skipped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.values: dict[str, Any] = {}
+        """What is known, by key; later lines replace earlier ones."""
+        self._path = path
+        self._file: IO[str] | None = None
+        try:
+            content = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; choose another place") from error
+        for line in content.splitlines():
+            try:
+                row = json.loads(line)
+                self.values[row["key"]] = row["value"]
+            except (ValueError, KeyError, TypeError):
+                continue
+        self._open_line = bool(content) and not content.endswith(b"\n")
+
+    def add(self, key: str, value: Any) -> None:
+        """Keep a value (what JSON can hold) and write it to the file at once."""
+        if self._file is None:
+            try:
+                self._file = self._path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise InputError(f"cannot write {self._path}: {error.strerror}; choose another place") from error
+            if self._open_line:
+                self._file.write("\n")
+        self._file.write(json.dumps({"key": key, "value": value}) + "\n")
+        self._file.flush()
+        self.values[key] = value
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

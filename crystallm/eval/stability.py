@@ -1,0 +1,246 @@
+"""Relaxed samples above a hull of relaxed references: everything evaluated by the same potential."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from crystallm.crystal.composition import Amounts
+from crystallm.crystal.limited import Lost, run_limited
+from crystallm.errors import ConfigError
+from crystallm.eval.hull import Hull, NoHull, System, formulas_by_system, make_hull
+from crystallm.eval.journal import Journal
+from crystallm.eval.potential import NoEnergy, Relax, Relaxation, RelaxationSettings, SinglePoint, identity
+from crystallm.eval.reference import Reference, ReferenceRow, elements_of
+
+STABLE_EV = 0.0
+SCATTER_EV = 0.001
+"""Relaxations that end at this force scatter by up to 1 meV per atom: a crystal of the hull itself may lie as far
+above it."""
+
+METASTABLE_EV = 0.1
+"""Largest energy above hull in eV per atom (Sun et al., Science Advances 2, e1600225, 2016; MatterGen)."""
+
+LOWEST_EV = -1.0
+"""Further below the hull in eV per atom no crystal is: the potential has left the range that it was fitted to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityConfig:
+    """Settings of the energy part."""
+
+    relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
+    time_limit: float = 300.0
+    """Wall-clock seconds for the relaxation of one structure."""
+    reference_window: float = 0.1
+    """References are relaxed, too, where that can move the hull below a sample; this is the most that relaxing a
+    reference is taken to gain, in eV per atom. What it did gain is reported. 0 takes all references as given."""
+    workers: int = 1
+    """Processes; each loads the potential."""
+
+    def __post_init__(self) -> None:
+        if self.time_limit <= 0:
+            raise ConfigError(f"the time limit of a relaxation must be > 0 seconds, got {self.time_limit:g}")
+        if self.reference_window < 0:
+            raise ConfigError(f"reference_window must be >= 0 eV per atom, got {self.reference_window:g}")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """One sample in eV per atom; `reason` says why there is no energy above hull."""
+
+    relaxation: Relaxation | None
+    above_hull: float | None
+    reason: str = ""
+
+    @property
+    def stable(self) -> bool:
+        """On or below the hull of the references."""
+        return self.above_hull is not None and self.above_hull <= STABLE_EV
+
+    @property
+    def nearly_stable(self) -> bool:
+        """On or below the hull within the scatter of relaxations, 1 meV per atom."""
+        return self.above_hull is not None and self.above_hull <= SCATTER_EV
+
+    @property
+    def metastable(self) -> bool:
+        """At most 0.1 eV per atom above the hull; stable ones included."""
+        return self.above_hull is not None and self.above_hull <= METASTABLE_EV
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as a JSON object, without the relaxed coordinates."""
+        rest = {"lattice", "positions", "numbers"}
+        relaxed = {} if self.relaxation is None else self.relaxation.to_json()
+        return {key: value for key, value in relaxed.items() if key not in rest} | {
+            "energy_above_hull": self.above_hull,
+            "energy_reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class StabilityFacts:
+    """What the hulls were made of."""
+
+    systems: int
+    references: int
+    """Reference structures inside the chemical systems of the samples."""
+    relaxed_references: int
+    """Those that could move the hull below a sample."""
+    largest_gain: float
+    """Most that relaxing one of them gained, in eV per atom; above `reference_window` a hull may be too high."""
+    reference_failures: Mapping[str, int]
+    """References without an energy, by reason; the hull is made without them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as a JSON object."""
+        return asdict(self)
+
+
+def judge_stability(
+    samples: Mapping[int, tuple[str, Amounts]], reference: Reference, config: StabilityConfig, journal: Journal
+) -> tuple[dict[int, Stability], StabilityFacts]:
+    """Relax samples (CIF text, reduced formula) and place them above the hull of the reference.
+
+    The hull of a sample holds the reference structures of its elements, not the samples. Energies are kept in the
+    journal by structure, potential and settings, so that a killed run, or the next one, does not compute them again.
+    """
+    runner = _Runner(config, journal)
+    relaxed = runner.relaxations({index: cif for index, (cif, _) in samples.items()}, "relaxing samples")
+    compositions = {samples[index][1] for index, found in relaxed.items() if isinstance(found, Relaxation)}
+    wanted = formulas_by_system(reference.formulas, map(elements_of, compositions))
+    energies = _ReferenceEnergies(
+        reference.of_formulas(amounts for formulas in wanted.values() for amounts in formulas), runner
+    )
+    hulls = energies.hulls(wanted, compositions, window=config.reference_window)
+    verdicts = {
+        index: _verdict(relaxed[index], amounts, hulls.get(elements_of(amounts)))
+        for index, (_, amounts) in samples.items()
+    }
+    return verdicts, energies.facts(len(wanted))
+
+
+class _ReferenceEnergies:
+    """Energies of reference structures in eV per atom: as given for all, relaxed where it matters."""
+
+    def __init__(self, rows: Mapping[Amounts, list[ReferenceRow]], runner: _Runner) -> None:
+        self._rows = rows
+        self._runner = runner
+        self._given: dict[ReferenceRow, float] = {}
+        self._relaxed: dict[ReferenceRow, float] = {}
+        self._failures: Counter[str] = Counter()
+        listed = [row for found in rows.values() for row in found]
+        for place, energy in runner.energies({place: row.cif for place, row in enumerate(listed)}).items():
+            if isinstance(energy, NoEnergy):
+                self._failures[energy.reason] += 1
+            else:
+                self._given[listed[place]] = energy
+
+    def hulls(
+        self, wanted: Mapping[System, list[Amounts]], compositions: Iterable[Amounts], *, window: float
+    ) -> dict[System, Hull[ReferenceRow] | NoHull]:
+        """A hull for each system, exact at the compositions unless relaxing gains more than `window`.
+
+        Each reference starts with the least energy it could relax to. The references that make the hull below a
+        composition are relaxed, until those below every composition are: then no other can lower it there.
+        """
+        while True:
+            hulls = {system: make_hull(system, self._entries(formulas, window)) for system, formulas in wanted.items()}
+            below = {
+                row
+                for amounts in compositions
+                if isinstance(hull := hulls[elements_of(amounts)], Hull)
+                for row in hull.below(amounts)
+            }
+            todo = sorted(below - self._relaxed.keys(), key=lambda row: row.id) if window > 0 else []
+            if not todo:
+                return hulls
+            found = self._runner.relaxations({i: row.cif for i, row in enumerate(todo)}, "relaxing references")
+            for place, row in enumerate(todo):
+                result, given = found[place], self._given[row]
+                self._relaxed[row] = min(given, result.energy) if isinstance(result, Relaxation) else given
+
+    def facts(self, systems: int) -> StabilityFacts:
+        """What was made of the references."""
+        gains = [self._given[row] - energy for row, energy in self._relaxed.items()]
+        total = sum(map(len, self._rows.values()))
+        return StabilityFacts(systems, total, len(gains), max(gains, default=0.0), dict(self._failures))
+
+    def _entries(self, formulas: Iterable[Amounts], window: float) -> list[tuple[ReferenceRow, Amounts, float]]:
+        return [
+            (row, amounts, self._relaxed.get(row, self._given[row] - window))
+            for amounts in formulas
+            for row in self._rows[amounts]
+            if row in self._given
+        ]
+
+
+def _verdict(relaxed: Relaxation | NoEnergy, amounts: Amounts, hull: Hull[ReferenceRow] | NoHull | None) -> Stability:
+    if isinstance(relaxed, NoEnergy):
+        return Stability(None, None, relaxed.reason)
+    assert hull is not None  # every relaxed sample has its system
+    if isinstance(hull, NoHull):
+        return Stability(relaxed, None, hull.reason)
+    above = hull.above(amounts, relaxed.energy)
+    if above < LOWEST_EV:
+        return Stability(relaxed, None, f"more than {-LOWEST_EV:g} eV per atom below the hull")
+    return Stability(relaxed, above)
+
+
+Value = TypeVar("Value")
+
+
+class _Runner:
+    """Calls of the potential in worker processes, each answer kept in the journal."""
+
+    def __init__(self, config: StabilityConfig, journal: Journal) -> None:
+        self.config = config
+        self.journal = journal
+        self._potential = identity(config.relaxation.potential)
+
+    def relaxations(self, texts: Mapping[int, str], title: str) -> dict[int, Relaxation | NoEnergy]:
+        settings = self.config.relaxation
+        label = f"relax {self._potential} {settings.max_force:g} {settings.max_steps}"
+        return self._run(Relax(settings), texts, label, title, lambda value: Relaxation(**value), Relaxation.to_json)
+
+    def energies(self, texts: Mapping[int, str]) -> dict[int, float | NoEnergy]:
+        function = SinglePoint(self.config.relaxation.potential)
+        return self._run(function, texts, f"energy {self._potential}", "energies of references", float, float)
+
+    def _run(
+        self,
+        function: Callable[[str], Value | NoEnergy],
+        texts: Mapping[int, str],
+        label: str,
+        title: str,
+        read: Callable[[Any], Value],
+        write: Callable[[Value], Any],
+    ) -> dict[int, Value | NoEnergy]:
+        """Values by index; refusals are kept, too, but not what ran out of time: another limit may help."""
+        found: dict[int, Value | NoEnergy] = {}
+        keys = {index: f"{label} {hashlib.sha256(text.encode()).hexdigest()[:32]}" for index, text in texts.items()}
+        for index, key in keys.items():
+            if key in self.journal.values:
+                kept = self.journal.values[key]
+                refused = isinstance(kept, dict) and "reason" in kept
+                found[index] = NoEnergy(**kept) if refused else read(kept)
+        todo = [index for index in texts if index not in found]
+        calls = run_limited(
+            function, (texts[i] for i in todo), workers=self.config.workers, time_limit_s=self.config.time_limit
+        )
+        with tqdm(total=len(texts), initial=len(found), desc=title, unit="structure", disable=None) as bar:
+            for place, value in calls:
+                index = todo[place]
+                if isinstance(value, Lost):
+                    found[index] = NoEnergy(str(value.fate), value.detail)
+                else:
+                    kept = asdict(value) if isinstance(value, NoEnergy) else write(value)
+                    self.journal.add(keys[index], kept)
+                    found[index] = value
+                bar.update()
+        return found
