@@ -32,21 +32,30 @@ class TargetSet:
     """None: all rows, or those of a file."""
     seed: int
     refused: dict[str, int]
-    file: str | None = None
-    """Name of the file that chose them, if one did."""
+    file: Path | None = None
+    """The file that chose them, if one did."""
+
+    @property
+    def own(self) -> bool:
+        """Whether the file holds the targets themselves, so that those of the benchmark are not needed."""
+        return self.file is not None and self.file.suffix == ".parquet"
 
 
-def choose_targets(benchmark: Benchmark, data: Path, wanted: str, seed: int) -> TargetSet:
-    """Targets of a benchmark: `all`, a number to be drawn, or a file: parquet with id and cif, or ids, one a line."""
+def choose_targets(benchmark: Benchmark, data: Path | None, wanted: str, seed: int) -> TargetSet:
+    """Targets of a benchmark: `all`, a number to be drawn, or a file: parquet with id and cif, or ids, one a line.
+
+    data: folder of data files, asked for where targets are not in a parquet file of their own.
+    """
+    path = Path(wanted)
+    if path.suffix == ".parquet":
+        return TargetSet(read_targets(path), None, seed, {}, path)
+    data = data_folder(data)
     if wanted == "all" or wanted.isdecimal():
         number = None if wanted == "all" else int(wanted)
         if number == 0:
             raise ConfigError("--targets 0 leaves nothing to score; give a number of at least 1, or all")
         drawn = draw_targets(benchmark, data, number=number, seed=seed)
         return TargetSet(drawn.targets, number, seed, dict(drawn.refused))
-    path = Path(wanted)
-    if path.suffix == ".parquet":
-        return TargetSet(read_targets(path), None, seed, {}, path.name)
     try:
         names = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
@@ -56,7 +65,7 @@ def choose_targets(benchmark: Benchmark, data: Path, wanted: str, seed: int) -> 
     if unknown or not names or len(set(names)) < len(names):
         what = f"{unknown[0]!r} is no target of {benchmark.name}" if unknown else "it is empty or an id occurs twice"
         raise InputError(f"{path}: {what}; give ids of {', '.join(benchmark.rows.files)}, one a line, each once")
-    return TargetSet([known[name] for name in names], None, seed, {}, path.name)
+    return TargetSet([known[name] for name in names], None, seed, {}, path)
 
 
 def score_files(
@@ -65,7 +74,7 @@ def score_files(
     paths: Sequence[Path],
     config: ScoreConfig,
     *,
-    data: Path,
+    data: Path | None,
     out: Path,
     cache: Path,
     label: str,
@@ -74,11 +83,12 @@ def score_files(
 ) -> dict[str, Any]:
     """Score one set of samples, or several of the same model (seeds), and return the report as JSON holds it.
 
-    The report shows the first set in full, and every metric over all sets.
+    The report shows the first set in full, and every metric over all sets. data: folder of data files, None for
+    $CRYSTALLM_DATA; not asked for where targets have a file of their own and prototypes are left out.
     """
     targets = chosen.targets
     sets = [read_samples(path, targets, table=table) for path in paths]
-    seen = seen_of(benchmark, targets, data, cache, config)
+    seen = seen_of(benchmark, targets, data_folder(data), cache, config) if config.prototypes else None
     results = [
         score_prediction(
             benchmark,
@@ -90,7 +100,8 @@ def score_files(
         )
         for path, samples in zip(paths, sets, strict=True)
     ]
-    made = provenance(config, inputs=[*files_of(benchmark.rows, data), *([table] if table else [])])
+    rows = [chosen.file] if chosen.own and chosen.file else files_of(benchmark.rows, data_folder(data))
+    made = provenance(config, inputs=[*rows, *([table] if table else [])])
     made["samples"] = {path.name: samples_digest(path) for path in paths}
     found: dict[str, Any] = plain(
         {
@@ -98,7 +109,12 @@ def score_files(
             "benchmark": to_mapping(benchmark),
             "prompt": prompt,
             "targets": len(targets),
-            "drawn": {"number": chosen.number, "seed": chosen.seed, "file": chosen.file, "refused": chosen.refused},
+            "drawn": {
+                "number": chosen.number,
+                "seed": chosen.seed,
+                "file": chosen.file and chosen.file.name,
+                "refused": chosen.refused,
+            },
             **results[0],
             "over_seeds": over_seeds([result["metrics"] for result in results]) if len(results) > 1 else {},
             "per_target_of_sets": [result["per_target"] for result in results],
@@ -211,8 +227,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"what should {' '.join(more)} do? only benchmarks of free samples take options after --")
     if options.json and not options.json.resolve().parent.is_dir():
         raise ConfigError(f"cannot write {options.json}: its folder is missing; make it, or choose another place")
-    data = data_folder(options.data)
-    chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
+    chosen = choose_targets(benchmark, options.data, options.targets, options.target_seed)
     for path in options.samples:
         if not path.exists():
             raise InputError(f"{path} does not exist; give the samples to score")
@@ -222,7 +237,7 @@ def main(argv: list[str]) -> None:
         chosen,
         options.samples,
         config,
-        data=data,
+        data=options.data,
         out=out,
         cache=options.cache or out,
         label=label,

@@ -219,7 +219,7 @@ def test_evaluation_reads_the_records(cli: Run, tmp_path: Path, rutile: Descript
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     pq.write_table(pa.table({"id": ["mp-2657"], "cif": [write_cif(rutile)]}), tmp_path / "targets.parquet")
     options = ["--no-validity", "--no-prototypes", "--workers", "1", "--out", str(tmp_path / "report")]
-    options += ["--data", str(tmp_path), "--targets", str(tmp_path / "targets.parquet")]
+    options += ["--targets", str(tmp_path / "targets.parquet")]
     assert main(["eval", "score", "validity", str(tmp_path / "samples.jsonl"), *options]) == 0
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["metrics"]["match_rate@1"]["passed"] == 0
