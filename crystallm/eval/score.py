@@ -88,7 +88,8 @@ def score_files(
     """
     targets = chosen.targets
     sets = [read_samples(path, targets, table=table) for path in paths]
-    seen = seen_of(benchmark, targets, data_folder(data), cache, config) if config.prototypes else None
+    asked = config.prototypes and benchmark.train is not None
+    seen = seen_of(benchmark, targets, data_folder(data), cache, config) if asked else None
     results = [
         score_prediction(
             benchmark,
