@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -154,9 +154,7 @@ class Engine:
         self.model_seconds = 0.0
         """Spent in the model, from ids to log-probabilities."""
 
-    def run(
-        self, jobs: Iterable[tuple[Task, np.random.Generator]], warp: Warp, *, tick: Callable[[], None] | None = None
-    ) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[tuple[Task, np.random.Generator]], warp: Warp) -> Iterator[Outcome]:
         """Outcomes of the jobs in the order in which they finish; jobs are taken as rows fall free."""
         source = iter(jobs)
 
@@ -181,8 +179,6 @@ class Engine:
                         active[index] = next_row() or row
                 _close_ranks(cache, active)
             yield from finished
-            if tick is not None:
-                tick()
 
     def _step(
         self, cache: RowCache, active: list[Row], heads: dict[tuple[int, ...], Head]
