@@ -132,7 +132,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="crystallm bench sample", description=main.__doc__)
     parser.add_argument("--model", type=Path, help="checkpoint folder (default: the model that ships)")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128], help="batch sizes (%(default)s)")
-    parser.add_argument("--draws", type=int, default=128, help="texts for each way and batch size (%(default)s)")
+    parser.add_argument("--draws", type=int, default=256, help="texts for each way and batch size (%(default)s)")
     parser.add_argument(
         "--recomputed", type=int, default=8, help="texts of the loop without cache, which is slow (%(default)s)"
     )
