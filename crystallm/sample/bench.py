@@ -104,13 +104,21 @@ def plain(
     return Timing(GENERATE if cache else RECOMPUTE, rows, len(texts), good, tokens, steps, seconds)
 
 
-def ours(generator: Generator, prompts: Sequence[NamedPrompt], *, temperature: float, rows: int, seed: int) -> Timing:
+def ours(
+    generator: Generator,
+    prompts: Sequence[NamedPrompt],
+    *,
+    temperature: float,
+    rows: int,
+    seed: int,
+    contact: float,
+) -> Timing:
     """The constrained engine, with everything that `crystallm sample` does up to the record of a draw."""
     from crystallm.sample.config import SampleConfig
     from crystallm.sample.engine import Engine
     from crystallm.sample.records import record_of
 
-    config = SampleConfig(n=1, temperature=temperature, batch_size=rows, seed=seed)
+    config = SampleConfig(n=1, temperature=temperature, batch_size=rows, seed=seed, contact=contact)
     engine = Engine(generator.decoder, rows=rows, context=generator.context)
     start = time.perf_counter()
     attempts = []
@@ -142,6 +150,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
+        "--contact",
+        type=float,
+        default=0.68,
+        help="geometry of the engine, as in `crystallm sample`; 0: off (%(default)s)",
+    )
+    parser.add_argument(
         "--precision", choices=["fp32", "bf16"], help="of the model, for all ways (default: as `crystallm sample`)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
@@ -158,21 +172,21 @@ def main(argv: list[str]) -> None:
     prompts = read_bench_prompts(options.prompts, options.draws)
     generator = Generator.from_pretrained(options.model, precision=options.precision)
     generator.model.to(DTYPES[generator.precision])  # for `generate`; the engine has weights of its own
-    warm = {"temperature": options.temperature, "rows": 4}
-    ours(generator, prompts[:4], seed=options.seed, **warm)  # tables, kernels
-    plain(generator, prompts[:4], cache=True, **warm)
+    drawn = {"temperature": options.temperature, "seed": options.seed, "contact": options.contact}
+    ours(generator, prompts[:4], rows=4, **drawn)  # tables, kernels
+    plain(generator, prompts[:4], cache=True, rows=4, temperature=options.temperature)
     torch.manual_seed(options.seed)
     few = prompts[: options.recomputed]
     timings = [plain(generator, few, temperature=options.temperature, rows=1, cache=False)]
     for rows in options.rows:
         timings.append(plain(generator, prompts, temperature=options.temperature, rows=rows, cache=True))
-        timings.append(ours(generator, prompts, temperature=options.temperature, rows=rows, seed=options.seed))
+        timings.append(ours(generator, prompts, rows=rows, **drawn))
     print(table(timings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (30 if sys.platform == "darwin" else 20))
     print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, {generator.precision}, seed {options.seed}")
     if options.json:
         result = {"timings": [timing.to_json() for timing in timings], "peak_gib": peak, "draws": options.draws}
-        settings = {name: getattr(options, name) for name in ("temperature", "seed", "recomputed")}
+        settings = {name: getattr(options, name) for name in ("temperature", "seed", "contact", "recomputed")}
         settings |= {"precision": generator.precision, "threads": torch.get_num_threads(), "rows": options.rows}
         write_json(options.json, result | settings | {"provenance": provenance(settings)})
     if options.figure:

@@ -345,7 +345,8 @@ def chosen_device(name: str | None) -> torch.device:
 def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
     """Distinct crystals of finished draws, most probable first; each stands for all draws that match it.
 
-    merge: False keeps every finished draw as a crystal of its own.
+    Of draws that match, the one of median volume is kept: matching leaves the scale open, and the draws scatter around
+    it (docs/sample.md). merge: False keeps every finished draw as a crystal of its own.
     """
     finished = [a for a in attempts if a.description is not None]
     finished.sort(key=lambda a: (-a.log_probability, a.number))
@@ -353,4 +354,12 @@ def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
     if not merge:
         return crystals
     groups = group_duplicates([crystal.structure for crystal in crystals])
-    return [replace(crystals[group[0]], count=len(group)) for group in groups]
+    kept = [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
+    return sorted(kept, key=lambda crystal: (-crystal.log_probability, crystal.attempt.number))
+
+
+def _of_median_volume(crystals: Sequence[Crystal], group: Sequence[int]) -> int:
+    """Of a group of crystals, most probable first, the one whose volume per atom is nearest to the median."""
+    volumes = {place: crystals[place].structure.volume / len(crystals[place].structure) for place in group}
+    median = float(np.median(list(volumes.values())))
+    return min(group, key=lambda place: round(abs(volumes[place] - median), 3))  # cubic angstrom

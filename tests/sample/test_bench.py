@@ -10,7 +10,21 @@ from crystallm.cli import main
 
 def test_bench_sample(checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, figure = tmp_path / "bench.json", tmp_path / "bench.png"
-    options = ["--draws", "3", "--recomputed", "1", "--rows", "1", "2", "--json", str(out), "--figure", str(figure)]
+    options = [
+        "--draws",
+        "3",
+        "--recomputed",
+        "1",
+        "--rows",
+        "1",
+        "2",
+        "--contact",
+        "0",
+        "--json",
+        str(out),
+        "--figure",
+        str(figure),
+    ]
     assert main(["bench", "sample", "--model", str(checkpoints["llama"]), *options]) == 0
     timings = {(timing["way"], timing["rows"]): timing for timing in json.loads(out.read_text())["timings"]}
     assert list(timings) == [

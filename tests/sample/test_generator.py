@@ -47,6 +47,13 @@ def test_equal_draws_become_one_crystal_with_their_count(rutile: Description, an
     assert [crystal.attempt.number for crystal in unmerged] == [1, 0]
 
 
+def test_the_draw_of_median_volume_stands_for_equal_ones(rutile: Description) -> None:
+    swollen = [replace(rutile, cell=(a, a, a * 0.644, 90.0, 90.0, 90.0)) for a in (4.3, 4.5, 4.6, 4.9, 5.1)]
+    scores = (-1.0, -5.0, -4.0, -2.0, -3.0)
+    (crystal,) = rank([attempt(n, one, score) for n, (one, score) in enumerate(zip(swollen, scores, strict=True))])
+    assert (crystal.attempt.number, crystal.count, crystal.log_probability) == (2, 5, -4.0)
+
+
 def test_rutile_as_crystal(rutile: Description, anatase: Description) -> None:
     (crystal,) = rank([attempt(0, rutile, -1.0)])
     assert crystal.formula_units == 2
