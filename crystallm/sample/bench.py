@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import ConfigError
+from crystallm.sample.config import SampleConfig
 
 if TYPE_CHECKING:
     from crystallm.sample.generator import Generator
@@ -114,7 +115,6 @@ def ours(
     contact: float,
 ) -> Timing:
     """The constrained engine, with everything that `crystallm sample` does up to the record of a draw."""
-    from crystallm.sample.config import SampleConfig
     from crystallm.sample.engine import Engine
     from crystallm.sample.records import record_of
 
@@ -152,7 +152,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--contact",
         type=float,
-        default=0.68,
+        default=SampleConfig.contact,
         help="geometry of the engine, as in `crystallm sample`; 0: off (%(default)s)",
     )
     parser.add_argument(
