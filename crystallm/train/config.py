@@ -18,6 +18,8 @@ class TrainConfig:
     """Checkpoint folder whose weights the run begins with, `default` for the model that ships; None: random weights."""
     descriptions: Literal["canonical", "augmented"] = "canonical"
     """`canonical`: one text per crystal. `augmented`: an equivalent text drawn anew in each epoch."""
+    augmented_share: float = 1.0
+    """With `augmented`: chance that a text is drawn anew; the others stay canonical."""
     max_tokens: int | None = None
     """Crystals with a longer text are left out and counted; None is the model's context."""
 
@@ -74,6 +76,8 @@ class TrainConfig:
         for name in ("warmup_steps", "weight_decay", "workers", "save_minutes", "final_learning_rate_fraction"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.augmented_share <= 1:
+            raise ConfigError(f"augmented_share must be above 0 and at most 1, got {self.augmented_share}")
         if self.save_every is not None and self.save_every < 1:
             raise ConfigError(f"save_every must be at least 1, got {self.save_every}")
         if self.longest_text > self.model.context:

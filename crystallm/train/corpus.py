@@ -91,14 +91,17 @@ def _check(ids: list[int], text: str, tokenizer: "PreTrainedTokenizerFast", path
         raise LayoutError(f"a text of {path} cannot be tokenised: {text[:60]!r}; prepare it with the recipe's layout")
 
 
-def redraw(text: str, *, layout_name: str, seed: int, epoch: int, row: int) -> str:
-    """Return an equivalent text of the same crystal, drawn from (seed, epoch, row)."""
+def redraw(text: str, *, layout_name: str, seed: int, epoch: int, row: int, chance: float = 1.0) -> str:
+    """Return, with the given chance, an equivalent text of the same crystal; drawn from (seed, epoch, row)."""
     from crystallm.crystal.cell import Rejection
     from crystallm.crystal.description import augment
     from crystallm.crystal.layout import get_layout
 
+    rng = np.random.default_rng((seed, epoch, row))
+    if chance < 1 and rng.random() >= chance:
+        return text
     layout = get_layout(layout_name)
     description = layout.read(text)
     if isinstance(description, Rejection):
         raise InputError(f"a training text cannot be read: {description.detail}; prepare the data again: {text[:80]!r}")
-    return layout.write(augment(description, np.random.default_rng((seed, epoch, row))))
+    return layout.write(augment(description, rng))

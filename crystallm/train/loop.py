@@ -315,7 +315,12 @@ class _Steps(Dataset[list[Pass]]):
         if self.corpus.texts is None:
             return self.corpus.tokens(row)
         text = redraw(
-            self.corpus.texts[row], layout_name=self.config.layout, seed=self.config.seed, epoch=self.epoch, row=row
+            self.corpus.texts[row],
+            layout_name=self.config.layout,
+            seed=self.config.seed,
+            epoch=self.epoch,
+            row=row,
+            chance=self.config.augmented_share,
         )
         ids: Ints = self.tokenizer(text, add_special_tokens=False, return_tensors="np")["input_ids"][0]
         return ids if len(ids) <= self.config.longest_text else self.corpus.tokens(row)

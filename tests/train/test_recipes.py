@@ -38,6 +38,7 @@ def test_changeable_fields_exist() -> None:
         ({"max_steps": 9, "max_tokens": 2048}, "max_tokens=2048 is beyond model.context=1024"),
         ({"max_steps": 9, "accumulate": 16}, "512 cannot hold one text of 1024 tokens; lower accumulate"),
         ({"max_steps": 9, "learning_rat": 1.0}, "unknown field 'learning_rat'; TrainConfig has model, layout"),
+        ({"max_steps": 9, "augmented_share": 0}, "augmented_share must be above 0 and at most 1, got 0"),
         ({"max_steps": 9, "descriptions": "drawn"}, "must be one of 'canonical', 'augmented', got 'drawn'"),
         ({"max_steps": 9, "model": {"model_type": "mamba"}}, "model: model_type must be one of 'llama', 'gpt2'"),
         ({"max_steps": 9, "model": {"layer": 2}}, "model: unknown field 'layer'"),

@@ -43,6 +43,11 @@ def test_epochs_rows_and_seeds_differ(what: str) -> None:
     assert len(texts) > 3
 
 
+def test_a_share_of_the_texts_stays_as_it_is() -> None:
+    drawn = [redraw(ANATASE, layout_name="wyckoff", seed=0, epoch=0, row=row, chance=0.3) for row in range(200)]
+    assert 0.6 < drawn.count(ANATASE) / len(drawn) < 0.85  # 0.7, and now and then the draw is the text itself
+
+
 def test_the_crystal_stays() -> None:
     """Ti-O distances of anatase, u = 0.2081: four of 1.93 and two of 1.98 angstrom, whatever the description."""
     for epoch in range(10):
