@@ -197,8 +197,8 @@ def walk(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     partial.space_group = int(grammar.tokens[token].rpartition(" ")[2])
     partial.stage = Stage.CELL
     yield from _cell(grammar, partial)
-    yield from _sites(grammar, partial)
-    yield (grammar.end,)
+    yield (grammar.ids[grammar.sites.tag],)
+    yield from walk_sites(grammar, partial)
 
 
 def _formula_units(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
@@ -333,15 +333,22 @@ def _angle_bounds(place: int, free: dict[int, float], limits: Limits) -> tuple[f
     return low + 0.01, high - 0.01
 
 
-def _sites(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
-    """Sites element by element in the order of the formula, until every atom is placed."""
-    yield (grammar.ids[grammar.sites.tag],)
+def walk_sites(grammar: Grammar, partial: Partial) -> Walk:
+    """Sites element by element in the order of the formula, after those that `partial` holds, until every atom is
+    placed; and the end of the text."""
     group: SpaceGroup = space_group(partial.space_group)
     sizes = cover.sizes(partial.space_group)
     offer = cover.supply(partial.space_group)
-    counts = [amount * partial.formula_units for _, amount in partial.amounts]
+    left = {symbol: amount * partial.formula_units for symbol, amount in partial.amounts}
     used: set[str] = set()
-    for index, (symbol, _) in enumerate(partial.amounts):
+    for site in partial.sites:
+        size, is_free = sizes[site.letter]
+        left[site.element] -= size
+        if not is_free:
+            used.add(site.letter)
+            offer = cover.without(offer, size)
+    counts = list(left.values())
+    for index, symbol in enumerate(left):
         while counts[index]:
             partial.stage = Stage.LETTER
             yield (grammar.elements[symbol],)
@@ -351,9 +358,9 @@ def _sites(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
                 if size > counts[index] or letter in used:
                     continue
                 if (size, is_free) not in verdicts:
-                    left = offer if is_free else cover.without(offer, size)
+                    kept = offer if is_free else cover.without(offer, size)
                     remaining = [counts[index] - size, *counts[index + 1 :]]
-                    verdicts[size, is_free] = cover.can_cover(tuple(n for n in remaining if n), left)
+                    verdicts[size, is_free] = cover.can_cover(tuple(n for n in remaining if n), kept)
                 if verdicts[size, is_free]:
                     allowed[grammar.ids[f" {letter}"]] = letter
             letter = allowed[(yield tuple(allowed))]
@@ -367,3 +374,4 @@ def _sites(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
             for _ in range(group.positions[letter].n_free):
                 values.append((yield from _number(grammar, grammar.sites.coordinate, 0.0, 1.0)))
             partial.sites.append(Site(symbol, letter, tuple(values)))
+    yield (grammar.end,)

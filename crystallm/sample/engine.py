@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import WIDTHS, Feed, Piece, RowCache
 from crystallm.sample.constraint import Choices, Walk
+from crystallm.sample.refusals import NOTHING_LEFT, Branching, Step, pick, rule_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,10 @@ class Task(Protocol):
     def start(self) -> Walk:
         """A fresh automaton; called again when the text is begun anew."""
 
+    def resume(self, level: int, since: int, tokens: Sequence[int]) -> tuple[Walk, Choices]:
+        """The automaton as it stood at the first choice of a level, SECTION or deeper, of the section after the first
+        `since` ones, and what is allowed there; `tokens` is the text up to that place."""
+
     def level(self) -> int:
         """How deep in the text the next choice lies, from 0; levels from SECTION on belong to one section."""
 
@@ -61,6 +66,9 @@ class Task(Protocol):
 
     def refusal(self, since: int) -> str | None:
         """Why the sections completed after the first `since` ones cannot stay; None if they can."""
+
+    def hopeless(self, since: int) -> Collection[int]:
+        """After such a refusal: tokens with which the deepest level of that section cannot begin, whatever follows."""
 
 
 SECTION = 2
@@ -99,6 +107,7 @@ class Mark:
     length: int
     n_choices: int
     scores: NDArray[np.float32]
+    branching: Branching
 
 
 @dataclass
@@ -113,6 +122,10 @@ class Row:
     seen: int = 0
     """Tokens that the model has seen."""
     log_probabilities: list[float] = field(default_factory=list)
+    path: list[Step] = field(default_factory=list)
+    """The choices made, as places in the tree of what is known to be refused."""
+    start: Branching | None = None
+    """The first choice."""
     marks: dict[int, Mark] = field(default_factory=dict)
     """The first choice of each level, until its section is accepted."""
     tries: Counter[int] = field(default_factory=Counter)
@@ -233,9 +246,14 @@ class Engine:
     def _draw(self, row: Row, log_V: NDArray[np.float32], warp: Warp) -> None:
         """Draw the row's next token and follow the forced ones; step back where a section is refused."""
         while True:
-            row.marks.setdefault(row.task.level(), Mark(len(row.tokens), len(row.log_probabilities), log_V))
-            token, score = _choose(row, log_V, warp)
-            row.log_probabilities.append(score)
+            branching = _branching(row, log_V, warp)
+            level = row.task.level()
+            if level not in row.marks:
+                row.marks[level] = Mark(len(row.tokens), len(row.path), log_V, branching)
+            place = branching.draw(row.random)
+            row.path.append((branching, place))
+            token = int(branching.tokens[place])
+            row.log_probabilities.append(float(log_V[token]))
             _append(row, token)
             _follow(row)
             if len(row.tokens) > self.context:
@@ -248,20 +266,27 @@ class Engine:
                 _forget(row, SECTION)
                 return
             row.redrawn[reason] += 1
-            mark = self._retreat(row)
-            if mark is None:
+            level = self._retreat(row)
+            if level is None:
                 counts = ", ".join(f"{reason} {count} times" for reason, count in row.redrawn.items())
                 row.done, row.failure = True, f"drawn again until all tries were used up ({counts})"
                 return
-            log_V = _return_to(row, mark)
+            log_V = _return_to(row, level)
 
-    def _retreat(self, row: Row) -> Mark | None:
-        """Where to go back to: the deepest level that has tries left, None if there is none."""
+    def _retreat(self, row: Row) -> int | None:
+        """What to go back to: the deepest level that has tries left and something else to choose; None if none has."""
+        deepest = row.marks[max(row.marks)].branching
+        if max(row.marks) >= SECTION and not deepest.examined:
+            deepest.examine(row.task.hopeless(row.sections))
+        rule_out(row.path)
         for level in sorted(row.marks, reverse=True):
+            mark = row.marks[level]
             row.tries[level] += 1
-            if row.tries[level] <= self.tries[level]:
+            if row.tries[level] <= self.tries[level] and mark.branching.refused_share < 1 - NOTHING_LEFT:
                 _forget(row, level + 1)
-                return row.marks[level]
+                return level
+            del row.path[mark.n_choices :]
+            rule_out(row.path)
         return None
 
 
@@ -281,13 +306,17 @@ def _forget(row: Row, level: int) -> None:
         del row.marks[deeper], row.tries[deeper]
 
 
-def _return_to(row: Row, mark: Mark) -> NDArray[np.float32]:
-    """Bring a row back to a mark by replaying its automaton."""
-    del row.tokens[mark.length :], row.log_probabilities[mark.n_choices :]
-    row.walk = row.task.start()
-    row.choices = next(row.walk)
-    for token in row.tokens:
-        row.choices = row.walk.send(token)
+def _return_to(row: Row, level: int) -> NDArray[np.float32]:
+    """Bring a row back to its mark of a level; log-probabilities (V,) there."""
+    mark = row.marks[level]
+    del row.tokens[mark.length :], row.log_probabilities[mark.n_choices :], row.path[mark.n_choices :]
+    if level >= SECTION:
+        row.walk, row.choices = row.task.resume(level, row.sections, row.tokens)
+    else:
+        row.walk = row.task.start()
+        row.choices = next(row.walk)
+        for token in row.tokens:
+            row.choices = row.walk.send(token)
     row.seen, row.done = mark.length, False
     row.sections = row.task.sections()
     return mark.scores
@@ -318,12 +347,18 @@ def _outcome(row: Row) -> Outcome:
     return Outcome(row.task, row.tokens, row.log_probabilities, row.failure, row.steps, dict(row.redrawn))
 
 
-def _choose(row: Row, log_V: NDArray[np.float32], warp: Warp) -> tuple[int, float]:
-    """A token drawn among the allowed ones, and its log-probability under the unwarped model."""
-    choices = _as_array(row.choices)
-    log_C = log_V[choices].astype(np.float64)
-    token = choices[draw(log_C, row.random, warp)]
-    return int(token), float(log_V[token])
+def _branching(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
+    """The choice that a row stands at, as it is known or for the first time."""
+    before, place = row.path[-1] if row.path else (None, 0)
+    known = row.start if before is None else before.after.get(place)
+    if known is None:
+        tokens = _as_array(row.choices)
+        known = Branching(tokens, chances(log_V[tokens].astype(np.float64), warp))
+        if before is None:
+            row.start = known
+        else:
+            before.after[place] = known
+    return known
 
 
 @lru_cache(maxsize=4096)
@@ -334,13 +369,16 @@ def _as_array(choices: Choices) -> NDArray[np.int64]:
 
 def draw(log_C: NDArray[np.float64], random: np.random.Generator, warp: Warp) -> int:
     """Index drawn from log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
-    scaled = (log_C - log_C.max()) / warp.temperature
-    weights = np.exp(scaled)
+    return pick(chances(log_C, warp), random)
+
+
+def chances(log_C: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:
+    """Probabilities (C,) of log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
+    weights = np.exp((log_C - log_C.max()) / warp.temperature)
     if warp.top_k and warp.top_k < len(weights):
         weights[weights < np.partition(weights, -warp.top_k)[-warp.top_k]] = 0.0
     if warp.top_p < 1.0:
         order = np.argsort(-weights, kind="stable")
         share = np.cumsum(weights[order]) / weights.sum()
         weights[order[1:][share[:-1] >= warp.top_p]] = 0.0
-    cumulative = np.cumsum(weights)
-    return int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+    return np.asarray(weights / weights.sum())

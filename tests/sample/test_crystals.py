@@ -5,8 +5,9 @@ import pytest
 
 from crystallm.crystal.description import Site
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Stage, walk
-from crystallm.sample.crystals import SHORTEST_DISTANCE_ANGSTROM, CrystalTask, Refusal, shortest_distance
+from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.engine import SECTION, TRIES
+from crystallm.sample.geometry import SHORTEST_DISTANCE_ANGSTROM, Refusal, Surroundings, shortest_distance
 
 SODIUM, CHLORINE = Site("Na", "a", ()), Site("Cl", "b", ())
 
@@ -98,3 +99,64 @@ def test_nonmetals_are_bonded_or_apart(
 def test_metals_may_stand_at_any_distance_that_is_not_too_close(grammar: Grammar) -> None:
     for a in np.linspace(2.7, 8.0, 40):
         assert task_of(grammar, float(a), Site("Na", "a", ()), group=221, contact=0.68).refusal(0) is None
+
+
+def test_hopeless_starts_are_those_that_end_in_refusals(grammar: Grammar) -> None:
+    """Oxygen on the free position (x, x, 0) of rutile, titanium on the corners: wherever a start is told to be hopeless,
+    no third and fourth decimal can stand; and most of what cannot stand is told."""
+    titanium = Site("Ti", "a", ())
+
+    def stands(x: float) -> bool:
+        around = Surroundings(136, (4.59, 4.59, 2.96, 90.0, 90.0, 90.0), 0.68)
+        assert around.place(titanium) is None
+        return around.place(Site("O", "f", (x,))) is None
+
+    task = task_of(grammar, 4.59, titanium, Site("O", "f", (0.02,)), group=136, contact=0.68)
+    task.partial.cell = (4.59, 4.59, 2.96, 90.0, 90.0, 90.0)
+    assert task.refusal(0) is Refusal.TOO_CLOSE
+    hopeless = {float(grammar.tokens[token]) for token in task.hopeless(1)}
+    truly = {start / 100 for start in range(100) if not any(stands(start / 100 + k / 1e4) for k in range(0, 100, 9))}
+    assert hopeless <= truly
+    assert len(hopeless) >= 0.8 * len(truly) > 30
+    assert 0.30 not in truly  # rutile
+
+
+def test_nothing_is_hopeless_where_only_the_symmetry_was_refused(grammar: Grammar) -> None:
+    task = task_of(grammar, 5.64, SODIUM, CHLORINE, group=202)
+    assert task.refusal(0) is Refusal.HIGHER_SYMMETRY
+    assert task.hopeless(0) == ()
+
+
+@pytest.mark.parametrize("level", [Stage.LETTER, Stage.COORDINATES])
+def test_an_automaton_resumes_where_a_fresh_one_would_stand(grammar: Grammar, level: Stage) -> None:
+    """After every site of many texts: the same choices as when the whole text is replayed."""
+    seen = 0
+    for seed in range(15):
+        task = CrystalTask(grammar, Prompt((("Ti", 2), ("O", 3)), None, None), 0, seed)
+        steps, tokens, random = task.start(), list[int](), np.random.default_rng(seed)
+        choices, places = next(steps), list[tuple[int, int]]()
+        while choices:
+            if len(choices) > 1 and task.level() is level:
+                places.append((task.sections(), len(tokens)))
+            tokens.append(int(random.choice(choices)))
+            try:
+                choices = steps.send(tokens[-1])
+            except StopIteration:
+                break
+        for since in sorted({since for since, _ in places}, reverse=True):
+            length = min(length for sections, length in places if sections == since)
+            replayed = walk(grammar, task.prompt, Partial())
+            expected = next(replayed)
+            for token in tokens[:length]:
+                expected = replayed.send(token)
+            resumed, found = task.resume(level, since, tokens[:length])
+            while expected:  # to the end, as the text went on
+                assert found == expected
+                try:
+                    expected = replayed.send(tokens[length])
+                except StopIteration:
+                    break
+                found = resumed.send(tokens[length])
+                length += 1
+            seen += 1
+    assert seen > 15

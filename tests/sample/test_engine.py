@@ -1,6 +1,6 @@
 """The engine against plain decoding, with tiny untrained models; and against mocks where chemistry does not matter."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from crystallm.crystal.composition import parse_formula
 from crystallm.errors import CheckpointError
 from crystallm.sample import decoder as decoder_module
 from crystallm.sample.cache import Feed, RowCache
-from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
+from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk, walk
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import SECTION, Engine, Outcome, Warp, draw
@@ -204,16 +204,27 @@ def test_callers_are_not_left_in_inference_mode(generator: Generator, grammar: G
 class Words:
     """A task of three sections, each one of the tokens 1 to 4, between the tokens 0 and 5; `refused` cannot stay."""
 
-    refused: int = 0
+    refused: Sequence[int] = ()
     chosen: list[int] = field(default_factory=list)
 
     def start(self) -> Walk:
         self.chosen = []
         return self._walk()
 
+    def resume(self, level: int, since: int, tokens: Sequence[int]) -> tuple[Walk, Choices]:
+        del self.chosen[since:]
+        steps = self._sections()
+        return steps, next(steps)
+
+    def hopeless(self, since: int) -> Sequence[int]:
+        return ()
+
     def _walk(self) -> Walk:
         yield (0,)
-        for _ in range(3):
+        yield from self._sections()
+
+    def _sections(self) -> Walk:
+        while len(self.chosen) < 3:
             self.chosen.append((yield (1, 2, 3, 4)))
         yield (5,)
 
@@ -224,7 +235,7 @@ class Words:
         return SECTION if self.chosen else 0
 
     def refusal(self, since: int) -> str | None:
-        return "refused" if self.refused in self.chosen[since:] else None
+        return "refused" if set(self.refused) & set(self.chosen[since:]) else None
 
 
 class SuccessorModel:
@@ -246,23 +257,42 @@ class SuccessorModel:
 def test_refused_sections_are_drawn_again() -> None:
     model = SuccessorModel(torch.zeros(6, 6))
     engine = Engine(model, rows=3, tries=(1000, 0, 4))
-    outcomes = list(engine.run([(Words(refused=2), np.random.default_rng(i)) for i in range(300)], PLAIN))
+    outcomes = list(engine.run([(Words(refused=[2]), np.random.default_rng(i)) for i in range(300)], PLAIN))
     assert all(outcome.finished and len(outcome.tokens) == 5 for outcome in outcomes)
     chosen = np.array([outcome.tokens[1:4] for outcome in outcomes])
     assert set(chosen.ravel()) == {1, 3, 4}
     assert np.bincount(chosen.ravel())[[1, 3, 4]] == pytest.approx(300, abs=60)  # the rest keeps its proportions
-    assert sum(outcome.redrawn.get("refused", 0) for outcome in outcomes) == pytest.approx(300, abs=80)  # 900 / 3
+    # A quarter of 900 sections; what was refused once is not drawn again.
+    assert sum(outcome.redrawn.get("refused", 0) for outcome in outcomes) == pytest.approx(225, abs=60)
     for outcome in outcomes:  # refused draws leave no score behind
         assert outcome.log_probabilities == pytest.approx([-np.log(6)] * 3, abs=1e-5)
 
 
-def test_hopeless_texts_are_given_up() -> None:
+@pytest.mark.parametrize(("tries", "redrawn"), [(2, 2 + 1), (3, 3 + 1), (9, 4)])
+def test_hopeless_texts_are_given_up(tries: int, redrawn: int) -> None:
+    """After all tries, or when all four tokens have been refused."""
     table = torch.zeros(6, 6)
-    table[:, 2] = 50.0  # always the refused token
-    engine = Engine(SuccessorModel(table), rows=1, tries=(3,))
-    (outcome,) = engine.run([(Words(refused=2), np.random.default_rng(0))], PLAIN)
+    table[:, 2] = 5.0
+    engine = Engine(SuccessorModel(table), rows=1, tries=(tries,))
+    (outcome,) = engine.run([(Words(refused=[1, 2, 3, 4]), np.random.default_rng(0))], PLAIN)
     assert not outcome.finished
-    assert outcome.redrawn == {"refused": 3 + 1}
+    assert outcome.redrawn == {"refused": redrawn}
+
+
+def test_tokens_told_to_be_hopeless_are_not_drawn() -> None:
+    class Telling(Words):
+        def level(self) -> int:
+            return SECTION
+
+        def hopeless(self, since: int) -> Sequence[int]:
+            return [1, 2]
+
+    engine = Engine(SuccessorModel(torch.zeros(6, 6)), rows=3, tries=(9,) * (SECTION + 1))
+    tasks = [(Telling(refused=[1, 2, 3]), np.random.default_rng(i)) for i in range(100)]
+    outcomes = list(engine.run(tasks, PLAIN))
+    assert {tuple(outcome.tokens) for outcome in outcomes} == {(0, 4, 4, 4, 5)}
+    # Of 300 sections: 3/4 refused once; after a 1 or 2 it is 3 or 4, after a 3 only 4 is left.
+    assert sum(outcome.redrawn.get("refused", 0) for outcome in outcomes) == pytest.approx(225 + 75, abs=40)
 
 
 def test_hopeless_last_sections_are_given_up() -> None:

@@ -1,0 +1,128 @@
+"""Distances while a crystal is being written: which sites cannot stay, and which coordinates can be ruled out at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import cache, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Element
+
+from crystallm.crystal.cell import lattice_from_parameters
+from crystallm.crystal.description import Site, site_orbit
+from crystallm.crystal.radii import empty_range, expected_length
+from crystallm.crystal.wyckoff import space_group
+
+SHORTEST_DISTANCE_ANGSTROM = 0.5
+"""No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
+
+_IMAGES = np.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij")).reshape(3, -1).T
+_SAME_CELL = len(_IMAGES) // 2
+
+
+class Refusal(StrEnum):
+    """Why sites were drawn again."""
+
+    TOO_CLOSE = "atoms too close"
+    BETWEEN = "nonmetals neither bonded nor apart"
+    HIGHER_SYMMETRY = "symmetry higher than written"
+
+
+@cache
+def shortest_distance(first: str, second: str, contact: float) -> float:
+    """Least distance in angstrom of two elements: `contact` times their expected bond length, and never below 0.5."""
+    expected = expected_length(Element(first), Element(second)) if contact else None
+    return max(contact * (expected or 0.0), SHORTEST_DISTANCE_ANGSTROM)
+
+
+@cache
+def _limits(first: str, second: str, contact: float) -> tuple[float, float, float]:
+    """The least distance of two elements, and the ends of the range in which they never stand (0, 0 without one)."""
+    empty = empty_range(Element(first), Element(second)) if contact else None
+    return (shortest_distance(first, second, contact), *(empty or (0.0, 0.0)))
+
+
+@lru_cache(maxsize=256)
+def _metric(cell: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Lattice (3, 3), the images (27, 3) of a lattice point in the cells around, and their squared lengths (27,)."""
+    lattice = lattice_from_parameters(cell)
+    images = _IMAGES @ lattice
+    return lattice, images, (images**2).sum(-1)
+
+
+class Surroundings:
+    """The atoms placed so far in a cell: orbits (M, 3) of fractional coordinates, in the order of the sites."""
+
+    def __init__(self, number: int, cell: tuple[float, ...], contact: float) -> None:
+        self.group, self.contact = space_group(number), contact
+        self.lattice, self.images, self.lengths = _metric(cell)
+        self.elements: list[str] = []
+        self.orbits: list[NDArray[np.float64]] = []
+
+    @property
+    def n_sites(self) -> int:
+        """Sites placed."""
+        return len(self.orbits)
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms placed in the conventional cell."""
+        return sum(map(len, self.orbits))
+
+    def keep(self, n_sites: int) -> None:
+        """Take away all but the first sites."""
+        del self.elements[n_sites:], self.orbits[n_sites:]
+
+    def place(self, site: Site) -> Refusal | None:
+        """Place a site, or tell why it cannot stand there: too close to atoms placed before or to its own images, or at
+        a distance at which nonmetals do not stand."""
+        orbit = site_orbit(self.group, site)
+        others = np.concatenate([*self.orbits, orbit])
+        delta = others - orbit[0]
+        delta -= np.round(delta)
+        delta = delta @ self.lattice
+        # |delta + image|^2, (atoms, images)
+        squares = 2 * delta @ self.images.T + (delta**2).sum(-1, keepdims=True) + self.lengths
+        squares[len(others) - len(orbit), _SAME_CELL] = np.inf  # the atom itself
+        least, low, high = self._limits_of(site.element, len(orbit)) ** 2
+        if (squares.min(-1) < least).any():
+            return Refusal.TOO_CLOSE
+        if high.any() and ((squares > low[:, None]) & (squares < high[:, None])).any():
+            return Refusal.BETWEEN
+        self.elements.append(site.element)
+        self.orbits.append(orbit)
+        return None
+
+    def hopeless(self, element: str, letter: str, starts: Sequence[float]) -> NDArray[np.bool_]:
+        """For a position with one free coordinate: whether no coordinate from each of the starts (K,) to the next, at
+        equal steps, can be placed.
+
+        Between the middle and the ends of such an interval no distance changes by more than half the step times the
+        speed at which the two atoms move apart. Only the nearest image by coordinates is looked at: what is told to be
+        hopeless is, in skewed cells some of it is not told.
+        """
+        position = self.group.positions[letter]
+        step = starts[1] - starts[0]
+        chosen = self.group.orbit_operations[letter]
+        rotations, translations = self.group.rotations[chosen], self.group.translations[chosen]
+        axis = position.matrix[:, 0]
+        # Points (J, 3) of atoms seen from the representative when the coordinate is zero, and how they move with it.
+        images = rotations @ position.offset + translations
+        base = np.concatenate([*self.orbits, images[1:]]) - position.offset
+        moves = np.concatenate([np.tile(-axis, (self.n_atoms, 1)), rotations[1:] @ axis - axis])
+        middles = np.asarray(starts) + step / 2
+        delta = base + middles[:, None, None] * moves
+        delta -= np.round(delta)
+        distances = np.linalg.norm(delta @ self.lattice, axis=-1)
+        slack = np.linalg.norm(moves @ self.lattice, axis=-1) * step / 2
+        least, low, high = self._limits_of(element, len(images))[:, :-1]
+        refused = (distances + slack < least) | ((distances - slack > low) & (distances + slack < high))
+        return np.asarray(refused.any(-1))
+
+    def _limits_of(self, element: str, n_own: int) -> NDArray[np.float64]:
+        """Least distance, and from where to where none may be, (3, J): to the atoms placed and to `n_own` like it."""
+        counts = [*map(len, self.orbits), n_own]
+        limits = [_limits(element, other, self.contact) for other in (*self.elements, element)]
+        return np.repeat(limits, counts, axis=0).T
