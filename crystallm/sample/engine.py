@@ -266,12 +266,12 @@ class Engine:
                 _forget(row, SECTION)
                 return
             row.redrawn[reason] += 1
-            level = self._retreat(row)
-            if level is None:
+            back_to = self._retreat(row)
+            if back_to is None:
                 counts = ", ".join(f"{reason} {count} times" for reason, count in row.redrawn.items())
                 row.done, row.failure = True, f"drawn again until all tries were used up ({counts})"
                 return
-            log_V = _return_to(row, level)
+            log_V = _return_to(row, back_to)
 
     def _retreat(self, row: Row) -> int | None:
         """What to go back to: the deepest level that has tries left and something else to choose; None if none has."""

@@ -1,4 +1,4 @@
-"""Distances while a crystal is being written: which sites cannot stay, and which coordinates can be ruled out at once."""
+"""Distances while a crystal is being written: which sites cannot stay, and which coordinates never could."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_metals_may_stand_at_any_distance_that_is_not_too_close(grammar: Grammar
 
 
 def test_hopeless_starts_are_those_that_end_in_refusals(grammar: Grammar) -> None:
-    """Oxygen on the free position (x, x, 0) of rutile, titanium on the corners: wherever a start is told to be hopeless,
+    """Oxygen on the free position (x, x, 0) of rutile, titanium on the corners: where a start is told to be hopeless,
     no third and fourth decimal can stand; and most of what cannot stand is told."""
     titanium = Site("Ti", "a", ())
 
