@@ -31,7 +31,7 @@ FORMULAS = (
 LONGEST_PLAIN = 512
 """Where `generate` is cut off; without constraint it need not end by itself."""
 
-RECOMPUTE, GENERATE, OURS = "recompute", "generate", "crystallm"
+RECOMPUTE, GENERATE, CONSTRAINED, OURS = "recompute", "generate", "generate, constrained", "crystallm"
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,17 @@ class Timing:
         }
 
 
-def plain(
-    generator: Generator, prompts: Sequence[NamedPrompt], *, temperature: float, rows: int, cache: bool
-) -> Timing:
-    """`generate` of `transformers`, no constraint, `rows` prompts a call; without cache every token recomputes all."""
+def plain(generator: Generator, prompts: Sequence[NamedPrompt], *, temperature: float, rows: int, way: str) -> Timing:
+    """`generate` of `transformers`, `rows` prompts a call.
+
+    way: RECOMPUTE computes the whole text anew for every token, GENERATE keeps keys and values, CONSTRAINED also keeps
+    to the constraint, token by token: the batched sampler that this project began with.
+    """
     import torch
 
     from crystallm.crystal.cell import Rejection
     from crystallm.sample.constraint import Grammar
+    from crystallm.sample.processor import CrystalConstraint
 
     grammar = Grammar(generator.layout)
     pad, end = generator.checkpoint.tokenizer.pad_token_id, grammar.end
@@ -81,15 +84,23 @@ def plain(
     heads = []
     for item in prompts:
         assert item.prompt.amounts is not None
-        heads.append(grammar.formula_head(item.prompt.amounts))
+        heads.append([grammar.begin] if way == CONSTRAINED else grammar.formula_head(item.prompt.amounts))
     start = time.perf_counter()
     for first in range(0, len(heads), rows):
         group = heads[first : first + rows]
         width = max(map(len, group))
         # Padding goes to the left, where generate expects it.
         ids = torch.tensor([[pad] * (width - len(head)) + head for head in group], device=generator.model.device)
-        settings = {"do_sample": True, "temperature": temperature, "top_k": 0, "use_cache": cache}
+        settings: dict[str, Any] = {
+            "do_sample": True,
+            "temperature": temperature,
+            "top_k": 0,
+            "use_cache": way != RECOMPUTE,
+        }
         limits = {"max_length": LONGEST_PLAIN, "pad_token_id": pad, "eos_token_id": end}
+        if way == CONSTRAINED:
+            constraint = CrystalConstraint(grammar, [item.prompt for item in prompts[first : first + rows]])
+            settings["logits_processor"] = [constraint]
         output = generator.model.generate(ids, attention_mask=ids != pad, **settings, **limits)
         for row, head in zip(output.tolist(), group, strict=True):
             kept = [token for token in row if token != pad]
@@ -102,7 +113,7 @@ def plain(
         not isinstance(crystal, Rejection) and crystal.amounts == item.prompt.amounts
         for crystal, item in zip(found, prompts, strict=True)
     )
-    return Timing(GENERATE if cache else RECOMPUTE, rows, len(texts), good, tokens, steps, seconds)
+    return Timing(way, rows, len(texts), good, tokens, steps, seconds)
 
 
 def ours(
@@ -174,12 +185,13 @@ def main(argv: list[str]) -> None:
     generator.model.to(DTYPES[generator.precision])  # for `generate`; the engine has weights of its own
     drawn = {"temperature": options.temperature, "seed": options.seed, "contact": options.contact}
     ours(generator, prompts[:4], rows=4, **drawn)  # tables, kernels
-    plain(generator, prompts[:4], cache=True, rows=4, temperature=options.temperature)
+    plain(generator, prompts[:4], way=GENERATE, rows=4, temperature=options.temperature)
     torch.manual_seed(options.seed)
     few = prompts[: options.recomputed]
-    timings = [plain(generator, few, temperature=options.temperature, rows=1, cache=False)]
+    timings = [plain(generator, few, temperature=options.temperature, rows=1, way=RECOMPUTE)]
     for rows in options.rows:
-        timings.append(plain(generator, prompts, temperature=options.temperature, rows=rows, cache=True))
+        for way in (GENERATE, CONSTRAINED):
+            timings.append(plain(generator, prompts, temperature=options.temperature, rows=rows, way=way))
         timings.append(ours(generator, prompts, rows=rows, **drawn))
     print(table(timings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (30 if sys.platform == "darwin" else 20))
@@ -235,7 +247,7 @@ def draw_figure(timings: Sequence[Timing], path: Path) -> None:
         return
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    for way, marker in ((OURS, "o"), (GENERATE, "s"), (RECOMPUTE, "x")):
+    for way, marker in ((OURS, "o"), (CONSTRAINED, "d"), (GENERATE, "s"), (RECOMPUTE, "x")):
         chosen = [t for t in timings if t.way == way]
         axes.plot([t.rows for t in chosen], [t.crystals_per_second for t in chosen], marker=marker, label=way)
     axes.set(xscale="log", yscale="log", xlabel="rows (texts at once)", ylabel="crystals of the formula per second")
