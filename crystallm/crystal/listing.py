@@ -70,8 +70,7 @@ def listing_of(cell: Cell) -> Listing | Rejection:
     if isinstance(found, Rejection):
         return found
     number, refined = found
-    order = sorted(range(len(refined)), key=lambda i: listed_order(symbol_of(refined.numbers[i])))
-    refined = Cell(refined.lattice, refined.positions[order], refined.numbers[order])
+    refined = _in_order(refined)
     equivalent = equivalent_atoms(refined)
     if isinstance(equivalent, Rejection):
         return equivalent
@@ -79,7 +78,7 @@ def listing_of(cell: Cell) -> Listing | Rejection:
     for first in np.unique(equivalent):
         members = [point_of(refined.positions[i]) for i in np.flatnonzero(equivalent == first)]
         chosen = min(members, key=lambda point: tuple(map(abs, point)))
-        sites.append(ListedSite(symbol_of(refined.numbers[first]), len(members), chosen))
+        sites.append(ListedSite(symbol_of(int(refined.numbers[first])), len(members), chosen))
     # Elements of equal electronegativity stand mixed: the symbol is not part of the key.
     sites.sort(key=lambda site: (listed_order(site.element)[0], -site.multiplicity, site.point))
     counts = {symbol_of(z): n for z, n in refined.amounts.items()}
@@ -92,13 +91,21 @@ def _as_parsed(cell: Cell) -> Cell:
     from pymatgen.core import Lattice
 
     # spglib's origin depends on the order of atoms; CifParser sorts them.
-    order = sorted(range(len(cell)), key=lambda i: listed_order(symbol_of(cell.numbers[i])))
+    cell = _in_order(cell)
     # Parameters of a CIF have few decimals: what a basis adds to them is noise.
     parameters = (round(value, 10) for value in parameters_of(cell.lattice))
-    positions = cell.positions[order]
+    # A CIF's basis is right-handed: inverted, basis and coordinates, the crystal keeps its own handedness.
+    positions = cell.positions.copy() if np.linalg.det(cell.lattice) > 0 else -cell.positions % 1.0
     for third in (1 / 3, 2 / 3):
         positions[np.abs(positions / third - 1) <= 1e-4] = third
-    return Cell(np.array(Lattice.from_parameters(*parameters).matrix), positions, cell.numbers[order])
+    return Cell(np.array(Lattice.from_parameters(*parameters).matrix), positions, cell.numbers)
+
+
+def _in_order(cell: Cell) -> Cell:
+    """The cell with its atoms in the order of their elements."""
+    symbols = [symbol_of(number) for number in cell.numbers.tolist()]
+    order = sorted(range(len(cell)), key=lambda i: listed_order(symbols[i]))
+    return Cell(cell.lattice, cell.positions[order], cell.numbers[order])
 
 
 def point_of(values: NDArray[np.float64]) -> Point:
