@@ -140,11 +140,10 @@ def description_of(listing: Listing) -> Description | Rejection:
         )
     if min(listing.cell[:3]) <= 0 or not angles_close(*listing.cell[3:]):
         return Rejection(Reason.UNREADABLE, f"the cell parameters {listing.cell} do not close to a cell")
-    shift = origin_shift(group.number)
     placed: dict[str, int] = {}
     sites = []
     for listed in listing.sites:
-        site = _site_at(group, listed, np.array([exact_fraction(value) for value in listed.point]) + shift)
+        site = site_at(group, listed)
         if site is None:
             return Rejection(
                 Reason.UNREADABLE,
@@ -192,8 +191,9 @@ def exact_fraction(value: float) -> float:
     return nearest if abs(value - nearest) < 0.6e-4 else value
 
 
-def _site_at(group: SpaceGroup, listed: ListedSite, point: NDArray[np.float64]) -> Site | None:
-    """The site of a group at a point (3,) of its standard setting, with the multiplicity that the listing states."""
+def site_at(group: SpaceGroup, listed: ListedSite) -> Site | None:
+    """The site of a group that a line of the atom list states; None if there is none of its multiplicity there."""
+    point = np.array([exact_fraction(value) for value in listed.point]) + origin_shift(group.number)
     found = [position for position in group.positions.values() if position.multiplicity == listed.multiplicity]
     for position in sorted(found, key=lambda position: position.n_free):
         free = free_coordinates(group, position, point[None])

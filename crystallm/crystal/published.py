@@ -313,7 +313,7 @@ class PublishedLayout:
         a, b, c, alpha, beta, gamma = (_number(items, f"_cell_{item}") for item in CELL_ITEMS)
         volume = _number(items, "_cell_volume")
         cell = (a, b, c, alpha, beta, gamma)
-        metric = _volume(cell)
+        metric = volume_of(cell)
         if abs(volume - metric) > VOLUME_TOLERANCE * metric:
             raise _SyntaxError(f"expected a volume of {metric:.4f}, found {volume}")
         rows = re.findall(r"^ ?([A-Z][a-z]?) \S+ (\d+) (\S+) (\S+) (\S+) 1$", plain, flags=re.MULTILINE)
@@ -331,7 +331,7 @@ def _number(items: Mapping[str, str], item: str) -> float:
     return float(value)
 
 
-def _volume(cell: tuple[float, float, float, float, float, float]) -> float:
+def volume_of(cell: tuple[float, float, float, float, float, float]) -> float:
     """Volume in cubic angstrom of a cell; nan where its angles do not close."""
     return abs(float(np.linalg.det(lattice_from_parameters(cell))))
 

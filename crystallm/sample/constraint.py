@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
 from math import acos, cos, degrees, gcd, radians, sin, sqrt
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from crystallm.crystal.composition import ELEMENTS, Amounts, element_order
 from crystallm.crystal.description import Description, Site
@@ -28,6 +28,7 @@ from crystallm.crystal.layout import (
     NumberFormat,
     Parameters,
     SitesField,
+    TextLayout,
     digit_tokens,
     full_parameters,
 )
@@ -57,11 +58,9 @@ class Limits:
 class Grammar:
     """Token ids of a layout, shared by all rows."""
 
-    def __init__(self, layout: Layout, limits: Limits | None = None) -> None:
-        if layout.name != "wyckoff":
-            raise LayoutError(
-                f"no constraint is known for layout {layout.name!r}; use a checkpoint of layout 'wyckoff'"
-            )
+    def __init__(self, layout: TextLayout, limits: Limits | None = None) -> None:
+        if not isinstance(layout, Layout):
+            raise LayoutError(f"this is not for layout {layout.name!r}; use a checkpoint of layout 'wyckoff'")
         self.layout = layout
         self.limits = limits or Limits()
         self.tokens = layout.vocabulary()
@@ -96,6 +95,14 @@ class Grammar:
     def choice(self, part: ChoiceField, value: int) -> int:
         """Id of the token of a choice."""
         return self.ids[part.token(value)]
+
+    def check(self, prompt: Prompt) -> None:
+        """Raise CompositionError if no text fulfils a prompt."""
+        check_prompt(prompt, self.limits)
+
+    def walk(self, prompt: Prompt, partial: Partial) -> Walk:
+        """All allowed texts of a prompt that has been checked; what is decided is noted in `partial`."""
+        return walk(self, prompt, partial)
 
 
 Part = TypeVar("Part")
@@ -143,6 +150,32 @@ class Partial:
 Choices = tuple[int, ...]
 Walk = Generator[Choices, int, None]
 """Yields the ids allowed next (one: forced) and is sent the id taken; ends after the END token."""
+
+
+class Constraint(Protocol):
+    """What sampling asks of the automaton of a layout."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a crystal may be."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """The text of each id."""
+
+    @property
+    def begin(self) -> int:
+        """Id of the first token of a text."""
+
+    @property
+    def end(self) -> int:
+        """Id of the last token of a text."""
+
+    def check(self, prompt: Prompt) -> None:
+        """Raise CompositionError if no text fulfils a prompt."""
+
+    def walk(self, prompt: Prompt, partial: Partial) -> Walk:
+        """All allowed texts of a prompt that has been checked; what is decided is noted in `partial`."""
 
 
 def check_prompt(prompt: Prompt, limits: Limits) -> None:
@@ -291,31 +324,33 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
 
 def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     """The free cell parameters; lengths keep a sensible volume reachable, angles close to a cell."""
-    limits = grammar.limits
     group = space_group(partial.space_group)
-    places = FREE_PARAMETERS[group.crystal_system]
+    free: dict[int, float] = {}
+    for place in FREE_PARAMETERS[group.crystal_system]:
+        yield (grammar.ids[grammar.cell.tag(place)],)
+        low, high = parameter_bounds(place, free, partial, grammar.limits)
+        free[place] = yield from _number(grammar, grammar.cell.format(place), low, high)
+    partial.cell = full_parameters(group.crystal_system, free)
+
+
+def parameter_bounds(place: int, free: dict[int, float], partial: Partial, limits: Limits) -> tuple[float, float]:
+    """Between what a cell parameter may lie, given the free ones before it (place -> value)."""
+    if place >= 3:
+        return _angle_bounds(place, free, limits)
+    group = space_group(partial.space_group)
     atoms = partial.formula_units * sum(n for _, n in partial.amounts) * group.centring_order
     hexagonal = sin(radians(120)) if group.crystal_system in ("trigonal", "hexagonal") else 1.0
     least, most = (atoms * v / hexagonal for v in (limits.min_volume_per_atom, limits.max_volume_per_atom))
-    lengths = [place for place in places if place < 3]
+    lengths = [place for place in FREE_PARAMETERS[group.crystal_system] if place < 3]
     powers = {1: (3,), 2: (2, 1), 3: (1, 1, 1)}[len(lengths)]  # how often each length enters the volume
-    free: dict[int, float] = {}
     product = 1.0
-    for place in places:
-        yield (grammar.ids[grammar.cell.tag(place)],)
-        if place < 3:
-            power = powers[len(free)]
-            later = sum(powers[len(free) + 1 :])
-            low = (least / product / limits.max_length_angstrom**later) ** (1 / power)
-            high = (most / product / limits.min_length_angstrom**later) ** (1 / power)
-            low = min(max(low, limits.min_length_angstrom), limits.max_length_angstrom)
-            high = max(min(high, limits.max_length_angstrom), low)
-        else:
-            low, high = _angle_bounds(place, free, limits)
-        free[place] = yield from _number(grammar, grammar.cell.format(place), low, high)
-        if place < 3:
-            product *= free[place] ** power
-    partial.cell = full_parameters(group.crystal_system, free)
+    for length, power in zip(free.values(), powers, strict=False):
+        product *= length**power
+    power, later = powers[len(free)], sum(powers[len(free) + 1 :])
+    low = (least / product / limits.max_length_angstrom**later) ** (1 / power)
+    high = (most / product / limits.min_length_angstrom**later) ** (1 / power)
+    low = min(max(low, limits.min_length_angstrom), limits.max_length_angstrom)
+    return low, max(min(high, limits.max_length_angstrom), low)
 
 
 MIN_VOLUME_FACTOR = 0.15

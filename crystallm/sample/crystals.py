@@ -15,7 +15,7 @@ from crystallm.crystal.description import expand, site_orbit
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.symmetry import space_group_number
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, walk
+from crystallm.sample.constraint import Constraint, Partial, Prompt, Walk
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 """No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
@@ -49,7 +49,7 @@ def _empty_squares(first: str, second: str) -> tuple[float, float]:
 class CrystalTask:
     """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` is that of SampleConfig."""
 
-    grammar: Grammar
+    grammar: Constraint
     prompt: Prompt
     prompt_index: int
     number: int
@@ -61,7 +61,7 @@ class CrystalTask:
         """A fresh automaton over the texts that the prompt allows."""
         self.partial = Partial()
         self._placed = []
-        return walk(self.grammar, self.prompt, self.partial)
+        return self.grammar.walk(self.prompt, self.partial)
 
     def level(self) -> int:
         """What the next choice belongs to, as a Stage of the text."""
