@@ -406,6 +406,7 @@ WYCKOFF = Layout(
     ),
 )
 
+
 class TextLayout(Protocol):
     """What every layout can do, whatever its texts are made of."""
 

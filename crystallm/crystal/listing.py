@@ -217,9 +217,7 @@ def origin_shift(number: int) -> NDArray[np.float64]:
     operations = moyopy.operations_from_number(number, setting=moyopy.Setting.spglib())
     rotations = np.rint(np.array(operations.rotations)).astype(np.int64)
     translations = np.rint(np.array(operations.translations) * GRID).astype(np.int64)
-    own = {
-        tuple(rotation.ravel()): set[tuple[int, ...]]() for rotation in np.rint(group.rotations).astype(np.int64)
-    }
+    own = {tuple(rotation.ravel()): set[tuple[int, ...]]() for rotation in np.rint(group.rotations).astype(np.int64)}
     for rotation, translation in zip(group.rotations, group.translations, strict=True):
         own[tuple(np.rint(rotation).astype(np.int64).ravel())].add(
             tuple(np.rint(translation * GRID).astype(np.int64) % GRID)

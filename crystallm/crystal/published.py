@@ -25,6 +25,7 @@ from crystallm.crystal.listing import (
     formula_and_units,
     listing_of,
     listing_of_description,
+    point_of,
 )
 from crystallm.crystal.symmetry import space_group_symbol
 
@@ -318,7 +319,7 @@ class PublishedLayout:
             raise _SyntaxError(f"expected a volume of {metric:.4f}, found {volume}")
         rows = re.findall(r"^ ?([A-Z][a-z]?) \S+ (\d+) (\S+) (\S+) (\S+) 1$", plain, flags=re.MULTILINE)
         try:
-            sites = tuple(ListedSite(row[0], int(row[1]), (float(row[2]), float(row[3]), float(row[4]))) for row in rows)
+            sites = tuple(ListedSite(row[0], int(row[1]), point_of(np.array(row[2:], dtype=float))) for row in rows)
         except ValueError as error:
             raise _SyntaxError(f"a coordinate is no number: {error}") from None
         return Listing(tuple((symbol, int(count)) for symbol, count in pairs), number, cell, volume, sites)

@@ -71,9 +71,7 @@ def _places(letter: str, matrix: NDArray[np.float64], offset: NDArray[np.float64
         steps = {Fraction(0)}
         for _, factor in factors:
             steps = {(step + n * factor) % 1 for step in steps for n in range(factor.denominator)}
-        options = [
-            (*rules, Rule((start + step) % 1, factors)) for rules in options for step in sorted(steps)
-        ]
+        options = [(*rules, Rule((start + step) % 1, factors)) for rules in options for step in sorted(steps)]
     for x, y, z in options:
         yield Place(letter, (x, y, z))
 
@@ -110,8 +108,4 @@ def values(alive: Iterable[Place], earlier: tuple[int, ...]) -> set[int] | None:
 def still_alive(alive: Iterable[Place], point: tuple[int, ...]) -> list[Place]:
     """The places that the coordinates chosen so far lie on."""
     axis = len(point) - 1
-    return [
-        place
-        for place in alive
-        if (rule := place.rules[axis]) is None or rule.value(point[:axis]) == point[axis]
-    ]
+    return [place for place in alive if (rule := place.rules[axis]) is None or rule.value(point[:axis]) == point[axis]]

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from crystallm.crystal.composition import format_formula, reduce_amounts
 from crystallm.crystal.layout import FREE_PARAMETERS, full_parameters
-from crystallm.crystal.listing import ListedSite, formula_and_units, listed_order, origin_shift, site_at
+from crystallm.crystal.listing import ListedSite, formula_and_units, listed_order, site_at
 from crystallm.crystal.published import (
     GROUP_MARK,
     Counts,
@@ -257,8 +257,7 @@ class PublishedGrammar:
         partial.cell = full_parameters(system, free)
 
     def _number(self, low: float, high: float) -> Generator[Choices, int, float]:
-        """A number of four decimals between two bounds, both included; its whole part has as many digits as it takes.
-        """
+        """A number of four decimals between two bounds, both included; its whole part is as long as it must be."""
         lowest, highest = round(low * UNIT), round(high * UNIT)
         wholes = {(*self.spell(str(n)), self.ids["."]): n for n in range(lowest // UNIT, highest // UNIT + 1)}
         value, unit = (yield from _one_of(wholes)), UNIT
