@@ -43,6 +43,10 @@ T = TypeVar("T")
 CENTRINGS = (1, 2, 3, 4)
 """Lattice points of a conventional cell: P; A, C and I; R on hexagonal axes; F."""
 
+KEPT, KEPT_PROMPTS = 20_000, 500
+"""Pieces of text, and prompts, whose tokens are remembered; beyond that all are forgotten, so that memory is bounded.
+"""
+
 LARGEST = ("H", 999)
 """Stands for an element with its number of atoms where the length of a text is bounded."""
 
@@ -69,6 +73,7 @@ class PublishedGrammar:
         self._digits = tuple(self.ids[digit] for digit in "0123456789")
         self._spelled: dict[str, tuple[int, ...]] = {}
         self._holding: dict[tuple[tuple[int, ...], int | None, int | None], bool] = {}
+        self._growing: dict[tuple[tuple[int, ...], int | None, int | None], bool] = {}
         self._heads: dict[Prompt, dict[tuple[int, ...], Counts]] = {}
         one = len(self.spell(self._frame((LARGEST,))))
         each = len(self.spell(self._frame((LARGEST, LARGEST)))) - one
@@ -85,6 +90,8 @@ class PublishedGrammar:
     def spell(self, text: str) -> tuple[int, ...]:
         """Ids of a piece of text without the symbol of a space group."""
         if text not in self._spelled:
+            if len(self._spelled) > KEPT:
+                self._spelled.clear()
             tokens = self.layout.split(text)
             assert isinstance(tokens, list), tokens
             self._spelled[text] = tuple(self.ids[token] for token in tokens)
@@ -133,6 +140,19 @@ class PublishedGrammar:
             )
         return self._holding[key]
 
+    def grows(self, counts: tuple[int, ...], prompt: Prompt) -> bool:
+        """Whether some number of atoms of one more element finishes the formula of a cell."""
+        key = (tuple(sorted(counts)), prompt.formula_units, prompt.space_group)
+        if key not in self._growing:
+            divisor, atoms = gcd(*counts), sum(counts)
+            self._growing[key] = len(counts) < self.limits.max_elements and any(
+                self.holds((*counts, extra), prompt)
+                for centring in CENTRINGS
+                if divisor % centring == 0
+                for extra in range(centring, self.limits.max_atoms * centring - atoms + 1, centring)
+            )
+        return self._growing[key]
+
     def _centrings(self, counts: tuple[int, ...], prompt: Prompt) -> list[int]:
         divisor, atoms = gcd(*counts), sum(counts)
         return [
@@ -157,6 +177,8 @@ class PublishedGrammar:
     def heads(self, prompt: Prompt) -> dict[tuple[int, ...], Counts]:
         """The beginnings of a text, up to the space group, that the formula of a prompt allows, and their cells."""
         if prompt not in self._heads:
+            if len(self._heads) > KEPT_PROMPTS:
+                self._heads.clear()
             assert prompt.amounts is not None
             amounts = sorted(prompt.amounts, key=lambda pair: listed_order(pair[0]))
             most = self.limits.max_atoms // sum(amount for _, amount in amounts)
@@ -199,20 +221,14 @@ class PublishedGrammar:
         order = sorted(published_elements(), key=listed_order)
         most = limits.max_atoms * max(CENTRINGS)
 
-        @cache
-        def can_grow(counts: tuple[int, ...]) -> bool:
-            """Whether some number of atoms of one more element finishes the formula."""
-            room = range(1, most - sum(counts) + 1) if len(counts) < limits.max_elements else ()
-            return any(self.holds((*counts, extra), prompt) for extra in room)
-
         def ends(counts: tuple[int, ...], symbols: Sequence[str]) -> bool:
             whole = tuple(zip(symbols, counts, strict=True))
             return self.holds(counts, prompt) and (len(counts) > 1 or formula_and_units(whole)[1] > 0)
 
         def grows(counts: tuple[int, ...], symbols: Sequence[str]) -> bool:
-            return symbols[-1] != order[-1] and can_grow(counts)
+            return symbols[-1] != order[-1] and self.grows(counts, prompt)
 
-        possible = [n for n in range(2, most + 1) if self.holds((n,), prompt) or can_grow((n,))]
+        possible = [n for n in range(2, most + 1) if self.holds((n,), prompt) or self.grows((n,), prompt)]
         if not possible:
             asked = [f"space group {prompt.space_group}"] if prompt.space_group else []
             asked += [f"{prompt.formula_units} formula units"] if prompt.formula_units else []
