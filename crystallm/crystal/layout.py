@@ -15,6 +15,7 @@ from crystallm.crystal.cell import Cell, Reason, Rejection, angles_close
 from crystallm.crystal.composition import ELEMENTS, reduce_amounts
 from crystallm.crystal.description import Description, Site
 from crystallm.crystal.published import CRYSTALLM, CRYSTALLM_PI
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import ALPHABET, space_group
 from crystallm.errors import LayoutError
 
@@ -405,61 +406,6 @@ WYCKOFF = Layout(
         SitesField(),
     ),
 )
-
-
-class TextLayout(Protocol):
-    """What every layout can do, whatever its texts are made of."""
-
-    @property
-    def name(self) -> str:
-        """Under which recipes and checkpoints know it."""
-
-    @property
-    def begin(self) -> str:
-        """The token that every text starts with."""
-
-    @property
-    def end(self) -> str | None:
-        """The token that ends a text and stands nowhere else; None where there is none."""
-
-    @property
-    def pad(self) -> str:
-        """The token that fills up rows of a batch; it stands in no text."""
-
-    @property
-    def pattern(self) -> str:
-        """A regular expression that splits a text into its tokens, for the tokenizer."""
-
-    @property
-    def mark(self) -> str | None:
-        """A regular expression for the places where GROUP_MARK is put before splitting; None for nowhere."""
-
-    def vocabulary(self) -> list[str]:
-        """All tokens in the order of their ids."""
-
-    def tokens_of(self, cell: Cell, description: Description) -> list[str] | Rejection:
-        """The tokens of a crystal, given as its cell and as its canonical description."""
-
-    def checked(self, tokens: list[str]) -> list[str] | Rejection:
-        """Tokens that are known and can be read back, or a Rejection."""
-
-    def checked_tokens(self, description: Description) -> list[str] | Rejection:
-        """The tokens of a description as it is, or a Rejection where the layout cannot hold it."""
-
-    def write(self, description: Description) -> str:
-        """The text of a description as it is."""
-
-    def text(self, tokens: Sequence[str]) -> str:
-        """The text of tokens."""
-
-    def split(self, text: str) -> list[str] | Rejection:
-        """The tokens of a text; a Rejection where it holds something that is no token."""
-
-    def read(self, text: str) -> Description | Rejection:
-        """The crystal that a text holds."""
-
-    def read_tokens(self, tokens: list[str]) -> Description | Rejection:
-        """As `read`, from tokens."""
 
 
 LAYOUTS: Mapping[str, TextLayout] = {layout.name: layout for layout in (WYCKOFF, CRYSTALLM, CRYSTALLM_PI)}

@@ -41,7 +41,8 @@ CELL_ITEMS = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "
 SITE_ITEMS = ("type_symbol", "label", "symmetry_multiplicity", "fract_x", "fract_y", "fract_z", "occupancy")
 
 LINE = 70
-"""CifWriter's limit: an item and its value share a line as long as they are shorter than this with three blanks."""
+"""CifWriter's limit: an item and its value share a line as long as they are shorter than this with three blanks, and a
+value longer than this is folded."""
 
 VOLUME_TOLERANCE = 1e-3
 """Largest relative difference of the volume written and that of the cell."""
@@ -112,6 +113,18 @@ class PublishedLayout:
     def _tokens(self) -> frozenset[str]:
         return frozenset(self.vocabulary())
 
+    def expresses(self, counts: Counts) -> bool:
+        """Whether the formula of a cell can be written: neither folded, nor of one atom of O2 or the like with Z = 0.
+
+        CrystaLLM's pre-processing leaves out Z = 0, and has no token for the semicolons around folded text.
+        """
+        structural, units = formula_and_units(counts)
+        return units > 0 and max(len(structural), len(self._total(counts))) <= LINE
+
+    @staticmethod
+    def _total(counts: Counts) -> str:
+        return " ".join(f"{symbol}{count}" for symbol, count in counts)
+
     # Pieces of a text, in its order.
 
     def formula_text(self, counts: Counts) -> str:
@@ -132,7 +145,7 @@ class PublishedLayout:
     def middle_text(self, counts: Counts, space_group: int, volume: float) -> str:
         """What follows the cell, up to the first line of the atom list."""
         structural, units = formula_and_units(counts)
-        total = " ".join(f"{symbol}{count}" for symbol, count in counts)
+        total = self._total(counts)
         lines = [
             f"{self._close}\n_symmetry_Int_Tables_number {self._open}{space_group}{self._close}",
             self._item("_chemical_formula_structural", structural),
@@ -177,8 +190,6 @@ class PublishedLayout:
         return "".join(["[\n", *rows, "]\n"] if self.bracketed else rows)
 
     def _item(self, item: str, value: str, *, quoted: bool = False) -> str:
-        if len(value) > LINE:  # CifWriter folds it between semicolons, which have no token
-            return f"{item} ;{value};"
         if len(item) + len(value) + 2 * quoted + 3 >= LINE:
             return f"{item}\n'{value}'" if quoted else f"{item}\n{value}"
         value = f"{self._open}{value}{self._close}"
@@ -220,8 +231,8 @@ class PublishedLayout:
             return Rejection(
                 Reason.NOT_EXPRESSIBLE, f"no token for space group {listing.space_group} in layout {self.name!r}"
             )
-        if formula_and_units(listing.counts)[1] == 0:  # half a molecule; CrystaLLM's pre-processing leaves it out
-            return Rejection(Reason.NOT_EXPRESSIBLE, "the cell holds less than one formula unit")
+        if not self.expresses(listing.counts):
+            return Rejection(Reason.NOT_EXPRESSIBLE, "half a molecule in the cell, or a formula too long for a line")
         tokens = self.split(self.listing_text(listing))
         return Rejection(Reason.NOT_EXPRESSIBLE, tokens.detail) if isinstance(tokens, Rejection) else tokens
 

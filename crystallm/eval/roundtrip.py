@@ -21,10 +21,11 @@ from tqdm import tqdm
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, describe, expand
-from crystallm.crystal.layout import DEFAULT_LAYOUT, TextLayout, get_layout
+from crystallm.crystal.layout import DEFAULT_LAYOUT, get_layout
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import rms_distance, unreduced_matcher
 from crystallm.crystal.symmetry import primitive, space_group_number, standardize_number
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.rate import Rate
 from crystallm.eval.roundtrip_report import markdown, plain

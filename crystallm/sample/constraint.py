@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
 from math import acos, cos, degrees, gcd, radians, sin, sqrt
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from crystallm.crystal.composition import ELEMENTS, Amounts, element_order
 from crystallm.crystal.description import Description, Site
@@ -28,10 +28,10 @@ from crystallm.crystal.layout import (
     NumberFormat,
     Parameters,
     SitesField,
-    TextLayout,
     digit_tokens,
     full_parameters,
 )
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import SpaceGroup, space_group
 from crystallm.errors import CompositionError, LayoutError
 from crystallm.sample import cover
@@ -150,32 +150,6 @@ class Partial:
 Choices = tuple[int, ...]
 Walk = Generator[Choices, int, None]
 """Yields the ids allowed next (one: forced) and is sent the id taken; ends after the END token."""
-
-
-class Constraint(Protocol):
-    """What sampling asks of the automaton of a layout."""
-
-    @property
-    def limits(self) -> Limits:
-        """What a crystal may be."""
-
-    @property
-    def tokens(self) -> list[str]:
-        """The text of each id."""
-
-    @property
-    def begin(self) -> int:
-        """Id of the first token of a text."""
-
-    @property
-    def end(self) -> int:
-        """Id of the last token of a text."""
-
-    def check(self, prompt: Prompt) -> None:
-        """Raise CompositionError if no text fulfils a prompt."""
-
-    def walk(self, prompt: Prompt, partial: Partial) -> Walk:
-        """All allowed texts of a prompt that has been checked; what is decided is noted in `partial`."""
 
 
 def check_prompt(prompt: Prompt, limits: Limits) -> None:

@@ -15,7 +15,8 @@ from crystallm.crystal.description import expand, site_orbit
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.symmetry import space_group_number
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.constraint import Constraint, Partial, Prompt, Walk
+from crystallm.sample.constraint import Partial, Prompt, Walk
+from crystallm.sample.grammar import Constraint
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 """No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crystallm.crystal.layout import TextLayout
 from crystallm.crystal.published import PublishedLayout
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.constraint import Grammar, Limits, Prompt
+from crystallm.sample.constraint import Grammar, Limits, Partial, Prompt, Walk
 from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.search import Symmetries
+
+
+class Constraint(Protocol):
+    """What sampling asks of the automaton of a layout."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a crystal may be."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """The text of each id."""
+
+    @property
+    def begin(self) -> int:
+        """Id of the first token of a text."""
+
+    @property
+    def end(self) -> int:
+        """Id of the last token of a text."""
+
+    def check(self, prompt: Prompt) -> None:
+        """Raise CompositionError if no text fulfils a prompt."""
+
+    def walk(self, prompt: Prompt, partial: Partial) -> Walk:
+        """All allowed texts of a prompt that has been checked; what is decided is noted in `partial`."""
+
 
 AnyGrammar = Grammar | PublishedGrammar
 

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from crystallm.crystal.composition import format_formula, reduce_amounts
 from crystallm.crystal.layout import FREE_PARAMETERS, full_parameters
-from crystallm.crystal.listing import ListedSite, formula_and_units, listed_order, site_at
+from crystallm.crystal.listing import ListedSite, listed_order, site_at
 from crystallm.crystal.published import (
     GROUP_MARK,
+    LINE,
     Counts,
     PublishedLayout,
     published_elements,
@@ -47,8 +48,8 @@ KEPT, KEPT_PROMPTS = 20_000, 500
 """Pieces of text, and prompts, whose tokens are remembered; beyond that all are forgotten, so that memory is bounded.
 """
 
-LARGEST = ("H", 999)
-"""Stands for an element with its number of atoms where the length of a text is bounded."""
+LARGEST = (("Na", 999), ("Cl", 998))
+"""Stand for elements with their numbers of atoms where the length of a text is bounded."""
 
 
 @cache
@@ -75,9 +76,9 @@ class PublishedGrammar:
         self._holding: dict[tuple[tuple[int, ...], int | None, int | None], bool] = {}
         self._growing: dict[tuple[tuple[int, ...], int | None, int | None], bool] = {}
         self._heads: dict[Prompt, dict[tuple[int, ...], Counts]] = {}
-        one = len(self.spell(self._frame((LARGEST,))))
-        each = len(self.spell(self._frame((LARGEST, LARGEST)))) - one
-        site = len(self.spell(f"{layout.site_text('H', 999)}192 0.0000 0.0000 0.0000{layout.site_end}"))
+        one = len(self.spell(self._frame(LARGEST[:1])))
+        each = len(self.spell(self._frame(LARGEST))) - one
+        site = len(self.spell(f"{layout.site_text('Na', 999)}192 0.0000 0.0000 0.0000{layout.site_end}"))
         # Four tokens for the brackets of a polyanion in the reduced formula.
         self._rooms = [(context - one - 4 - each * (n - 1)) // site for n in range(1, 120)]
 
@@ -113,8 +114,9 @@ class PublishedGrammar:
         check_prompt(prompt, self.limits)
         if prompt.amounts is not None and not self.heads(prompt):
             raise CompositionError(
-                f"no text of {format_formula(prompt.amounts)} as asked for fits into the {self.context} tokens of this "
-                "model; leave out formula units or space group, or ask for a smaller cell"
+                f"no text of {format_formula(prompt.amounts)} as asked for can be written: it must fit into the "
+                f"{self.context} tokens of this model, and its formula into a line of {LINE} letters; leave out formula "
+                "units or space group, or use a model of layout 'wyckoff'"
             )
 
     # Which cells and groups are possible.
@@ -185,8 +187,7 @@ class PublishedGrammar:
             found = {}
             for z in sorted({units * centring for units in range(1, most + 1) for centring in CENTRINGS}):
                 counts = tuple((symbol, amount * z) for symbol, amount in amounts)
-                # A single atom of oxygen is half a formula unit of O2, and is written Z = 0.
-                if self.holds(tuple(n for _, n in counts), prompt) and formula_and_units(counts)[1]:
+                if self.holds(tuple(n for _, n in counts), prompt) and self.layout.expresses(counts):
                     found[self.head(counts)] = counts
             self._heads[prompt] = found
         return self._heads[prompt]
@@ -223,7 +224,7 @@ class PublishedGrammar:
 
         def ends(counts: tuple[int, ...], symbols: Sequence[str]) -> bool:
             whole = tuple(zip(symbols, counts, strict=True))
-            return self.holds(counts, prompt) and (len(counts) > 1 or formula_and_units(whole)[1] > 0)
+            return self.holds(counts, prompt) and self.layout.expresses(whole)
 
         def grows(counts: tuple[int, ...], symbols: Sequence[str]) -> bool:
             return symbols[-1] != order[-1] and self.grows(counts, prompt)
@@ -236,7 +237,7 @@ class PublishedGrammar:
                 f"no crystal of at most {limits.max_atoms} atoms in the primitive cell has {' and '.join(asked)}; "
                 "leave one of them out, or raise --max-atoms"
             )
-        ending = self.spell(self.layout.properties_text((LARGEST,)))[0]
+        ending = self.spell(self.layout.properties_text(LARGEST))[0]
         starts = order if any(self.holds((n,), prompt) for n in possible) else order[:-1]
         counts: tuple[int, ...] = ()
         symbols: list[str] = []

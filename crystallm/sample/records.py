@@ -13,8 +13,8 @@ from typing import IO, Any
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.composition import format_formula
-from crystallm.crystal.layout import TextLayout
 from crystallm.crystal.symmetry import space_group_symbol
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import InputError
 from crystallm.sample.config import SampleConfig

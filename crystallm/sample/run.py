@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from tqdm import tqdm
 
-from crystallm.crystal.layout import TextLayout, get_layout
+from crystallm.crystal.layout import get_layout
 from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.validity import Checks, check_cif, failed_checks
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder

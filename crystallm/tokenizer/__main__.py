@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.crystal.cell import Reason, Rejection
-from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, TextLayout, get_layout
+from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.errors import ConfigError, InputError
 
 DESCRIPTION = """Show how crystals are written as text and tokenised. A folder stands for all .cif files in it. Files

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crystallm.crystal.layout import DEFAULT_LAYOUT, UNKNOWN, TextLayout, get_layout
+from crystallm.crystal.layout import DEFAULT_LAYOUT, UNKNOWN, get_layout
 from crystallm.crystal.published import GROUP_MARK
+from crystallm.crystal.text_layout import TextLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -158,7 +158,7 @@ def test_a_short_context_leaves_out_what_does_not_fit() -> None:
         _, partial, tokens, _ = draw(short, a_prompt("CaTiO3"), seed)
         assert len(tokens) <= 512
         assert len(partial.sites) <= 7
-    with pytest.raises(CompositionError, match="fits into the 512 tokens"):
+    with pytest.raises(CompositionError, match="fit into the 512 tokens"):
         short.check(a_prompt("CaTiO3", space_group=1, formula_units=8))
 
 
@@ -251,3 +251,30 @@ def test_plain_generate_with_the_constraint(generator: Generator) -> None:
     end = "" if text.endswith("<eos>") else "\n\n"
     text = text.split("<eos>")[0] + "<eos>" if "<eos>" in text else text + end
     assert isinstance(generator.layout.read(text), Description), text
+
+
+def test_a_formula_too_long_for_a_line_is_refused(grammar: PublishedGrammar) -> None:
+    """CifWriter folds formulas of more than 70 letters between semicolons, for which there is no token."""
+    elements = [
+        "Li",
+        "Na",
+        "K",
+        "Rb",
+        "Cs",
+        "Be",
+        "Mg",
+        "Ca",
+        "Sr",
+        "Ba",
+        "Al",
+        "Ga",
+        "In",
+        "Si",
+        "Ge",
+        "Sn",
+        "Pb",
+        "Sb",
+        "Bi",
+    ]
+    with pytest.raises(CompositionError, match="a line of 70 letters"):
+        grammar.check(a_prompt("".join(elements)))
