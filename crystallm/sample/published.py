@@ -115,8 +115,8 @@ class PublishedGrammar:
         if prompt.amounts is not None and not self.heads(prompt):
             raise CompositionError(
                 f"no text of {format_formula(prompt.amounts)} as asked for can be written: it must fit into the "
-                f"{self.context} tokens of this model, and its formula into a line of {LINE} letters; leave out formula "
-                "units or space group, or use a model of layout 'wyckoff'"
+                f"{self.context} tokens of this model, and its formula into a line of {LINE} letters; leave out "
+                "formula units or space group, or use a model of layout 'wyckoff'"
             )
 
     # Which cells and groups are possible.
