@@ -65,10 +65,19 @@ def read_published(path: Path) -> Published:
 
 
 def build(published: Published) -> GPT2LMHeadModel:
-    """The model, in float32 and evaluation mode; what nanoGPT leaves out as bias is zero."""
+    """The model, in float32 and evaluation mode; biases are zero where the published model has none.
+
+    Raises CheckpointError if the weights do not fit.
+    """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    sizes = (published.layers, published.heads, published.hidden, published.context)
+    if min(sizes) < 1 or published.hidden % published.heads:
+        raise CheckpointError(
+            f"{published.file} states an impossible shape: {published.layers} layers, {published.heads} heads, width "
+            f"{published.hidden}, context {published.context}; copy it again"
+        )
     vocabulary = {token: number for number, token in enumerate(published.layout.vocabulary())}
     config = GPT2Config(
         vocab_size=len(vocabulary),
@@ -99,9 +108,8 @@ def build(published: Published) -> GPT2LMHeadModel:
             f"{published.file} has an output of its own beside the token embedding, which models of this kind share"
         )
     weights["transformer.wte.weight"] = embedding[: len(vocabulary)]
-    for name, value in wanted.items():
-        if name.endswith(".bias") and name not in weights:
-            weights[name] = torch.zeros_like(value)
+    if not any(name.endswith(".bias") for name in weights):
+        weights |= {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith(".bias")}
     wrong = sorted(weights.keys() ^ wanted.keys())
     wrong += [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
     if wrong:
@@ -264,15 +272,12 @@ def import_checkpoint(path: Path, out: Path) -> Published:
     tokenizer = build_tokenizer(published.layout)
     tokenizer.model_max_length = published.context
     output_folder(out.resolve().parent)
-    save_checkpoint(
-        out,
-        model,
-        tokenizer,
-        layout_name=published.layout.name,
-        descriptions="canonical",
-        provenance=provenance(inputs=[_weights_file(published.file)]),
-        card=card(published),
-    )
+    origin = provenance(inputs=[_weights_file(published.file)])
+    about: dict[str, Any] = {"layout_name": published.layout.name, "descriptions": "canonical", "provenance": origin}
+    try:
+        save_checkpoint(out, model, tokenizer, **about, card=card(published))
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror or error}; choose another folder") from error
     return published
 
 

@@ -188,6 +188,16 @@ def another_width(folder: Path) -> Path:
     return write_ckpt(folder / "ckpt.pt", random_state(bias=False), block_size=32)
 
 
+def lost_bias(folder: Path) -> Path:
+    state = random_state(bias=True)
+    del state["transformer.ln_f.bias"]
+    return write_ckpt(folder / "ckpt.pt", state, bias=True)
+
+
+def odd_heads(folder: Path) -> Path:
+    return write_ckpt(folder / "ckpt.pt", random_state(bias=False), n_head=5)
+
+
 def not_finite(folder: Path) -> Path:
     state = random_state(bias=False)
     state["transformer.ln_f.weight"][3] = math.nan
@@ -236,6 +246,8 @@ def folder_of_something_else(folder: Path) -> Path:
         (another_vocabulary, "vocabulary of 50304 tokens"),
         (missing_weight, "transformer.h.1.mlp.c_fc.weight is missing"),
         (another_width, "transformer.wpe.weight is missing, unknown or of another shape"),
+        (lost_bias, "transformer.ln_f.bias is missing"),
+        (odd_heads, "5 heads, width 24"),
         (not_finite, "not finite"),
         (conditional, "PKVGPT"),
         (conditional_in_disguise, "transformer.h.0.attn.prefix.weight"),
