@@ -14,6 +14,7 @@ STAGES = {
     "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
     "gather": ("crystallm.sample.parts:main", "put the draws of several processes into one file"),
     "bench": ("crystallm.sample.bench:main", "time sampling against plain generate"),
+    "model": ("crystallm.model.__main__:main", "bring models of other projects"),
     "eval": ("crystallm.eval.__main__:main", "measure crystals: validity and benchmarks"),
 }
 

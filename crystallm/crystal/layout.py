@@ -6,14 +6,16 @@ A token carries the white space in front of it, so a text is its tokens joined w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from crystallm.crystal.cell import Reason, Rejection, angles_close
+from crystallm.crystal.cell import Cell, Reason, Rejection, angles_close
 from crystallm.crystal.composition import ELEMENTS, reduce_amounts
 from crystallm.crystal.description import Description, Site
+from crystallm.crystal.published import CRYSTALLM, CRYSTALLM_PI
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import ALPHABET, space_group
 from crystallm.errors import LayoutError
 
@@ -299,6 +301,10 @@ class Layout:
     name: str
     fields: tuple[Field, ...]
     special: tuple[str, ...] = field(default=(PAD, UNKNOWN, BEGIN, END))
+    begin: str = BEGIN
+    end: str = END
+    pad: str = PAD
+    mark: str | None = None
 
     def vocabulary(self) -> list[str]:
         """All tokens in the order of their ids."""
@@ -318,9 +324,16 @@ class Layout:
                 return tokens
         return [*tokens, END]
 
+    def tokens_of(self, cell: Cell, description: Description) -> list[str] | Rejection:
+        """The tokens of a crystal by its description; the cell it came in does not matter."""
+        return self.tokens(description)
+
     def checked_tokens(self, description: Description) -> list[str] | Rejection:
         """The tokens of a description, or a Rejection where the layout cannot hold it (a cell above 200 angstrom)."""
-        tokens = self.tokens(description)
+        return self.checked(self.tokens(description))
+
+    def checked(self, tokens: list[str]) -> list[str] | Rejection:
+        """Tokens that are known and can be read back, or a Rejection."""
         unknown = next((token for token in tokens if token not in self._known), None)
         if unknown is not None:
             return Rejection(Reason.NOT_EXPRESSIBLE, f"no token {unknown.strip()!r} in layout {self.name!r}")
@@ -334,6 +347,10 @@ class Layout:
     def write(self, description: Description) -> str:
         """The text of a description."""
         return "".join(self.tokens(description))
+
+    def text(self, tokens: Sequence[str]) -> str:
+        """The text of tokens: they carry their own white space."""
+        return "".join(tokens)
 
     @cached_property
     def pattern(self) -> str:
@@ -390,10 +407,11 @@ WYCKOFF = Layout(
     ),
 )
 
-LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (WYCKOFF,)}
+
+LAYOUTS: Mapping[str, TextLayout] = {layout.name: layout for layout in (WYCKOFF, CRYSTALLM, CRYSTALLM_PI)}
 
 
-def get_layout(name: str = DEFAULT_LAYOUT) -> Layout:
+def get_layout(name: str = DEFAULT_LAYOUT) -> TextLayout:
     """The layout of a name. Raises LayoutError for another."""
     if name not in LAYOUTS:
         raise LayoutError(f"unknown layout {name!r}; choose from {', '.join(LAYOUTS)}")

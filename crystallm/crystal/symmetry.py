@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import moyopy
 import numpy as np
@@ -103,6 +104,41 @@ def has_space_group(cell: Cell, number: int) -> bool:
     """
     find = standardize_number if number >= FIRST_CUBIC else space_group_number
     return find(cell) == number
+
+
+def refine(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> tuple[int, Cell] | Rejection:
+    """Number of the space group by spglib, and its standard conventional cell with atoms moved onto their positions.
+
+    Where a group has two origins, spglib's is the first of the tables, ours (`standardize`) the second.
+    """
+    found = _spglib_dataset(cell, symprec_angstrom)
+    if isinstance(found, Rejection):
+        return found
+    return int(found.number), Cell(
+        np.array(found.std_lattice), np.array(found.std_positions), np.array(found.std_types, dtype=np.int64)
+    )
+
+
+def equivalent_atoms(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> NDArray[np.int64] | Rejection:
+    """For each atom (N,) the first one that symmetry makes equal to it, by spglib."""
+    found = _spglib_dataset(cell, symprec_angstrom)
+    return found if isinstance(found, Rejection) else np.asarray(found.equivalent_atoms, dtype=np.int64)
+
+
+PYMATGEN_ANGLE_DEGREES = 5.0
+"""Tolerance of angles that pymatgen's SpacegroupAnalyzer gives spglib."""
+
+
+def _spglib_dataset(cell: Cell, symprec_angstrom: float) -> Any | Rejection:
+    try:
+        found = spglib.get_symmetry_dataset(
+            (cell.lattice, cell.positions, cell.numbers),
+            symprec=symprec_angstrom,
+            angle_tolerance=PYMATGEN_ANGLE_DEGREES,
+        )
+    except spglib.SpglibError as error:
+        return Rejection(Reason.SYMMETRY_FAILED, str(error))
+    return Rejection(Reason.SYMMETRY_FAILED, "spglib finds no symmetry") if found is None else found
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,15 +65,14 @@ def convert(entry: Entry, config: PrepareConfig) -> Row | Rejection:
     if n_sites > config.max_sites:
         return Rejection(Reason.TOO_MANY_SITES, f"{n_sites} atoms in the primitive cell, limit {config.max_sites}")
     layout = get_layout(config.layout)
-    tokens = layout.tokens(description)
+    tokens = layout.tokens_of(cell, description)
+    if isinstance(tokens, Rejection):
+        return tokens
     if len(tokens) > config.max_tokens:
         return Rejection(Reason.TOO_LONG, f"{len(tokens)} tokens, limit {config.max_tokens}")
-    unknown = [token for token in tokens if token not in _vocabulary(config.layout)]
-    if unknown:
-        return Rejection(Reason.NOT_EXPRESSIBLE, f"no token {unknown[0]!r} in layout {config.layout!r}")
-    back = layout.read_tokens(tokens)
-    if isinstance(back, Rejection):
-        return Rejection(Reason.NOT_EXPRESSIBLE, back.detail)
+    checked = layout.checked(tokens)
+    if isinstance(checked, Rejection):
+        return checked
     traits = Traits(
         reduced_formula=format_formula(description.amounts),
         space_group=description.space_group,
@@ -83,12 +81,7 @@ def convert(entry: Entry, config: PrepareConfig) -> Row | Rejection:
         numbers=(*description.cell, *(number for site in description.sites for number in site.free)),
         volume_per_atom=cell.volume / len(cell),
     )
-    return Row("".join(tokens), len(tokens), traits)
-
-
-@cache
-def _vocabulary(layout: str) -> frozenset[str]:
-    return frozenset(get_layout(layout).vocabulary())
+    return Row(layout.text(tokens), len(tokens), traits)
 
 
 def is_other_split(entry: Entry, config: PrepareConfig) -> bool:

@@ -21,10 +21,11 @@ from tqdm import tqdm
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, describe, expand
-from crystallm.crystal.layout import DEFAULT_LAYOUT, Layout, get_layout
+from crystallm.crystal.layout import DEFAULT_LAYOUT, get_layout
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import rms_distance, unreduced_matcher
 from crystallm.crystal.symmetry import primitive, space_group_number, standardize_number
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.rate import Rate
 from crystallm.eval.roundtrip_report import markdown, plain
@@ -79,10 +80,13 @@ class Trip:
 def encode(cif: str, layout: str) -> Encoded | Rejection:
     """Whether a crystal can be written."""
     cell = read_cif(cif)
-    description = cell if isinstance(cell, Rejection) else describe(cell)
+    if isinstance(cell, Rejection):
+        return cell
+    description = describe(cell)
     if isinstance(description, Rejection):
         return description
-    tokens = get_layout(layout).checked_tokens(description)
+    tokens = get_layout(layout).tokens_of(cell, description)
+    tokens = tokens if isinstance(tokens, Rejection) else get_layout(layout).checked(tokens)
     return tokens if isinstance(tokens, Rejection) else Encoded(description.space_group, len(tokens))
 
 
@@ -109,10 +113,11 @@ def round_trip(cif: str, layout: str) -> Trip | Rejection:
     )
 
 
-def into_text(cell: Cell, layout: Layout) -> str | Rejection:
+def into_text(cell: Cell, layout: TextLayout) -> str | Rejection:
     """The text of a crystal, symmetry search included."""
     description = describe(cell)
-    return description if isinstance(description, Rejection) else layout.write(description)
+    tokens = description if isinstance(description, Rejection) else layout.tokens_of(cell, description)
+    return tokens if isinstance(tokens, Rejection) else layout.text(tokens)
 
 
 @dataclass
@@ -172,7 +177,7 @@ def draw(counts: Counts, config: RoundtripConfig) -> tuple[list[tuple[str, int]]
     return at_random, of_groups
 
 
-def speed(cells: Sequence[Cell], layout: Layout) -> dict[str, float]:
+def speed(cells: Sequence[Cell], layout: TextLayout) -> dict[str, float]:
     """Structures per second of processor time, after a first pass that fills the tables."""
     descriptions = [d for d in map(describe, cells) if isinstance(d, Description)]
     texts = [layout.write(description) for description in descriptions]

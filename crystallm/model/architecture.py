@@ -44,7 +44,7 @@ class ModelConfig:
 
 
 def build_model(
-    config: ModelConfig, *, vocab_size: int, bos: int, eos: int, pad: int, attention: str = "sdpa"
+    config: ModelConfig, *, vocab_size: int, bos: int, eos: int | None, pad: int, attention: str = "sdpa"
 ) -> "PreTrainedModel":
     """Return a freshly initialised model with tied embeddings; weights come from torch's global random state."""
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig

@@ -7,7 +7,7 @@ of what remains, and the digits of a number stay within its bounds.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
@@ -31,6 +31,7 @@ from crystallm.crystal.layout import (
     digit_tokens,
     full_parameters,
 )
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import SpaceGroup, space_group
 from crystallm.errors import CompositionError, LayoutError
 from crystallm.sample import cover
@@ -57,11 +58,9 @@ class Limits:
 class Grammar:
     """Token ids of a layout, shared by all rows."""
 
-    def __init__(self, layout: Layout, limits: Limits | None = None) -> None:
-        if layout.name != "wyckoff":
-            raise LayoutError(
-                f"no constraint is known for layout {layout.name!r}; use a checkpoint of layout 'wyckoff'"
-            )
+    def __init__(self, layout: TextLayout, limits: Limits | None = None) -> None:
+        if not isinstance(layout, Layout):
+            raise LayoutError(f"this is not for layout {layout.name!r}; use a checkpoint of layout 'wyckoff'")
         self.layout = layout
         self.limits = limits or Limits()
         self.tokens = layout.vocabulary()
@@ -96,6 +95,33 @@ class Grammar:
     def choice(self, part: ChoiceField, value: int) -> int:
         """Id of the token of a choice."""
         return self.ids[part.token(value)]
+
+    def check(self, prompt: Prompt) -> None:
+        """Raise CompositionError if no text fulfils a prompt."""
+        check_prompt(prompt, self.limits)
+
+    def walk(self, prompt: Prompt, partial: Partial) -> Walk:
+        """All allowed texts of a prompt that has been checked; what is decided is noted in `partial`."""
+        return walk(self, prompt, partial)
+
+    def resume(
+        self, prompt: Prompt, partial: Partial, n_sites: int, stage: int, tokens: Sequence[int]
+    ) -> tuple[Walk, Choices]:
+        """The automaton at the first choice of a stage of the site after the first ones, and what is allowed there.
+
+        tokens: the text up to that place.
+        """
+        del partial.sites[n_sites:]
+        steps = walk_sites(self, partial)
+        choices = next(steps)
+        for token in tokens[-1 if stage == Stage.LETTER else -2 :]:  # its element, and its letter
+            choices = steps.send(token)
+        return steps, choices
+
+    @property
+    def coordinate_starts(self) -> dict[int, float]:
+        """Ids of the tokens that can start a coordinate, and the smallest value that each can become."""
+        return {token: float(self.tokens[token]) for token in self.start_ids[self.sites.coordinate]}
 
 
 Part = TypeVar("Part")
@@ -291,31 +317,33 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
 
 def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     """The free cell parameters; lengths keep a sensible volume reachable, angles close to a cell."""
-    limits = grammar.limits
     group = space_group(partial.space_group)
-    places = FREE_PARAMETERS[group.crystal_system]
+    free: dict[int, float] = {}
+    for place in FREE_PARAMETERS[group.crystal_system]:
+        yield (grammar.ids[grammar.cell.tag(place)],)
+        low, high = parameter_bounds(place, free, partial, grammar.limits)
+        free[place] = yield from _number(grammar, grammar.cell.format(place), low, high)
+    partial.cell = full_parameters(group.crystal_system, free)
+
+
+def parameter_bounds(place: int, free: dict[int, float], partial: Partial, limits: Limits) -> tuple[float, float]:
+    """Between what a cell parameter may lie, given the free ones before it (place -> value)."""
+    if place >= 3:
+        return _angle_bounds(place, free, limits)
+    group = space_group(partial.space_group)
     atoms = partial.formula_units * sum(n for _, n in partial.amounts) * group.centring_order
     hexagonal = sin(radians(120)) if group.crystal_system in ("trigonal", "hexagonal") else 1.0
     least, most = (atoms * v / hexagonal for v in (limits.min_volume_per_atom, limits.max_volume_per_atom))
-    lengths = [place for place in places if place < 3]
+    lengths = [place for place in FREE_PARAMETERS[group.crystal_system] if place < 3]
     powers = {1: (3,), 2: (2, 1), 3: (1, 1, 1)}[len(lengths)]  # how often each length enters the volume
-    free: dict[int, float] = {}
     product = 1.0
-    for place in places:
-        yield (grammar.ids[grammar.cell.tag(place)],)
-        if place < 3:
-            power = powers[len(free)]
-            later = sum(powers[len(free) + 1 :])
-            low = (least / product / limits.max_length_angstrom**later) ** (1 / power)
-            high = (most / product / limits.min_length_angstrom**later) ** (1 / power)
-            low = min(max(low, limits.min_length_angstrom), limits.max_length_angstrom)
-            high = max(min(high, limits.max_length_angstrom), low)
-        else:
-            low, high = _angle_bounds(place, free, limits)
-        free[place] = yield from _number(grammar, grammar.cell.format(place), low, high)
-        if place < 3:
-            product *= free[place] ** power
-    partial.cell = full_parameters(group.crystal_system, free)
+    for length, power in zip(free.values(), powers, strict=False):
+        product *= length**power
+    power, later = powers[len(free)], sum(powers[len(free) + 1 :])
+    low = (least / product / limits.max_length_angstrom**later) ** (1 / power)
+    high = (most / product / limits.min_length_angstrom**later) ** (1 / power)
+    low = min(max(low, limits.min_length_angstrom), limits.max_length_angstrom)
+    return low, max(min(high, limits.max_length_angstrom), low)
 
 
 MIN_VOLUME_FACTOR = 0.15

@@ -81,6 +81,37 @@ def _placements(count: int, offer: Supply) -> tuple[tuple[tuple[int, int], ...],
     )
 
 
+def fewest_sites(counts: tuple[int, ...], offer: Supply) -> int | None:
+    """The fewest sites that place every element's count of atoms; None if none do. Order does not matter."""
+    return _fewest(tuple(sorted(counts)), offer)
+
+
+@cache
+def _fewest(counts: tuple[int, ...], offer: Supply) -> int | None:
+    if not counts:
+        return 0
+    count, rest = counts[-1], counts[:-1]
+    best = None
+    for left in _placements(count, offer):
+        taken = [(size, before - after) for (size, before), (_, after) in zip(offer.fixed, left, strict=True)]
+        filled = _fewest_free(offer.free, count - sum(size * n for size, n in taken))
+        others = _fewest(rest, Supply(offer.free, left))
+        if filled is not None and others is not None:
+            sites = sum(n for _, n in taken) + filled + others
+            best = sites if best is None else min(best, sites)
+    return best
+
+
+@cache
+def _fewest_free(free: tuple[int, ...], count: int) -> int | None:
+    """The fewest of some sizes, each any number of times, that add up to a count; None if none do."""
+    if count == 0:
+        return 0
+    options = (_fewest_free(free, count - size) for size in free if size <= count)
+    found = [option for option in options if option is not None]
+    return min(found) + 1 if found else None
+
+
 @cache
 def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of the space groups that can hold these atoms per primitive cell."""

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 from crystallm.crystal.description import expand
 from crystallm.crystal.symmetry import has_space_group
-from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Stage, Walk, walk, walk_sites
+from crystallm.sample.constraint import Choices, Partial, Prompt, Walk
 from crystallm.sample.geometry import Refusal, Surroundings
+from crystallm.sample.grammar import Constraint
 
 
 @dataclass
 class CrystalTask:
     """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` is that of SampleConfig."""
 
-    grammar: Grammar
+    grammar: Constraint
     prompt: Prompt
     prompt_index: int
     number: int
@@ -28,16 +28,11 @@ class CrystalTask:
         """A fresh automaton over the texts that the prompt allows."""
         self.partial = Partial()
         self._surroundings = None
-        return walk(self.grammar, self.prompt, self.partial)
+        return self.grammar.walk(self.prompt, self.partial)
 
     def resume(self, level: int, since: int, tokens: Sequence[int]) -> tuple[Walk, Choices]:
-        """The automaton at the letter of the site after the first `since`, or at its coordinates."""
-        del self.partial.sites[since:]
-        steps = walk_sites(self.grammar, self.partial)
-        choices = next(steps)
-        for token in tokens[-1 if level == Stage.LETTER else -2 :]:  # its element, and its letter
-            choices = steps.send(token)
-        return steps, choices
+        """The automaton at the first choice of a stage of the site after the first `since`."""
+        return self.grammar.resume(self.prompt, self.partial, since, level, tokens)
 
     def level(self) -> int:
         """What the next choice belongs to, as a Stage of the text."""
@@ -69,11 +64,8 @@ class CrystalTask:
         around, partial = self._surroundings, self.partial
         if around is None or around.n_sites > since:  # it stood, its symmetry was refused
             return ()
-        site = partial.sites[since]
-        if space_group(partial.space_group).positions[site.letter].n_free != 1:
+        site, starts = partial.sites[since], self.grammar.coordinate_starts
+        if not starts or around.group.positions[site.letter].n_free != 1:
             return ()
-        style = self.grammar.sites.coordinate
-        ids = self.grammar.start_ids[style]
-        starts = [float(self.grammar.tokens[token]) for token in ids]
-        refused = around.hopeless(site.element, site.letter, starts)
-        return [token for token, out in zip(ids, refused.tolist(), strict=True) if out]
+        refused = around.hopeless(site.element, site.letter, list(starts.values()))
+        return [token for token, out in zip(starts, refused.tolist(), strict=True) if out]

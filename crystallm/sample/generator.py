@@ -23,11 +23,13 @@ from crystallm.errors import CheckpointError, ConfigError
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
 from crystallm.sample import cover
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Grammar, Limits, Prompt, check_prompt, units_that_fit
+from crystallm.sample.constraint import Limits, Prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import Engine, Outcome, Warp, draw
+from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.prompts import NamedPrompt, make_prompt
+from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
 
 if TYPE_CHECKING:
@@ -171,9 +173,9 @@ class Generator:
         skip: tells which draws (prompt name, number) are already done. All prompts are checked before the first draw.
         engine: one to count steps and time with.
         """
-        grammar = Grammar(self.layout, Limits(max_atoms=config.max_atoms))
+        grammar = make_grammar(self.layout, Limits(max_atoms=config.max_atoms), self.context)
         for item in prompts:
-            check_prompt(item.prompt, grammar.limits)
+            grammar.check(item.prompt)
             check_search(item.prompt, config)
         rows = min(config.batch_size, len(prompts) * config.n)
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
@@ -191,7 +193,7 @@ class Generator:
 
     def _jobs(
         self,
-        grammar: Grammar,
+        grammar: AnyGrammar,
         prompts: Sequence[NamedPrompt],
         config: SampleConfig,
         warp: Warp,
@@ -214,7 +216,7 @@ class Generator:
                 yield CrystalTask(grammar, plan.prompt, index, number, config.contact), stream
 
     def _planner(
-        self, grammar: Grammar, prompt: Prompt, config: SampleConfig
+        self, grammar: AnyGrammar, prompt: Prompt, config: SampleConfig
     ) -> Iterator[Callable[[np.random.Generator, Warp], Plan]]:
         """For each draw of a prompt: what is settled before its text is begun."""
         kind, told = ("space_group", config.space_groups) if config.space_groups else ("formula_units", config.units)
@@ -237,9 +239,11 @@ class Generator:
             searched = Searched(kind, value, round(shares[place], 6))
             yield partial(_draw_given, prompt, given, searched, symmetries)
 
-    def symmetries(self, grammar: Grammar, prompt: Prompt) -> Symmetries:
+    def symmetries(self, grammar: AnyGrammar, prompt: Prompt) -> Symmetries:
         """What the model says of formula units and space group of a prompt with a formula."""
         assert prompt.amounts is not None
+        if isinstance(grammar, PublishedGrammar):
+            return published_symmetries(grammar, self.model, prompt)
         values = units_that_fit(prompt.amounts, prompt, grammar.limits)
         head = grammar.formula_head(prompt.amounts)
         ids = torch.tensor(

@@ -8,7 +8,8 @@ import torch
 from transformers import LogitsProcessor
 
 from crystallm.errors import ConfigError
-from crystallm.sample.constraint import Grammar, Partial, Prompt, Walk, check_prompt, walk
+from crystallm.sample.constraint import Partial, Prompt, Walk
+from crystallm.sample.grammar import Constraint
 
 
 class CrystalConstraint(LogitsProcessor):  # type: ignore[misc]
@@ -19,9 +20,9 @@ class CrystalConstraint(LogitsProcessor):  # type: ignore[misc]
     `max_new_tokens`. Sites that come too close are not drawn again, as `Generator` does; check crystals afterwards.
     """
 
-    def __init__(self, grammar: Grammar, prompts: Sequence[Prompt]) -> None:
+    def __init__(self, grammar: Constraint, prompts: Sequence[Prompt]) -> None:
         for prompt in prompts:
-            check_prompt(prompt, grammar.limits)
+            grammar.check(prompt)
         self.grammar, self.prompts = grammar, list(prompts)
         self._rows: dict[int, _Follower] = {}
 
@@ -43,7 +44,7 @@ class CrystalConstraint(LogitsProcessor):  # type: ignore[misc]
 class _Follower:
     """The automaton of one row, kept in step with the row's tokens."""
 
-    def __init__(self, grammar: Grammar, prompt: Prompt) -> None:
+    def __init__(self, grammar: Constraint, prompt: Prompt) -> None:
         self.grammar, self.prompt = grammar, prompt
         self.taken: list[int] = []
         self.steps: Walk | None = None
@@ -52,7 +53,7 @@ class _Follower:
     def choices_after(self, tokens: list[int]) -> list[int]:
         """What may follow; after the end only the end again, which `generate` replaces by padding."""
         if self.steps is None or tokens[: len(self.taken)] != self.taken:  # another text: rows may be reordered
-            self.taken, self.steps = [], walk(self.grammar, self.prompt, Partial())
+            self.taken, self.steps = [], self.grammar.walk(self.prompt, Partial())
             self.choices = next(self.steps)
         for token in tokens[len(self.taken) :]:
             if not self.choices:

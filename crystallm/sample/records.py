@@ -13,8 +13,8 @@ from typing import IO, Any
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.composition import format_formula
-from crystallm.crystal.layout import Layout
 from crystallm.crystal.symmetry import space_group_symbol
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import InputError
 from crystallm.sample.config import SampleConfig
@@ -67,7 +67,7 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
     }
 
 
-def attempt_of(record: Mapping[str, Any], prompt: NamedPrompt, layout: Layout) -> Attempt:
+def attempt_of(record: Mapping[str, Any], prompt: NamedPrompt, layout: TextLayout) -> Attempt:
     """The draw of a record; its crystal is read from the text. Raises InputError if the text holds none."""
     description = layout.read(record["text"]) if record["status"] == FINISHED else None
     if isinstance(description, Rejection):

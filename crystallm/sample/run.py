@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from tqdm import tqdm
 
-from crystallm.crystal.layout import Layout, get_layout
+from crystallm.crystal.layout import get_layout
 from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.validity import Checks, check_cif, failed_checks
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
@@ -139,7 +140,7 @@ def draw(
             bar.update()
 
 
-def read_attempts(out: Path, prompts: Sequence[NamedPrompt], layout: Layout) -> dict[str, list[Attempt]]:
+def read_attempts(out: Path, prompts: Sequence[NamedPrompt], layout: TextLayout) -> dict[str, list[Attempt]]:
     """All draws in the folder by name of their prompt, in the order of their numbers."""
     named = {item.name: item for item in prompts}
     attempts: dict[str, list[Attempt]] = {name: [] for name in named}

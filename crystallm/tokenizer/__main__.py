@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.crystal.cell import Reason, Rejection
-from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, Layout, get_layout
+from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
+from crystallm.crystal.text_layout import TextLayout
 from crystallm.errors import ConfigError, InputError
 
 DESCRIPTION = """Show how crystals are written as text and tokenised. A folder stands for all .cif files in it. Files
@@ -37,14 +38,10 @@ class Shown:
 
     tokens: list[str]
     ids: list[int]
-
-    @property
-    def text(self) -> str:
-        """The tokens joined: a token carries its own white space."""
-        return "".join(self.tokens)
+    text: str
 
 
-def show(text: str, layout: Layout, *, augmented_seed: int | None = None) -> Shown | Rejection:
+def show(text: str, layout: TextLayout, *, augmented_seed: int | None = None) -> Shown | Rejection:
     """The text and tokens of the crystal in a CIF text: canonical, or drawn at random with a seed."""
     import numpy as np
 
@@ -58,12 +55,14 @@ def show(text: str, layout: Layout, *, augmented_seed: int | None = None) -> Sho
     if isinstance(description, Rejection):
         return description
     if augmented_seed is not None:
-        description = augment(description, np.random.default_rng(augmented_seed))
-    tokens = layout.checked_tokens(description)
+        tokens = layout.checked_tokens(augment(description, np.random.default_rng(augmented_seed)))
+    else:
+        written = layout.tokens_of(cell, description)
+        tokens = written if isinstance(written, Rejection) else layout.checked(written)
     if isinstance(tokens, Rejection):
         return tokens
     place = {token: number for number, token in enumerate(layout.vocabulary())}
-    return Shown(tokens, [place[token] for token in tokens])
+    return Shown(tokens, [place[token] for token in tokens], layout.text(tokens))
 
 
 def text(argv: list[str]) -> None:
@@ -132,7 +131,7 @@ def read_text(file: Path) -> str:
         return content.decode("latin-1")  # older CIFs hold accented names
 
 
-def _print(file: Path, found: Shown, layout: Layout, *, with_ids: bool, as_json: bool, with_title: bool) -> None:
+def _print(file: Path, found: Shown, layout: TextLayout, *, with_ids: bool, as_json: bool, with_title: bool) -> None:
     if as_json:
         record: dict[str, Any] = {"file": str(file), "layout": layout.name, "text": found.text}
         record["n_tokens"] = len(found.tokens)

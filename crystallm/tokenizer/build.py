@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crystallm.crystal.layout import BEGIN, DEFAULT_LAYOUT, END, PAD, UNKNOWN, Layout, get_layout
+from crystallm.crystal.layout import DEFAULT_LAYOUT, UNKNOWN, get_layout
+from crystallm.crystal.published import GROUP_MARK
+from crystallm.crystal.text_layout import TextLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -15,20 +17,23 @@ CONTEXT = 1024
 """Longest text in tokens that the tokenizer announces as the model's limit."""
 
 
-def build_tokenizer(layout: Layout) -> PreTrainedTokenizerFast:
+def build_tokenizer(layout: TextLayout) -> PreTrainedTokenizerFast:
     """A tokenizer whose ids are the places in the layout's vocabulary; text -> ids -> text is exact."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {token: number for number, token in enumerate(layout.vocabulary())}
     tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(layout.pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
+    if layout.mark is not None:
+        tokenizer.normalizer = normalizers.Replace(Regex(layout.mark), GROUP_MARK)
+        tokenizer.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(GROUP_MARK, "")])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=BEGIN,
-        eos_token=END,
-        pad_token=PAD,
+        bos_token=layout.begin,
+        eos_token=layout.end,
+        pad_token=layout.pad,
         unk_token=UNKNOWN,
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,

@@ -29,9 +29,17 @@ def draw_loss(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+CONTENTS = {
+    "wyckoff": """reduced formula, formula units in the primitive cell, space group, free cell
+parameters, and the sites of the asymmetric unit"""
+}
+"""What texts of a layout hold."""
+
+
 def model_card(config: TrainConfig, facts: Mapping[str, Any]) -> str:
     """Return the README.md of a checkpoint; `facts` is what the run measured."""
     shape = config.model
+    contents = CONTENTS.get(config.layout, "a CIF of the conventional cell")
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -41,8 +49,7 @@ tags: [crystallm, crystal-structure, materials-science]
 # A crystallm checkpoint
 
 A causal language model that writes one crystal structure as text, in the `{config.layout}` layout
-({config.descriptions} descriptions): reduced formula, formula units in the primitive cell, space group, free cell
-parameters, and the sites of the asymmetric unit. Use it through `crystallm sample FORMULA --model FOLDER`, which
+({config.descriptions} descriptions): {contents}. Use it through `crystallm sample FORMULA --model FOLDER`, which
 constrains the text to valid crystals; it also loads with plain `transformers`.
 
 | | |

@@ -25,6 +25,15 @@ def test_rutile_becomes_23_tokens(cifs: SimpleNamespace) -> None:
     assert row.traits.volume_per_atom == pytest.approx(4.5937**2 * 2.9587 / 6)
 
 
+def test_layout_of_the_published_models(cifs: SimpleNamespace) -> None:
+    row, usual = converted(cifs.rutile, layout="crystallm"), converted(cifs.rutile)
+    assert isinstance(row, Row)
+    assert isinstance(usual, Row)
+    assert row.n_tokens == 254
+    assert row.text.startswith("data_Ti2O4\nloop_\n_atom_type_symbol\n")
+    assert row.traits == usual.traits  # duplicates are found whatever the text
+
+
 def test_another_setting_and_a_supercell_give_the_same_text(cifs: SimpleNamespace) -> None:
     assert converted(cifs.rutile_moved).text == converted(cifs.rutile).text  # type: ignore[union-attr]
     assert converted(cifs.rock_salt_supercell).text == converted(cifs.rock_salt).text  # type: ignore[union-attr]

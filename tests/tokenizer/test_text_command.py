@@ -90,6 +90,14 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [get_layout().vocabulary()[number] for number in record["ids"]] == _tokens()
 
 
+def test_layout_of_the_published_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["text", str(folder / "rutile.cif"), "--layout", "crystallm", "--json", "--ids"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["layout"], record["n_tokens"], record["ids"][:5]) == ("crystallm", 254, [124, 29, 91, 7, 93])
+    assert "\n_symmetry_space_group_name_H-M P4_2/mnm\n" in record["text"]
+    assert record["tokens"].count("P4_2/mnm_sg") == 1
+
+
 def test_augmented_is_drawn_with_the_seed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def augmented(seed: int) -> str:
         assert main(["text", str(folder / "rutile.cif"), "--augmented", str(seed)]) == 0

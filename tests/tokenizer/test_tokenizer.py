@@ -16,6 +16,8 @@ from crystallm.tokenizer.build import main
 LAYOUT = get_layout("wyckoff")
 ARTEFACT = Path(__file__).parents[2] / "tokenizer"
 
+PUBLISHED = ["crystallm", "crystallm-pi"]
+
 RUTILE = (
     "data_\n_chemical_formula_sum\nTi\nO2\n_cell_formula_units_Z_primitive 2\n_space_group_IT_number 136"
     "\n_cell_length_a 4.5937\n_cell_length_c 2.9587\nloop_atom_site\nTi a\nO f 0.3053\n#END"
@@ -44,12 +46,31 @@ def texts() -> list[str]:
     return found
 
 
-def test_artefact_is_what_the_layout_makes(tmp_path: Path) -> None:
-    main([str(tmp_path)])
+@pytest.mark.parametrize(("layout", "folder"), [("wyckoff", "."), *((name, name) for name in PUBLISHED)])
+def test_artefact_is_what_the_layout_makes(layout: str, folder: str, tmp_path: Path) -> None:
+    main([str(tmp_path), layout])
     written = sorted(file.name for file in tmp_path.iterdir())
-    assert written == sorted(file.name for file in ARTEFACT.iterdir() if not file.name.startswith("."))
+    there = (ARTEFACT / folder).iterdir()
+    assert written == sorted(file.name for file in there if file.is_file() and not file.name.startswith("."))
     for name in written:
-        assert (tmp_path / name).read_bytes() == (ARTEFACT / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (ARTEFACT / folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_text_and_back(name: str) -> None:
+    layout = get_layout(name)
+    tokenizer = AutoTokenizer.from_pretrained(ARTEFACT / name)
+    vocabulary = layout.vocabulary()
+    assert tokenizer.get_vocab() == {token: number for number, token in enumerate(vocabulary)}
+    sites = (Site("Pm", "a", (0.1, 0.2)), Site("O", "c", (0.125, 0.75, 0.3)))
+    cell = full_parameters("monoclinic", {0: 5.0, 1: 6.0, 2: 14.0, 4: 101.5})
+    text = layout.write(Description((("Pm", 1), ("O", 2)), 1, 6, cell, sites))  # Pm is an element and a space group
+    tokens = layout.split(text)
+    assert isinstance(tokens, list)
+    assert tokens.count("Pm_sg") == 1
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert ids == [vocabulary.index(token) for token in tokens]
+    assert tokenizer.decode(ids) == text
 
 
 def test_ids_are_places_in_the_vocabulary(tokenizer: PreTrainedTokenizerBase) -> None:
