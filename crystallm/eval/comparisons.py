@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif
+from crystallm.crystal.displacement import rms_by
 from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.prepared import Prepared, Tolerances, amounts_of, cannot_match, prepare, rms_of
+from crystallm.crystal.prepared import Prepared, Tolerances, amounts_of, cannot_match, prepare
 from crystallm.crystal.symmetry import primitive, space_group_number
 from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, SMALLEST_VOLUME
 from crystallm.errors import InputError
@@ -136,11 +137,8 @@ def match(pair: Pair) -> Outcome:
     reason = cannot_match(cell, truth)
     if reason is not None:
         return Outcome(None, reason)
-    sample = _prepared(str(pair.cif))
-    rms = rms_of(sample, truth, pair.standard)
-    if rms is None:
-        return Outcome(None, "no match")
-    return Outcome(rms, "", rms_of(sample, truth, pair.strict), cdvae_valid(cell))
+    rms, strict = rms_by(_prepared(str(pair.cif)), truth, (pair.standard, pair.strict))
+    return Outcome(None, "no match") if rms is None else Outcome(rms, "", strict, cdvae_valid(cell))
 
 
 @lru_cache(maxsize=4096)

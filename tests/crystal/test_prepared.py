@@ -7,8 +7,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystallm.crystal.cell import Cell
+from crystallm.crystal.displacement import rms_of
 from crystallm.crystal.matching import matcher, rms_distance
-from crystallm.crystal.prepared import Tolerances, as_pymatgen_reads, cannot_match, prepare, rms_of
+from crystallm.crystal.prepared import Tolerances, as_pymatgen_reads, cannot_match, prepare
 
 STANDARD, STRICT = Tolerances(), Tolerances(stol=0.3, ltol=0.2, angle_tol=5.0)
 
