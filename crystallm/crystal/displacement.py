@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Lattice
-from pymatgen.optimization.neighbors import find_points_in_spheres
 from scipy.optimize import linear_sum_assignment
 
 from crystallm.crystal.prepared import Prepared, Tolerances
+from crystallm.crystal.reduction import points_in_sphere
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -61,8 +61,7 @@ class _Mappings:
 
     def __init__(self, matrix: Array, other: Lattice, widest: Tolerances) -> None:
         lengths, angles = np.array(other.lengths), np.array(other.angles)
-        fractions, distances = _points_in_sphere(matrix, float(max(lengths)) * (1 + widest.ltol))
-        cartesian = np.dot(fractions, matrix)
+        fractions, cartesian, distances = points_in_sphere(matrix, float(max(lengths)) * (1 + widest.ltol))
         ratios = distances[None] / lengths[:, None]
         near = (ratios < 1 + widest.ltol) & (ratios > 1 / (1 + widest.ltol))
         a, b, c = (np.flatnonzero(row) for row in near)
@@ -86,16 +85,6 @@ class _Mappings:
         above, below = 1 + tolerances.ltol, 1 / (1 + tolerances.ltol)
         lengths = (self._ratios < above) & (self._ratios > below)
         return np.flatnonzero(lengths.all(axis=1) & (self._angles <= tolerances.angle_tol).all(axis=1))
-
-
-def _points_in_sphere(matrix: Array, radius: float) -> tuple[Array, Array]:
-    """Lattice points (M, 3) around the origin, without it, and their distances (M,); in pymatgen's order."""
-    origin = np.zeros((1, 3))
-    _, _, images, distances = find_points_in_spheres(
-        all_coords=origin, center_coords=origin, r=radius, pbc=np.ones(3, dtype=np.int64), lattice=matrix, tol=1e-8
-    )
-    away = distances > 0
-    return np.asarray(images[away], dtype=np.float64), np.asarray(distances[away])
 
 
 class _Candidates:
@@ -149,7 +138,7 @@ class _Candidates:
             near = self._near(laid, positions, bases.limits)
         which, pair = np.nonzero(near)
         one, other = self._one[pair], self._other[pair]
-        vectors, squares = _shortest(laid[:, which, one], positions[:, which, other], bases.part(which))
+        vectors, squares = _shortest(laid % 1, positions % 1, bases, which, one, other)
         sets, chosen = _assigned(which, one, other, squares, laid.shape[1:])
         paired = vectors[:, chosen]
         paired -= (np.add.reduce(paired, axis=2) / paired.shape[2])[..., None]
@@ -211,25 +200,28 @@ def _assign(one: Indices, other: Indices, squares: Array, n_sites: int) -> Indic
     return chosen if chosen.min() >= 0 else None
 
 
-def _shortest(start: Array, end: Array, bases: _Bases) -> tuple[Array, Array]:
-    """Shortest vectors (3, S) from points (3, S) to the images of others, and their squares (S,).
+def _shortest(
+    laid: Array, positions: Array, bases: _Bases, which: Indices, one: Indices, other: Indices
+) -> tuple[Array, Array]:
+    """Shortest vectors (3, S) from sites `one` to the images of sites `other` in sets `which`, and their squares (S,).
 
-    What pymatgen's compiled code finds, which looks at the 27 nearest cells and takes the first of equals.
+    What pymatgen's compiled code finds, which looks at the 27 nearest cells and takes the first of equals. Coordinates
+    (3, C, N) are fractional, in 0 to 1.
     """
-    start, end = start % 1, end % 1
-    plain = _cartesian(end, bases.matrices) - _cartesian(start, bases.matrices)
-    vectors = plain + _cartesian(-np.rint(end - start), bases.matrices)
+    apart = positions[:, which, other] - laid[:, which, one]
+    plain = _cartesian(positions, bases.matrices)[:, which, other] - _cartesian(laid, bases.matrices)[:, which, one]
+    images = _cartesian(IMAGES.T[:, None], bases.matrices)
+    place = 13 - np.rint(apart).astype(np.intp).T @ (9, 3, 1)
+    vectors = plain + images[:, which, place]
     squares = _squares(vectors)
     # Every other image is at least a shortest lattice vector away from this one.
-    unsure = np.flatnonzero(squares >= bases.nearest_square)
+    unsure = np.flatnonzero(squares >= bases.nearest_square[which])
     if len(unsure):
-        matrices = bases.matrices[unsure]
-        images = _cartesian(IMAGES.T[:, :, None], matrices)
-        squares_of = _squares(plain[:, None, unsure] + images)
-        nearest = squares_of.argmin(axis=0)
+        few = plain[:, unsure, None] + images[:, which[unsure]]
+        squares_of = _squares(few)
+        nearest = squares_of.argmin(axis=1)
         row = np.arange(len(unsure))
-        vectors[:, unsure] = plain[:, unsure] + images[:, nearest, row]
-        squares[unsure] = squares_of[nearest, row]
+        vectors[:, unsure], squares[unsure] = few[:, row, nearest], squares_of[row, nearest]
     return vectors, squares
 
 
@@ -240,9 +232,9 @@ def _squares(vectors: Array) -> Array:
 
 
 def _cartesian(fractional: Array, matrices: Array) -> Array:
-    """Cartesian coordinates of fractional ones (3, ..., S) in bases (S, 3, 3), summed in the order of pymatgen."""
+    """Cartesian coordinates of fractional ones (3, C, N) in bases (C, 3, 3), summed in the order of pymatgen."""
     x, y, z = fractional
-    m = np.ascontiguousarray(matrices.transpose(1, 2, 0))
+    m = matrices.transpose(1, 2, 0)[..., None]
     return np.stack([x * m[0, axis] + y * m[1, axis] + z * m[2, axis] for axis in range(3)])
 
 
@@ -263,11 +255,6 @@ class _Bases:
     """Squared length (C,) below which a vector between two points is shorter than those to all other images."""
     inverses: Array | None
     """Matrices (C, 3, 3) that take fractional coordinates to these bases; None where all were reduced already."""
-
-    def part(self, places: Indices) -> _Bases:
-        """Those at some places."""
-        inverses = None if self.inverses is None else self.inverses[places]
-        return _Bases(self.matrices[places], self.limits[places], self.nearest_square[places], inverses)
 
 
 class _Frames:

@@ -160,6 +160,14 @@ def cdvae_valid(cell: Cell) -> bool:
     """
     if not smact_valid(dict(amounts_of(cell))) or cell.volume < SMALLEST_VOLUME:
         return False
+    # Two atoms are at least as far apart as the lattice planes on which they lie: most crystals need no more than that.
+    limits = SHORTEST_DISTANCE_ANGSTROM * np.linalg.norm(np.linalg.inv(cell.lattice), axis=0)
+    near = np.ones((len(cell), len(cell)), dtype=bool)
+    for fractional, limit in zip(cell.positions.T, limits, strict=True):
+        apart = fractional[:, None] - fractional
+        near &= np.abs(apart - np.rint(apart)) <= limit
+    if near.sum() == len(cell):  # each atom and itself
+        return True
     distances = cell.to_structure().distance_matrix
     np.fill_diagonal(distances, np.inf)
     return bool(distances.min() >= SHORTEST_DISTANCE_ANGSTROM)
