@@ -1,7 +1,8 @@
-"""How far two prepared crystals are apart: the rms displacement that pymatgen's StructureMatcher finds, many cells at once.
+"""How far prepared crystals are from a true one: the rms displacement that pymatgen's StructureMatcher finds.
 
-Every cell of the first crystal that looks like the cell of the second, and every way to lay the rarest element of one on
-that of the other, is a candidate. The matcher judges them one by one; here each test is made of all of them together.
+Every cell of a crystal that looks like the cell of the truth, and every way to lay the rarest element of one on that of
+the other, is a candidate. The matcher judges them one by one; here all candidates of all samples of a target are judged
+together, since numpy takes as long for one as for many.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ from crystallm.crystal.reduction import points_in_sphere
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-EXACT = 1e-5
-"""Normalised rms below which the matcher looks no further."""
+Mask = NDArray[np.bool_]
 
 FORBIDDEN = 1e20
 """Cost of a pair of atoms that are too far apart; as pymatgen has it."""
@@ -36,131 +35,158 @@ IMAGES = np.array([(i, j, k) for i in (-1.0, 0.0, 1.0) for j in (-1.0, 0.0, 1.0)
 """Neighbouring cells (27, 3), in pymatgen's order: of two equally near images the first is taken."""
 
 
-def rms_of(first: Prepared, second: Prepared, tolerances: Tolerances) -> float | None:
+def rms_of(crystal: Prepared, truth: Prepared, tolerances: Tolerances) -> float | None:
     """Root mean square distance of matched atoms over (volume / atoms)^(1/3); None where the two do not match."""
-    return rms_by(first, second, [tolerances])[0]
+    return rms_of_many([crystal], truth, [tolerances])[0][0]
 
 
-def rms_by(first: Prepared, second: Prepared, tolerances: Sequence[Tolerances]) -> list[float | None]:
-    """`rms_of` under several tolerances, at little more than the cost of one."""
-    nothing: list[float | None] = [None] * len(tolerances)
-    if first.amounts != second.amounts or len(first) != len(second):
-        return nothing
-    widest = Tolerances(*(max(getattr(t, name) for t in tolerances) for name in ("stol", "ltol", "angle_tol")))
-    ratio = (second.lattice.volume / first.lattice.volume) ** (1 / 6)
-    matrix, other = first.lattice.matrix * ratio, Lattice(second.lattice.matrix / ratio)
-    mappings = _Mappings(matrix, other, widest)
-    if len(mappings.bases) == 0:
-        return nothing
-    candidates = _Candidates(first, second, np.dot(first.positions, matrix), mappings.bases, other)
-    return [candidates.best(mappings.within(t), t.stol) for t in tolerances]
+def rms_of_many(
+    crystals: Sequence[Prepared], truth: Prepared, tolerances: Sequence[Tolerances]
+) -> list[list[float | None]]:
+    """`rms_of` for each crystal under each of several tolerances, at little more than the cost of the widest.
+
+    Where pymatgen stops at the first rms below 1e-5, this is the smallest there is.
+    """
+    found: list[list[float | None]] = [[None] * len(tolerances) for _ in crystals]
+    alike: dict[bytes, list[int]] = {}
+    for place, crystal in enumerate(crystals):
+        if crystal.amounts == truth.amounts and len(crystal) == len(truth):
+            alike.setdefault(crystal.numbers.tobytes(), []).append(place)
+    for places in alike.values():
+        some = [crystals[place] for place in places]
+        searches = [_Mappings(crystal, truth, tolerances) for crystal in some]
+        if any(len(search.bases) for search in searches):
+            best = _Candidates(some, truth, searches).best([t.stol for t in tolerances])
+            for place, values in zip(places, best, strict=True):
+                found[place] = [float(v) if v < t.stol else None for v, t in zip(values, tolerances, strict=True)]
+    return found
 
 
 class _Mappings:
-    """Bases (M, 3, 3) of a lattice that look like another within tolerances, with how far they are off."""
+    """Bases (M, 3, 3) of a crystal's lattice that look like that of the truth, both scaled to one volume."""
 
-    def __init__(self, matrix: Array, other: Lattice, widest: Tolerances) -> None:
-        lengths, angles = np.array(other.lengths), np.array(other.angles)
-        fractions, cartesian, distances = points_in_sphere(matrix, float(max(lengths)) * (1 + widest.ltol))
+    def __init__(self, crystal: Prepared, truth: Prepared, tolerances: Sequence[Tolerances]) -> None:
+        ratio = (truth.lattice.volume / crystal.lattice.volume) ** (1 / 6)
+        matrix, other = crystal.lattice.matrix * ratio, Lattice(truth.lattice.matrix / ratio)
+        self.parameters = np.array(other.parameters)
+        """Of the truth, (6,)."""
+        self.cartesian = np.dot(crystal.positions, matrix)
+        ltol, limit = max(t.ltol for t in tolerances), max(t.angle_tol for t in tolerances)
+        lengths, angles = self.parameters[:3], self.parameters[3:]
+        fractions, cartesian, distances = points_in_sphere(matrix, float(max(lengths)) * (1 + ltol))
         ratios = distances[None] / lengths[:, None]
-        near = (ratios < 1 + widest.ltol) & (ratios > 1 / (1 + widest.ltol))
-        a, b, c = (np.flatnonzero(row) for row in near)
-        cosines = (cartesian @ cartesian.T) / (norms := np.linalg.norm(cartesian, axis=1))[:, None] / norms
-        between = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+        a, b, c = (np.flatnonzero(row) for row in (ratios < 1 + ltol) & (ratios > 1 / (1 + ltol)))
+        norms = np.sqrt((cartesian * cartesian).sum(axis=1))
+        cosines = (cartesian @ cartesian.T) / norms[:, None] / norms
+        between = np.degrees(np.arccos(np.minimum(np.maximum(cosines, -1), 1)))
         alpha, beta, gamma = (
-            np.abs(between[np.ix_(left, right)] - angle)
+            np.abs(between[left[:, None], right] - angle)
             for left, right, angle in zip((b, a, a), (c, c, b), angles, strict=True)
         )
-        limit = widest.angle_tol
         i, j, k = np.nonzero((gamma <= limit)[:, :, None] & (beta <= limit)[:, None, :] & (alpha <= limit)[None])
         scale = np.stack([fractions[a[i]], fractions[b[j]], fractions[c[k]]], axis=1)
         kept = np.abs(np.abs(np.linalg.det(scale)) - 1) <= 0.5
         i, j, k = i[kept], j[kept], k[kept]
         self.bases = np.stack([cartesian[a[i]], cartesian[b[j]], cartesian[c[k]]], axis=1)
-        self._ratios = np.stack([ratios[0, a[i]], ratios[1, b[j]], ratios[2, c[k]]], axis=1)
-        self._angles = np.stack([alpha[j, k], beta[i, k], gamma[i, j]], axis=1)
+        ratio_of = np.stack([ratios[0, a[i]], ratios[1, b[j]], ratios[2, c[k]]], axis=1)
+        angle_of = np.stack([alpha[j, k], beta[i, k], gamma[i, j]], axis=1)
+        self.within = np.stack([_within(ratio_of, angle_of, t) for t in tolerances])
+        """Which bases are within each of the tolerances, (T, M)."""
 
-    def within(self, tolerances: Tolerances) -> Indices:
-        """Indices of the bases within tolerances no wider than those searched with."""
-        above, below = 1 + tolerances.ltol, 1 / (1 + tolerances.ltol)
-        lengths = (self._ratios < above) & (self._ratios > below)
-        return np.flatnonzero(lengths.all(axis=1) & (self._angles <= tolerances.angle_tol).all(axis=1))
+
+def _within(ratios: Array, angles: Array, tolerances: Tolerances) -> Mask:
+    lengths = (ratios < 1 + tolerances.ltol) & (ratios > 1 / (1 + tolerances.ltol))
+    return np.asarray(lengths.all(axis=1) & (angles <= tolerances.angle_tol).all(axis=1))
 
 
 class _Candidates:
-    """Ways to lay the second crystal on the first: a basis m of the first, and a site p for the rarest element.
+    """Ways to lay the truth on crystals with the same order of elements: a basis m, and a site p for the rarest element.
 
     Arrays of coordinates have the axis first, shape (3, C, N) for C candidates of N sites.
     """
 
-    def __init__(self, first: Prepared, second: Prepared, cartesian: Array, bases: Array, other: Lattice) -> None:
-        self._frames = _Frames(_mean_parameters(bases, other), len(first))
+    def __init__(self, crystals: Sequence[Prepared], truth: Prepared, searches: Sequence[_Mappings]) -> None:
+        counts = [len(search.bases) for search in searches]
+        self._owner = np.repeat(np.arange(len(crystals)), counts)
+        """Index (M,) of the crystal that a basis belongs to."""
+        self._within = np.concatenate([search.within for search in searches], axis=1)
+        bases = np.concatenate([search.bases for search in searches])
+        means = _mean_parameters(bases, np.array([search.parameters for search in searches])[self._owner])
+        self._frames = _Frames(means, len(truth))
+        cartesian = np.array([search.cartesian for search in searches])[self._owner]
         positions_MN3 = np.matmul(cartesian, np.linalg.inv(bases))
         positions_MN3 -= np.floor(positions_MN3)
         self._positions = np.ascontiguousarray(np.moveaxis(positions_MN3, 2, 0))
-        self._second = second.positions.T
-        same = second.numbers[:, None] == first.numbers[None]
-        # The site of the rarest element, the first of those; laid on each such site of the first crystal.
+        self._truth = truth.positions.T
+        same = truth.numbers[:, None] == crystals[0].numbers
+        # The site of the rarest element, the first of those; laid on each such site of the crystal.
         self._anchor = int(same.sum(axis=1).argmin())
         self._partners = np.flatnonzero(same[self._anchor])
         self._one, self._other = np.nonzero(same)
-        """Pairs (K,) of sites of one element, of the second and of the first crystal; in order of the former."""
+        """Pairs (K,) of sites of one element, of the truth and of the crystal; in order of the former."""
+        self._starts = np.flatnonzero(np.diff(self._one, prepend=-1))
+        self._n_crystals = len(crystals)
 
-    def best(self, bases: Indices, stol: float) -> float | None:
-        """The smallest normalised rms over the candidates of some bases; None where it is not below stol."""
-        found: float | None = None
+    def best(self, stols: Sequence[float]) -> Array:
+        """The smallest normalised rms (crystals, tolerances); infinite where nothing matches."""
+        best = np.full((self._n_crystals, len(stols)), np.inf)
+        n_bases = len(self._owner)
+        basis, partner = np.repeat(np.arange(n_bases), len(self._partners)), np.tile(self._partners, n_bases)
         step = max(1, AT_ONCE // len(self._one))
-        basis, partner = np.repeat(bases, len(self._partners)), np.tile(self._partners, len(bases))
         for start in range(0, len(basis), step):
             some = slice(start, start + step)
-            values = self._rms(basis[some], partner[some], stol)
-            if len(values) and (found is None or values.min() < found):
-                found = float(values.min())
-                if found < EXACT:
-                    break
-        return found if found is not None and found < stol else None
+            for column, (which, values) in enumerate(self._rms(basis[some], partner[some], stols)):
+                np.minimum.at(best[:, column], self._owner[which], values)
+        return best
 
-    def _rms(self, basis: Indices, partner: Indices, stol: float) -> Array:
-        """Normalised rms of those candidates in which every site gets a partner."""
+    def _rms(self, basis: Indices, partner: Indices, stols: Sequence[float]) -> list[tuple[Indices, Array]]:
+        """For each stol the bases of the candidates in which every site gets a partner, and their normalised rms."""
         positions = self._positions[:, basis]
-        shift = self._positions[:, basis, partner] - self._second[:, self._anchor, None]
-        laid = self._second[:, None] + shift[..., None]
+        shift = self._positions[:, basis, partner] - self._truth[:, self._anchor, None]
+        laid = self._truth[:, None] + shift[..., None]
         frame = self._frames.of[basis]
-        near = self._near(laid, positions, self._frames.limits(stol)[frame])
-        kept = np.flatnonzero(self._covered(near))
+        reach = self._reach(laid, positions, self._frames.unit[frame])
+        needed = np.minimum.reduceat(reach, self._starts, axis=1).max(axis=1)
+        """stol (C,) from which on every site of the truth has some partner."""
+        kept = np.flatnonzero(needed <= max(stols))
         if len(kept) == 0:
-            return np.zeros(0)
+            return []
         if len(kept) < len(frame):
-            frame, near, laid, positions = frame[kept], near[kept], laid[:, kept], positions[:, kept]
-        bases = self._frames.reduced(frame, stol)
-        if bases.inverses is not None:
-            laid, positions = _transformed(laid, bases.inverses), _transformed(positions, bases.inverses)
-            near = self._near(laid, positions, bases.limits)
-        which, pair = np.nonzero(near)
-        one, other = self._one[pair], self._other[pair]
+            basis, frame, reach, needed = basis[kept], frame[kept], reach[kept], needed[kept]
+            laid, positions = laid[:, kept], positions[:, kept]
+        bases = self._frames.reduced(frame)
+        if len(moved := np.flatnonzero(bases.moved)):
+            inverses = bases.inverses[moved]
+            laid[:, moved], positions[:, moved] = (_transformed(x[:, moved], inverses) for x in (laid, positions))
+            reach[moved] = self._reach(laid[:, moved], positions[:, moved], bases.unit[moved])
+        which, pair = np.nonzero(reach <= max(stols))
+        one, other, reach_of = self._one[pair], self._other[pair], reach[which, pair]
         vectors, squares = _shortest(laid % 1, positions % 1, bases, which, one, other)
-        sets, chosen = _assigned(which, one, other, squares, laid.shape[1:])
-        paired = vectors[:, chosen]
-        paired -= (np.add.reduce(paired, axis=2) / paired.shape[2])[..., None]
-        means = np.add.reduce(_squares(paired), axis=1) / paired.shape[2]
-        return np.asarray(np.sqrt(means) * self._frames.normalizations[frame[sets]])
+        found = []
+        for stol, within in zip(stols, self._within[:, basis], strict=True):
+            some = np.flatnonzero((reach_of <= stol) & (within & (needed <= stol))[which])
+            sets, chosen = _assigned(which[some], one[some], other[some], squares[some], laid.shape[1:])
+            paired = vectors[:, some[chosen]]
+            paired -= (np.add.reduce(paired, axis=2) / paired.shape[2])[..., None]
+            means = np.add.reduce(_squares(paired), axis=1) / paired.shape[2]
+            found.append((basis[sets], np.sqrt(means) * self._frames.normalizations[frame[sets]]))
+        return found
 
-    def _near(self, laid: Array, positions: Array, limits: Array) -> NDArray[np.bool_]:
-        """Which pairs (C, K) of sites, images included, differ by at most `limits` (C, 3) along each axis."""
-        near: NDArray[np.bool_] | None = None
+    def _reach(self, laid: Array, positions: Array, unit: Array) -> Array:
+        """stol from which on pairs (C, K) of sites, images included, are near each other along each axis.
+
+        unit: differences of fractional coordinates (C, 3) that stol = 1 allows.
+        """
+        reach: Array | None = None
         for axis in range(3):
             difference = laid[axis][:, self._one]
             difference -= positions[axis][:, self._other]
             difference -= np.rint(difference)
-            within = np.abs(difference, out=difference) <= limits[:, axis, None]
-            near = within if near is None else np.logical_and(near, within, out=near)
-        assert near is not None
-        return near
-
-    def _covered(self, near: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Candidates (C,) in which every site of the second crystal has some partner."""
-        starts = np.flatnonzero(np.diff(self._one, prepend=-1))
-        return np.asarray(np.logical_or.reduceat(near, starts, axis=1).all(axis=1))
+            np.abs(difference, out=difference)
+            difference /= unit[:, axis, None]
+            reach = difference if reach is None else np.maximum(reach, difference, out=reach)
+        assert reach is not None
+        return reach
 
 
 def _assigned(
@@ -243,18 +269,25 @@ def _transformed(fractional: Array, inverses: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(np.matmul(np.moveaxis(fractional, 0, 2), inverses), 2, 0))
 
 
+def _transformed(fractional: Array, inverses: Array) -> Array:
+    """Fractional coordinates (3, C, N) in other bases, by matrices (C, 3, 3)."""
+    return np.ascontiguousarray(np.moveaxis(np.matmul(np.moveaxis(fractional, 0, 2), inverses), 2, 0))
+
+
 @dataclass(frozen=True, eq=False)
 class _Bases:
     """LLL-reduced bases, in which nearest images are looked for."""
 
     matrices: Array
     """(C, 3, 3)"""
-    limits: Array
-    """Largest differences of fractional coordinates (C, 3)."""
+    unit: Array
+    """Differences of fractional coordinates (C, 3) that stol = 1 allows."""
     nearest_square: Array
     """Squared length (C,) below which a vector between two points is shorter than those to all other images."""
-    inverses: Array | None
-    """Matrices (C, 3, 3) that take fractional coordinates to these bases; None where all were reduced already."""
+    moved: Mask
+    """Where (C,) they are not the lattice's own."""
+    inverses: Array
+    """Matrices (C, 3, 3) that take fractional coordinates to these bases."""
 
 
 class _Frames:
@@ -265,49 +298,45 @@ class _Frames:
         self.of = np.array([places.setdefault(row.tobytes(), len(places)) for row in parameters], dtype=np.intp)
         self._matrices = _matrices_of(parameters[np.unique(self.of, return_index=True)[1]])
         self.normalizations = (n_sites / np.abs(np.linalg.det(self._matrices))) ** (1 / 3)
-        self._reciprocal = _reciprocal_lengths(self._matrices)
+        self.unit = _reciprocal_lengths(self._matrices) / (np.pi * self.normalizations[:, None])
+        """Differences of fractional coordinates (F, 3) that stol = 1 allows."""
         reduced, self._shortest_square = _lll_reduced(self._matrices)
-        self._to_do = ~reduced
-        self._reduced, self._reduced_reciprocal = self._matrices.copy(), self._reciprocal.copy()
-        self._inverses: Array | None = None
+        self._to_do, self._moved = ~reduced, np.zeros(len(reduced), dtype=bool)
+        self._reduced, self._reduced_unit = self._matrices.copy(), self.unit.copy()
+        self._inverses = np.tile(np.eye(3), (len(reduced), 1, 1))
 
-    def limits(self, stol: float) -> Array:
-        """Largest differences of fractional coordinates, shape (F, 3)."""
-        return np.asarray(self._reciprocal * (stol / (np.pi * self.normalizations))[:, None])
-
-    def reduced(self, frame: Indices, stol: float) -> _Bases:
+    def reduced(self, frame: Indices) -> _Bases:
         """The LLL-reduced bases of some frames (C,)."""
-        for place in set(frame[self._to_do[frame]].tolist()):
-            lattice = Lattice(self._matrices[place])
-            self._reduced[place] = lattice.lll_matrix
-            some = self._reduced[place][None]
-            self._reduced_reciprocal[place] = _reciprocal_lengths(some)[0]
-            self._shortest_square[place] = _lll_reduced(some)[1][0]
-            if self._inverses is None:
-                self._inverses = np.tile(np.eye(3), (len(self._matrices), 1, 1))
-            self._inverses[place] = lattice.lll_inverse
-            self._to_do[place] = False
-        reach = stol / (np.pi * self.normalizations[frame])
+        todo = np.unique(frame[self._to_do[frame]])
+        if len(todo):
+            for place in todo:
+                lattice = Lattice(self._matrices[place])
+                self._reduced[place], self._inverses[place] = lattice.lll_matrix, lattice.lll_inverse
+            self._moved[todo] = (self._inverses[todo] != np.eye(3)).any(axis=(1, 2))
+            self._reduced_unit[todo] = _reciprocal_lengths(self._reduced[todo]) / (
+                np.pi * self.normalizations[todo, None]
+            )
+            self._shortest_square[todo] = _lll_reduced(self._reduced[todo])[1]
+            self._to_do[todo] = False
         return _Bases(
             self._reduced[frame],
-            self._reduced_reciprocal[frame] * reach[:, None],
+            self._reduced_unit[frame],
             self._shortest_square[frame] * (0.25 - UNDECIDED),
-            None if self._inverses is None else self._inverses[frame],
+            self._moved[frame],
+            self._inverses[frame],
         )
 
 
-def _mean_parameters(bases: Array, other: Lattice) -> Array:
-    """Means (M, 6) of the cell parameters of each basis (M, 3, 3) and of another lattice.
+def _mean_parameters(bases: Array, others: Array) -> Array:
+    """Means (M, 6) of the cell parameters of each basis (M, 3, 3) and of others (M, 6).
 
-    Bit for bit those of pymatgen: where two images of an atom are equally near, rounding decides what is found.
+    Sums in pymatgen's order: where two images of an atom are equally near, rounding decides what is found.
     """
     lengths = np.sqrt((bases**2).sum(axis=2))
-    cosines = [
-        [np.dot(basis[i], basis[j]) / (length[i] * length[j]) for i, j in ((1, 2), (2, 0), (0, 1))]
-        for basis, length in zip(bases, lengths, strict=True)
-    ]
+    products = (bases[:, (1, 2, 0)] * bases[:, (2, 0, 1)]).sum(axis=2)
+    cosines = products / (lengths[:, (1, 2, 0)] * lengths[:, (2, 0, 1)])
     angles = np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
-    return np.asarray((np.concatenate([lengths, angles], axis=1) + np.array(other.parameters)) / 2)
+    return np.asarray((np.concatenate([lengths, angles], axis=1) + others) / 2)
 
 
 def _matrices_of(parameters: Array) -> Array:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.displacement import rms_by
+from crystallm.crystal.displacement import rms_of_many
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.prepared import Prepared, Tolerances, amounts_of, cannot_match, prepare
 from crystallm.crystal.symmetry import primitive, space_group_number
@@ -137,7 +137,7 @@ def match(pair: Pair) -> Outcome:
     reason = cannot_match(cell, truth)
     if reason is not None:
         return Outcome(None, reason)
-    rms, strict = rms_by(_prepared(str(pair.cif)), truth, (pair.standard, pair.strict))
+    rms, strict = rms_of_many([_prepared(str(pair.cif))], truth, (pair.standard, pair.strict))[0]
     return Outcome(None, "no match") if rms is None else Outcome(rms, "", strict, cdvae_valid(cell))
 
 
