@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ from pymatgen.core import Structure
 
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.limited import run_limited
 from crystallm.crystal.matching import matcher, rms_distance
 from crystallm.crystal.validity import CIF_ERRORS
 from crystallm.eval.benchmark import Benchmark
-from crystallm.eval.comparisons import Pair, match
+from crystallm.eval.comparisons import Group, match
 from crystallm.eval.prediction import ScoreConfig
 from crystallm.eval.rate import Rate
 from crystallm.eval.samples import SampleSet
@@ -31,49 +32,71 @@ def compare_with_plain(
 ) -> dict[str, Any]:
     """Verdicts and seconds of both ways on the same `most` samples, the first samples of all targets first.
 
-    The plain way reads every CIF with pymatgen and asks its matcher twice, in one process; ours is what scoring does,
-    with its processes and time limits. A verdict that differs is looked at again: `undecided` are those where pymatgen
-    contradicts itself when the two crystals change places or are read by another reader, because images of an atom are
-    equally near and rounding chooses.
+    The plain way reads every CIF with pymatgen, each truth once, and asks its matcher twice; ours is what scoring does.
+    Both run in this process, target by target in turn, so that what else the machine does slows both alike; then ours
+    again in a pool with its time limits. A verdict that differs is looked at again: `undecided` are those where
+    pymatgen contradicts itself when the two crystals change places or are read by another reader, because images of an
+    atom are equally near and rounding chooses.
     """
-    depth = max((len(samples.by_target.get(target.id, [])) for target in targets), default=0)
-    pairs = [
-        Pair(target.cif, found[rank].cif, benchmark.standard, benchmark.strict)
-        for rank in range(depth)
-        for target in targets
-        if rank < len(found := samples.by_target.get(target.id, []))
-    ][:most]
     by = tuple(matcher(stol=t.stol, ltol=t.ltol, angle_tol=t.angle_tol) for t in (benchmark.standard, benchmark.strict))
+    groups = _groups(benchmark, targets, samples, most)
+    seconds_ours = seconds_plain = 0.0
+    same, different = 0, []
+    for group in groups:
+        started = time.perf_counter()
+        ours = [_verdict(outcome.rms, outcome.rms_strict) for outcome in match(group)]
+        between = time.perf_counter()
+        plain = plain_verdicts(group, by)
+        seconds_ours += between - started
+        seconds_plain += time.perf_counter() - between
+        for cif, one, other in zip(group.cifs, ours, plain, strict=True):
+            same += one == other
+            if one != other:
+                different.append((group.true_cif, cif, other))
+    undecided = sum(_undecided(true_cif, cif, by, verdict) for true_cif, cif, verdict in different)
     started = time.perf_counter()
-    ours: list[Verdict] = [(False, False)] * len(pairs)
-    for place, outcome in run_limited(match, pairs, workers=config.processes, time_limit_s=config.time_limit):
-        ours[place] = (False, False) if isinstance(outcome, Lost) else _verdict(outcome.rms, outcome.rms_strict)
-    seconds_ours = time.perf_counter() - started
-    started = time.perf_counter()
-    plain = [plain_verdict(pair.true_cif, pair.cif, by) for pair in pairs]
-    seconds_plain = time.perf_counter() - started
-    different = [place for place, verdict in enumerate(plain) if verdict != ours[place]]
-    undecided = sum(_undecided(pairs[place], by, plain[place]) for place in different)
+    for _ in run_limited(match, groups, workers=config.processes, time_limit_s=config.time_limit):
+        pass
+    seconds_pool = time.perf_counter() - started
+    count = same + len(different)
     return {
-        "samples": len(pairs),
-        "same_verdict": Rate(len(pairs) - len(different), len(pairs)).to_json(),
+        "samples": count,
+        "same_verdict": Rate(same, count).to_json(),
         "undecided": undecided,
         "differing": len(different) - undecided,
         "seconds_plain": seconds_plain,
         "seconds_ours": seconds_ours,
-        "processes": config.processes,
         "times_faster": seconds_plain / seconds_ours if seconds_ours else None,
+        "processes": config.processes,
+        "seconds_pool": seconds_pool,
+        "times_faster_pool": seconds_plain / seconds_pool if seconds_pool else None,
     }
 
 
-def plain_verdict(true_cif: str, cif: str | Rejection, by: Sequence[StructureMatcher]) -> Verdict:
-    """The verdicts of pymatgen on two CIF texts; what it cannot read matches nothing."""
-    sample = None if isinstance(cif, Rejection) else _read(cif)
-    truth = _read(true_cif)
-    if sample is None or truth is None or not sample.is_ordered:
-        return False, False
-    standard, strict = (rms_distance(sample, truth, by=matcher) for matcher in by)
-    return _verdict(standard, strict)
+def _groups(benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, most: int) -> list[Group]:
+    """The first samples of all targets, `most` in all, by target."""
+    found = {target.id: samples.by_target.get(target.id, []) for target in targets}
+    depth = max(map(len, found.values()), default=0)
+    chosen = [(name, rank) for rank in range(depth) for name, drawn in found.items() if rank < len(drawn)][:most]
+    counts = Counter(name for name, _ in chosen)
+    return [
+        Group(t.cif, tuple(sample.cif for sample in found[t.id][: counts[t.id]]), benchmark.standard, benchmark.strict)
+        for t in targets
+        if counts[t.id]
+    ]
+
+
+def plain_verdicts(group: Group, by: Sequence[StructureMatcher]) -> list[Verdict]:
+    """The verdicts of pymatgen on CIF texts; what it cannot read matches nothing."""
+    truth, verdicts = _read(group.true_cif), []
+    for cif in group.cifs:
+        sample = None if isinstance(cif, Rejection) else _read(cif)
+        if sample is None or truth is None or not sample.is_ordered:
+            verdicts.append((False, False))
+            continue
+        standard, strict = (rms_distance(sample, truth, by=matcher) for matcher in by)
+        verdicts.append(_verdict(standard, strict))
+    return verdicts
 
 
 def _read(cif: str) -> Structure | None:
@@ -85,9 +108,9 @@ def _read(cif: str) -> Structure | None:
             return None
 
 
-def _undecided(pair: Pair, by: Sequence[StructureMatcher], verdict: Verdict) -> bool:
+def _undecided(true_cif: str, cif: str | Rejection, by: Sequence[StructureMatcher], verdict: Verdict) -> bool:
     """Whether pymatgen says something else than `verdict` of the same two crystals presented in another way."""
-    sample, truth = read_cif(str(pair.cif)), read_cif(pair.true_cif)
+    sample, truth = read_cif(str(cif)), read_cif(true_cif)
     if isinstance(sample, Rejection) or isinstance(truth, Rejection):
         return False
     first, second = sample.to_structure(), truth.to_structure()
