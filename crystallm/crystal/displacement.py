@@ -53,45 +53,56 @@ def rms_of_many(
         if crystal.amounts == truth.amounts and len(crystal) == len(truth):
             alike.setdefault(crystal.numbers.tobytes(), []).append(place)
     for places in alike.values():
-        some = [crystals[place] for place in places]
-        searches = [_Mappings(crystal, truth, tolerances) for crystal in some]
-        if any(len(search.bases) for search in searches):
-            best = _Candidates(some, truth, searches).best([t.stol for t in tolerances])
+        mappings = _Mappings([crystals[place] for place in places], truth, tolerances)
+        if len(mappings.bases):
+            best = _Candidates([crystals[place] for place in places], truth, mappings).best([t.stol for t in tolerances])
             for place, values in zip(places, best, strict=True):
                 found[place] = [float(v) if v < t.stol else None for v, t in zip(values, tolerances, strict=True)]
     return found
 
 
 class _Mappings:
-    """Bases (M, 3, 3) of a crystal's lattice that look like that of the truth, both scaled to one volume."""
+    """Bases of the lattices of crystals that look like that of the truth, each pair scaled to one volume.
 
-    def __init__(self, crystal: Prepared, truth: Prepared, tolerances: Sequence[Tolerances]) -> None:
-        ratio = (truth.lattice.volume / crystal.lattice.volume) ** (1 / 6)
-        matrix, other = crystal.lattice.matrix * ratio, Lattice(truth.lattice.matrix / ratio)
-        self.parameters = np.array(other.parameters)
-        """Of the truth, (6,)."""
-        self.cartesian = np.dot(crystal.positions, matrix)
+    matrices (B, 3, 3) of the crystals and parameters (B, 6) of the truth as scaled; owner (M,): index of the crystal
+    that a basis belongs to; bases (M, 3, 3); within (T, M): which are within each of the tolerances.
+    """
+
+    def __init__(self, crystals: Sequence[Prepared], truth: Prepared, tolerances: Sequence[Tolerances]) -> None:
+        ratios = np.array([(truth.lattice.volume / crystal.lattice.volume) ** (1 / 6) for crystal in crystals])
+        self.matrices = np.array([crystal.lattice.matrix for crystal in crystals]) * ratios[:, None, None]
+        self.parameters = _parameters(truth.lattice.matrix / ratios[:, None, None])
         ltol, limit = max(t.ltol for t in tolerances), max(t.angle_tol for t in tolerances)
-        lengths, angles = self.parameters[:3], self.parameters[3:]
-        fractions, cartesian, distances = points_in_sphere(matrix, float(max(lengths)) * (1 + ltol))
-        ratios = distances[None] / lengths[:, None]
-        a, b, c = (np.flatnonzero(row) for row in (ratios < 1 + ltol) & (ratios > 1 / (1 + ltol)))
+        radii = self.parameters[:, :3].max(axis=1) * (1 + ltol)
+        points = [points_in_sphere(matrix, radius) for matrix, radius in zip(self.matrices, radii, strict=True)]
+        fractions, cartesian, distances = (np.concatenate(column) for column in zip(*points, strict=True))
+        owner = np.repeat(np.arange(len(crystals)), [len(found) for _, _, found in points])
+        parameters = self.parameters[owner]
+        ratio = distances[:, None] / parameters[:, :3]
+        a, b, c = (np.flatnonzero(row) for row in ((ratio < 1 + ltol) & (ratio > 1 / (1 + ltol))).T)
         norms = np.sqrt((cartesian * cartesian).sum(axis=1))
-        cosines = (cartesian @ cartesian.T) / norms[:, None] / norms
-        between = np.degrees(np.arccos(np.minimum(np.maximum(cosines, -1), 1)))
-        alpha, beta, gamma = (
-            np.abs(between[left[:, None], right] - angle)
-            for left, right, angle in zip((b, a, a), (c, c, b), angles, strict=True)
-        )
-        i, j, k = np.nonzero((gamma <= limit)[:, :, None] & (beta <= limit)[:, None, :] & (alpha <= limit)[None])
-        scale = np.stack([fractions[a[i]], fractions[b[j]], fractions[c[k]]], axis=1)
-        kept = np.abs(np.abs(np.linalg.det(scale)) - 1) <= 0.5
-        i, j, k = i[kept], j[kept], k[kept]
-        self.bases = np.stack([cartesian[a[i]], cartesian[b[j]], cartesian[c[k]]], axis=1)
-        ratio_of = np.stack([ratios[0, a[i]], ratios[1, b[j]], ratios[2, c[k]]], axis=1)
-        angle_of = np.stack([alpha[j, k], beta[i, k], gamma[i, j]], axis=1)
-        self.within = np.stack([_within(ratio_of, angle_of, t) for t in tolerances])
-        """Which bases are within each of the tolerances, (T, M)."""
+
+        def off(left: Indices, right: Indices, which: int) -> Array:
+            """How far the angles of pairs of vectors are off, in degrees."""
+            cosines = (cartesian[left] * cartesian[right]).sum(axis=1) / norms[left] / norms[right]
+            return np.asarray(np.abs(np.degrees(np.arccos(np.clip(cosines, -1, 1))) - parameters[left, 3 + which]))
+
+        def near(left: Indices, right: Indices, which: int) -> Mask:
+            """Pairs (L, R) of vectors of one crystal that enclose an angle within tolerance."""
+            i, j = np.nonzero(owner[left][:, None] == owner[right])
+            pairs = np.zeros((len(left), len(right)), dtype=bool)
+            pairs[i, j] = off(left[i], right[j], which) <= limit
+            return pairs
+
+        i, j = np.nonzero(near(a, b, 2))
+        pair, k = np.nonzero(near(a, c, 1)[i] & near(b, c, 0)[j])
+        vectors = np.stack([a[i[pair]], b[j[pair]], c[k]], axis=1)
+        vectors = vectors[np.abs(np.abs(np.linalg.det(fractions[vectors])) - 1) <= 0.5]
+        self.owner, self.bases = owner[vectors[:, 0]], cartesian[vectors]
+        first, second, third = vectors.T
+        angles = np.stack([off(second, third, 0), off(first, third, 1), off(first, second, 2)], axis=1)
+        lengths = ratio[vectors, np.arange(3)]
+        self.within = np.stack([_within(lengths, angles, t) for t in tolerances])
 
 
 def _within(ratios: Array, angles: Array, tolerances: Tolerances) -> Mask:
@@ -105,16 +116,12 @@ class _Candidates:
     Arrays of coordinates have the axis first, shape (3, C, N) for C candidates of N sites.
     """
 
-    def __init__(self, crystals: Sequence[Prepared], truth: Prepared, searches: Sequence[_Mappings]) -> None:
-        counts = [len(search.bases) for search in searches]
-        self._owner = np.repeat(np.arange(len(crystals)), counts)
-        """Index (M,) of the crystal that a basis belongs to."""
-        self._within = np.concatenate([search.within for search in searches], axis=1)
-        bases = np.concatenate([search.bases for search in searches])
-        means = _mean_parameters(bases, np.array([search.parameters for search in searches])[self._owner])
+    def __init__(self, crystals: Sequence[Prepared], truth: Prepared, mappings: _Mappings) -> None:
+        self._owner, self._within, bases = mappings.owner, mappings.within, mappings.bases
+        means = (_parameters(bases) + mappings.parameters[self._owner]) / 2
         self._frames = _Frames(means, len(truth))
-        cartesian = np.array([search.cartesian for search in searches])[self._owner]
-        positions_MN3 = np.matmul(cartesian, np.linalg.inv(bases))
+        cartesian = np.matmul(np.array([crystal.positions for crystal in crystals]), mappings.matrices)
+        positions_MN3 = np.matmul(cartesian[self._owner], np.linalg.inv(bases))
         positions_MN3 -= np.floor(positions_MN3)
         self._positions = np.ascontiguousarray(np.moveaxis(positions_MN3, 2, 0))
         self._truth = truth.positions.T
@@ -327,16 +334,15 @@ class _Frames:
         )
 
 
-def _mean_parameters(bases: Array, others: Array) -> Array:
-    """Means (M, 6) of the cell parameters of each basis (M, 3, 3) and of others (M, 6).
+def _parameters(matrices: Array) -> Array:
+    """Cell parameters (M, 6) of lattices (M, 3, 3).
 
     Sums in pymatgen's order: where two images of an atom are equally near, rounding decides what is found.
     """
-    lengths = np.sqrt((bases**2).sum(axis=2))
-    products = (bases[:, (1, 2, 0)] * bases[:, (2, 0, 1)]).sum(axis=2)
+    lengths = np.sqrt((matrices**2).sum(axis=2))
+    products = (matrices[:, (1, 2, 0)] * matrices[:, (2, 0, 1)]).sum(axis=2)
     cosines = products / (lengths[:, (1, 2, 0)] * lengths[:, (2, 0, 1)])
-    angles = np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
-    return np.asarray((np.concatenate([lengths, angles], axis=1) + others) / 2)
+    return np.concatenate([lengths, np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))], axis=1)
 
 
 def _matrices_of(parameters: Array) -> Array:

@@ -53,30 +53,29 @@ def niggli(lattice: Array, positions: Array) -> tuple[Array, Array]:
 
 def niggli_lattice(lattice: Array) -> Array:
     """The Niggli cell (Grosse-Kunstleve et al., Acta Cryst. A60, 1 (2004)) as vectors (3, 3) of the lattice itself."""
-    tolerance = NIGGLI_TOLERANCE * abs(float(np.linalg.det(lattice))) ** (1 / 3)
+    volume = float(np.linalg.det(lattice))
+    tolerance = NIGGLI_TOLERANCE * abs(volume) ** (1 / 3)
     lengths, angles = _parameters(_niggli_metric(_short_metric(lattice), tolerance))
     points, cartesian, distances = points_in_sphere(lattice, max(lengths) * (1 + tolerance))
-    ratios = [distances / length for length in lengths]
-    a, b, c = (np.flatnonzero((ratio < 1 + tolerance) & (ratio > 1 / (1 + tolerance))) for ratio in ratios)
-    norms = np.sqrt((cartesian**2).sum(axis=1))
+    a, b, c = (
+        np.flatnonzero((distances < (1 + tolerance) * length) & (distances > length / (1 + tolerance)))
+        for length in lengths
+    )
+    cosines = (cartesian @ cartesian.T) / distances[:, None] / distances
+    between = np.degrees(np.arccos(np.minimum(np.maximum(cosines, -1), 1)))
     alpha, beta, gamma = (
-        _enclose(cartesian, norms, left, right, angle)
+        np.abs(between[left[:, None], right] - angle) <= ANGLE_DEGREES
         for left, right, angle in zip((b, a, a), (c, c, b), angles, strict=True)
     )
     i, j, k = np.nonzero(gamma[:, :, None] & beta[:, None, :] & alpha[None])
-    handed = np.linalg.det(np.stack([points[a[i]], points[b[j]], points[c[k]]], axis=1))
+    vectors = np.stack([a[i], b[j], c[k]], axis=1)
+    handed = np.linalg.det(points[vectors])
     proper, any_hand = np.flatnonzero(handed > 1e-8), np.flatnonzero(np.abs(handed) >= 1e-8)
     if len(any_hand) == 0:  # as pymatgen reports it; not seen on any crystal
         raise ArithmeticError(f"no Niggli cell found for the lattice {lattice.tolist()}")
     chosen = proper[0] if len(proper) else any_hand[0]
-    found = np.stack([cartesian[a[i[chosen]]], cartesian[b[j[chosen]]], cartesian[c[k[chosen]]]])
-    return found if np.linalg.det(found) > 0 else -found
-
-
-def _enclose(vectors: Array, norms: Array, left: Array, right: Array, angle: float) -> NDArray[np.bool_]:
-    """Pairs (M, N) of vectors that enclose an angle, within a degree."""
-    cosines = (vectors[left] @ vectors[right].T) / norms[left][:, None] / norms[right]
-    return np.asarray(np.abs(np.degrees(np.arccos(np.clip(cosines, -1, 1))) - angle) <= ANGLE_DEGREES)
+    found = cartesian[vectors[chosen]]
+    return found if handed[chosen] * volume > 0 else -found
 
 
 def _parameters(metric: Metric) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ Verdict = tuple[bool, bool]
 def compare_with_plain(
     benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, config: ScoreConfig, *, most: int
 ) -> dict[str, Any]:
-    """Verdicts and seconds of both ways on the same `most` samples, the first samples of all targets first.
+    """Verdicts and seconds of both ways on the same `most` samples, those of the first targets.
 
     The plain way reads every CIF with pymatgen, each truth once, and asks its matcher twice; ours is what scoring does.
     Both run in this process, target by target in turn, so that what else the machine does slows both alike; then ours
@@ -41,29 +40,29 @@ def compare_with_plain(
     by = tuple(matcher(stol=t.stol, ltol=t.ltol, angle_tol=t.angle_tol) for t in (benchmark.standard, benchmark.strict))
     groups = _groups(benchmark, targets, samples, most)
     seconds_ours = seconds_plain = 0.0
-    same, different = 0, []
-    for group in groups:
+    count, undecided, differing = 0, 0, []
+    for name, group in groups.items():
         started = time.perf_counter()
         ours = [_verdict(outcome.rms, outcome.rms_strict) for outcome in match(group)]
         between = time.perf_counter()
         plain = plain_verdicts(group, by)
         seconds_ours += between - started
         seconds_plain += time.perf_counter() - between
-        for cif, one, other in zip(group.cifs, ours, plain, strict=True):
-            same += one == other
-            if one != other:
-                different.append((group.true_cif, cif, other))
-    undecided = sum(_undecided(true_cif, cif, by, verdict) for true_cif, cif, verdict in different)
+        for place, (cif, one, other) in enumerate(zip(group.cifs, ours, plain, strict=True)):
+            count += 1
+            if one != other and _undecided(group.true_cif, cif, by, other):
+                undecided += 1
+            elif one != other:
+                differing.append({"target": name, "place": place, "ours": one, "plain": other})
     started = time.perf_counter()
-    for _ in run_limited(match, groups, workers=config.processes, time_limit_s=config.time_limit):
+    for _ in run_limited(match, groups.values(), workers=config.processes, time_limit_s=config.time_limit):
         pass
     seconds_pool = time.perf_counter() - started
-    count = same + len(different)
     return {
         "samples": count,
-        "same_verdict": Rate(same, count).to_json(),
+        "same_verdict": Rate(count - undecided - len(differing), count).to_json(),
         "undecided": undecided,
-        "differing": len(different) - undecided,
+        "differing": differing,
         "seconds_plain": seconds_plain,
         "seconds_ours": seconds_ours,
         "times_faster": seconds_plain / seconds_ours if seconds_ours else None,
@@ -73,17 +72,17 @@ def compare_with_plain(
     }
 
 
-def _groups(benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, most: int) -> list[Group]:
-    """The first samples of all targets, `most` in all, by target."""
-    found = {target.id: samples.by_target.get(target.id, []) for target in targets}
-    depth = max(map(len, found.values()), default=0)
-    chosen = [(name, rank) for rank in range(depth) for name, drawn in found.items() if rank < len(drawn)][:most]
-    counts = Counter(name for name, _ in chosen)
-    return [
-        Group(t.cif, tuple(sample.cif for sample in found[t.id][: counts[t.id]]), benchmark.standard, benchmark.strict)
-        for t in targets
-        if counts[t.id]
-    ]
+def _groups(
+    benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, most: int
+) -> dict[str, Group]:
+    """The samples of the first targets by target, `most` in all."""
+    groups = {}
+    for target in targets:
+        cifs = tuple(sample.cif for sample in samples.by_target.get(target.id, []))[:most]
+        if cifs:
+            groups[target.id] = Group(target.cif, cifs, benchmark.standard, benchmark.strict)
+            most -= len(cifs)
+    return groups
 
 
 def plain_verdicts(group: Group, by: Sequence[StructureMatcher]) -> list[Verdict]:
