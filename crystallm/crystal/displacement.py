@@ -53,9 +53,10 @@ def rms_of_many(
         if crystal.amounts == truth.amounts and len(crystal) == len(truth):
             alike.setdefault(crystal.numbers.tobytes(), []).append(place)
     for places in alike.values():
-        mappings = _Mappings([crystals[place] for place in places], truth, tolerances)
+        some = [crystals[place] for place in places]
+        mappings = _Mappings(some, truth, tolerances)
         if len(mappings.bases):
-            best = _Candidates([crystals[place] for place in places], truth, mappings).best([t.stol for t in tolerances])
+            best = _Candidates(some, truth, mappings).best([t.stol for t in tolerances])
             for place, values in zip(places, best, strict=True):
                 found[place] = [float(v) if v < t.stol else None for v, t in zip(values, tolerances, strict=True)]
     return found
@@ -111,7 +112,7 @@ def _within(ratios: Array, angles: Array, tolerances: Tolerances) -> Mask:
 
 
 class _Candidates:
-    """Ways to lay the truth on crystals with the same order of elements: a basis m, and a site p for the rarest element.
+    """Ways to lay the truth on crystals of the same order of elements: a basis m, and a site p for the rarest element.
 
     Arrays of coordinates have the axis first, shape (3, C, N) for C candidates of N sites.
     """
@@ -153,8 +154,8 @@ class _Candidates:
         laid = self._truth[:, None] + shift[..., None]
         frame = self._frames.of[basis]
         reach = self._reach(laid, positions, self._frames.unit[frame])
+        # From this stol (C,) on every site of the truth has some partner.
         needed = np.minimum.reduceat(reach, self._starts, axis=1).max(axis=1)
-        """stol (C,) from which on every site of the truth has some partner."""
         kept = np.flatnonzero(needed <= max(stols))
         if len(kept) == 0:
             return []
@@ -224,7 +225,7 @@ def _assigned(
 
 
 def _assign(one: Indices, other: Indices, squares: Array, n_sites: int) -> Indices | None:
-    """Those of the pairs (one, other) that give each site its partner at least total squared distance; None if none do."""
+    """The pairs (one, other) that give each site its partner at least total squared distance; None if none do."""
     costs = np.full((n_sites, n_sites), FORBIDDEN)
     number = np.full((n_sites, n_sites), -1, dtype=np.intp)
     costs[one, other] = squares
@@ -269,11 +270,6 @@ def _cartesian(fractional: Array, matrices: Array) -> Array:
     x, y, z = fractional
     m = matrices.transpose(1, 2, 0)[..., None]
     return np.stack([x * m[0, axis] + y * m[1, axis] + z * m[2, axis] for axis in range(3)])
-
-
-def _transformed(fractional: Array, inverses: Array) -> Array:
-    """Fractional coordinates (3, C, N) in other bases, by matrices (C, 3, 3)."""
-    return np.ascontiguousarray(np.moveaxis(np.matmul(np.moveaxis(fractional, 0, 2), inverses), 2, 0))
 
 
 def _transformed(fractional: Array, inverses: Array) -> Array:

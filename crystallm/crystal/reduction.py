@@ -33,7 +33,7 @@ MOST_STEPS = 100
 
 
 def points_in_sphere(matrix: Array, radius: float) -> tuple[Array, Array, Array]:
-    """Lattice points around the origin, without it, in pymatgen's order: fractional (M, 3), cartesian, distances (M,)."""
+    """Lattice points but the origin, in pymatgen's order: fractional (M, 3), cartesian (M, 3), distances (M,)."""
     origin, matrix = np.zeros((1, 3)), np.ascontiguousarray(matrix)
     _, _, images, distances = find_points_in_spheres(
         all_coords=origin, center_coords=origin, r=radius, pbc=np.ones(3, dtype=np.int64), lattice=matrix, tol=1e-8
@@ -74,7 +74,7 @@ def niggli_lattice(lattice: Array) -> Array:
     if len(any_hand) == 0:  # as pymatgen reports it; not seen on any crystal
         raise ArithmeticError(f"no Niggli cell found for the lattice {lattice.tolist()}")
     chosen = proper[0] if len(proper) else any_hand[0]
-    found = cartesian[vectors[chosen]]
+    found: Array = cartesian[vectors[chosen]]
     return found if handed[chosen] * volume > 0 else -found
 
 
@@ -153,9 +153,7 @@ def _alike(x: float, y: float, z: float, e: float) -> tuple[float, float, float]
     return j * k * x, i * k * y, i * j * z
 
 
-def primitive(
-    lattice: Array, positions: Array, numbers: NDArray[np.int64]
-) -> tuple[Array, Array, NDArray[np.int64]]:
+def primitive(lattice: Array, positions: Array, numbers: NDArray[np.int64]) -> tuple[Array, Array, NDArray[np.int64]]:
     """The smallest cell that pymatgen's `get_primitive_structure` finds, in its order of sites; Niggli-reduced."""
     # It groups sites by species in the order of their symbols.
     species = sorted(set(numbers.tolist()), key=symbol_of)
@@ -202,13 +200,14 @@ def _possible_translations(groups: list[Array], tolerance: Array) -> Array:
             if len(vectors) == 1:
                 return vectors  # zero, which every site keeps
             near = _close(vectors[:, None, None], group - sites[:, None], 2 * tolerance)
-            vectors = np.asarray(vectors[near.any(axis=2).all(axis=1)])
+            covered: NDArray[np.bool_] = near.any(axis=2)
+            vectors = np.asarray(vectors[covered.all(axis=1)])
     return vectors
 
 
 def _apart(group: Array, tolerance: Array) -> NDArray[np.bool_]:
     """Pairs (N, N) of sites too far from each other to be one site; a site and itself count as one."""
-    far = ~_close(group, group[:, None], np.nextafter(2 * tolerance, np.inf))
+    far = np.logical_not(_close(group, group[:, None], np.nextafter(2 * tolerance, np.inf)))
     np.fill_diagonal(far, True)
     return far
 
@@ -229,9 +228,7 @@ def _supercells(units: int) -> list[tuple[int, NDArray[np.int64], Array]]:
     return found
 
 
-def _fold(
-    group: Array, matrix: NDArray[np.int64], smaller: Array, size: int, apart: NDArray[np.bool_]
-) -> Array | None:
+def _fold(group: Array, matrix: NDArray[np.int64], smaller: Array, size: int, apart: NDArray[np.bool_]) -> Array | None:
     """The sites of one element in a smaller cell, each the mean of `size` sites; None if they do not fall together."""
     positions = np.dot(group, matrix)
     lengths = np.sqrt((smaller**2).sum(axis=1))

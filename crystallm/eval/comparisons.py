@@ -149,7 +149,7 @@ def compare(
     return done
 
 
-def _parts(asked: Iterable[Question]) -> list[Sequence[Question]]:
+def _parts(asked: Sequence[Question]) -> list[Sequence[Question]]:
     """Questions about one target together, at most `AT_ONCE`."""
     of_target: dict[str, list[Question]] = defaultdict(list)
     for question in asked:

@@ -72,9 +72,7 @@ def compare_with_plain(
     }
 
 
-def _groups(
-    benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, most: int
-) -> dict[str, Group]:
+def _groups(benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, most: int) -> dict[str, Group]:
     """The samples of the first targets by target, `most` in all."""
     groups = {}
     for target in targets:
