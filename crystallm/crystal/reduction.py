@@ -200,8 +200,7 @@ def _possible_translations(groups: list[Array], tolerance: Array) -> Array:
             if len(vectors) == 1:
                 return vectors  # zero, which every site keeps
             near = _close(vectors[:, None, None], group - sites[:, None], 2 * tolerance)
-            covered: NDArray[np.bool_] = near.any(axis=2)
-            vectors = np.asarray(vectors[covered.all(axis=1)])
+            vectors = np.asarray(vectors[np.logical_and.reduce(near.any(axis=2), axis=1)])
     return vectors
 
 
