@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,13 +30,15 @@ from crystallm.eval.targets import Target
 class Outcome:
     """One comparison: the normalised rms under both sets of tolerances if the sample matches, else why not.
 
-    valid: the sample passes the filter of CDVAE; only asked of samples that match.
+    valid: the sample passes the filter of CDVAE; only asked of samples that match. volume_error: of samples that match,
+    |ln(volume of the sample / volume of the truth)|, both per atom: the matcher scales volumes and does not see it.
     """
 
     rms: float | None
     reason: str = ""
     rms_strict: float | None = None
     valid: bool = False
+    volume_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,11 @@ def match(group: Group) -> list[Outcome]:
     few = [cell for cif in able if not isinstance(cell := cells[cif], Rejection)]
     distances = rms_of_many([prepare(cell) for cell in few], truth, (group.standard, group.strict))
     for cif, cell, (rms, strict) in zip(able, few, distances, strict=True):
-        outcomes[cif] = Outcome(None, "no match") if rms is None else Outcome(rms, "", strict, cdvae_valid(cell))
+        if rms is None:
+            outcomes[cif] = Outcome(None, "no match")
+            continue
+        swelling = (cell.volume / len(cell)) / (truth.lattice.volume / len(truth))
+        outcomes[cif] = Outcome(rms, "", strict, cdvae_valid(cell), abs(math.log(swelling)))
     return [outcomes[cif] for cif in group.cifs]
 
 
@@ -230,7 +237,7 @@ def _read_log(path: Path) -> Iterator[tuple[tuple[str, str, int], Outcome]]:
         try:
             row = json.loads(line)
             question = Question(row["target"], row["origin"], row["number"])
-            outcome = Outcome(row["rms"], row["reason"], row["rms_strict"], row["valid"])
+            outcome = Outcome(row["rms"], row["reason"], row["rms_strict"], row["valid"], row["volume_error"])
         except (ValueError, KeyError, TypeError):  # the last line of a killed run
             continue
         if outcome.reason != str(Reason.TIMED_OUT):

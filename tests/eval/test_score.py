@@ -1,12 +1,14 @@
 """`crystallm eval score`: the truth scores 100 %, strangers score by chance, and bad input stays in the denominator."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymatgen.core import Structure
+from pymatgen.io.cif import CifWriter
 
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Reason
@@ -90,8 +92,6 @@ def test_what_is_broken_is_counted_by_reason(
 ) -> None:
     mixed = crystals["NaCl"].copy()
     mixed.replace_species({"Na": {"Na": 0.5, "K": 0.5}})
-    from pymatgen.io.cif import CifWriter
-
     rows = [
         {"target_id": "NaCl", "sample": 0, "cif": "data_broken"},
         {"target_id": "NaCl", "sample": 1, "cif": str(CifWriter(mixed))},
@@ -108,6 +108,18 @@ def test_what_is_broken_is_counted_by_reason(
     assert report["samples"]["targets_without_samples"] == 2
     assert [report["metrics"][f"match_rate@{k}"]["passed"] for k in (1, 5)] == [0, 1]
     assert report["metrics"]["match_rate@5"]["attempted"] == 3
+
+
+def test_a_swollen_copy_matches_and_its_volume_is_told(
+    salts: Path, crystals: dict[str, Structure], tmp_path: Path
+) -> None:
+    """Rock salt with a cell edge of 6 instead of 5.64 angstrom: the matcher scales it, ln V is off by 3 ln(6/5.64)."""
+    swollen = str(CifWriter(crystals["NaCl"].copy().scale_lattice(6.0**3)))
+    report = run(salts, write_rows(tmp_path / "s.jsonl", {"target_id": "NaCl", "sample": 0, "cif": swollen}))
+    assert report["metrics"]["rmse@1"] == pytest.approx(0, abs=1e-6)
+    for name in ("volume_error_mean@1", "volume_error_median@5"):
+        assert report["metrics"][name] == pytest.approx(3 * math.log(6.0 / 5.64), abs=1e-4)
+    assert "| volume_error_median@1 | 0.1856 |" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_seeds_share_targets(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
