@@ -22,6 +22,7 @@ from crystallm.crystal.symmetry import primitive, space_group_number
 from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, SMALLEST_VOLUME
 from crystallm.errors import InputError
 from crystallm.eval.charge_neutrality import smact_valid
+from crystallm.eval.journal import open_to_append
 from crystallm.eval.samples import Sample, SampleSet
 from crystallm.eval.targets import Target
 
@@ -128,7 +129,7 @@ def compare(
 
     try:
         with (
-            log.open("a", encoding="utf-8") as file,
+            open_to_append(log) as file,
             tqdm(total=len(asked), initial=len(asked) - len(todo), desc="matching", disable=None) as bar,
         ):
 

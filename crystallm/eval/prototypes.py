@@ -17,6 +17,7 @@ from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, describe
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.errors import InputError
+from crystallm.eval.journal import open_to_append
 from crystallm.eval.targets import Target
 
 SEEN, UNSEEN, NO_SYMMETRY = "seen", "unseen", "no symmetry found"
@@ -76,7 +77,7 @@ def seen_prototypes(
 
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with cache.open("a", encoding="utf-8") as file:
+        with open_to_append(cache) as file:
             found = run_limited(prototype_of_cif, open_rows(), workers=workers, time_limit_s=time_limit_s)
             for place, label in tqdm(found, desc="training prototypes", unit=" rows", disable=None):
                 name, value = asked[place], None if isinstance(label, Lost) else label

@@ -151,6 +151,9 @@ def test_a_second_run_takes_finished_comparisons_from_its_log(
     (row,) = [json.loads(line) for line in log.read_text().splitlines()]
     log.write_text(json.dumps(row | {"rms": 0.25}) + '\n{"target": "Na')
     assert run(salts, samples)["metrics"]["rmse@1"] == 0.25
+    log.write_text('{"target": "Na')  # cut off by a kill: what follows must not be written behind it
+    run(salts, samples)
+    assert json.loads(log.read_text().splitlines()[1])["target"] == "NaCl"
     log.write_text(json.dumps(row | {"rms": None, "reason": str(Reason.TIMED_OUT)}) + "\n")
     assert run(salts, samples)["metrics"]["rmse@1"] == pytest.approx(0, abs=1e-6)  # too slow once is tried again
 
