@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
@@ -22,6 +23,9 @@ from crystallm.eval.rate import Rate
 from crystallm.eval.samples import SampleSet
 from crystallm.eval.targets import Target
 
+NOISE, DRAWS = 1e-7, 10
+"""Moves of sites, in cell edges, that no file resolves, and how many are tried on a verdict that differs."""
+
 Verdict = tuple[bool, bool]
 """Whether a sample matches under the standard and under the strict tolerances."""
 
@@ -34,8 +38,8 @@ def compare_with_plain(
     The plain way reads every CIF with pymatgen, each truth once, and asks its matcher twice; ours is what scoring does.
     Both run in this process, target by target in turn, so that what else the machine does slows both alike; then ours
     again in a pool with its time limits. A verdict that differs is looked at again: `undecided` are those where
-    pymatgen contradicts itself when the two crystals change places or are read by another reader, because images of an
-    atom are equally near and rounding chooses.
+    pymatgen contradicts itself when the two crystals change places, are read by another reader, or have their sites moved
+    by 1e-7 of the cell, because images of an atom are equally near and rounding chooses.
     """
     by = tuple(matcher(stol=t.stol, ltol=t.ltol, angle_tol=t.angle_tol) for t in (benchmark.standard, benchmark.strict))
     groups = _groups(benchmark, targets, samples, most)
@@ -111,8 +115,16 @@ def _undecided(true_cif: str, cif: str | Rejection, by: Sequence[StructureMatche
     if isinstance(sample, Rejection) or isinstance(truth, Rejection):
         return False
     first, second = sample.to_structure(), truth.to_structure()
-    ways = [[rms_distance(a, b, by=m) for m in by] for a, b in ((first, second), (second, first))]
-    return any(_verdict(*found) != verdict for found in ways)
+    rng = np.random.default_rng(0)
+    ways = [(first, second), (second, first)]
+    ways += [(_moved(first, rng), _moved(second, rng)) for _ in range(DRAWS)]
+    return any(_verdict(*(rms_distance(a, b, by=m) for m in by)) != verdict for a, b in ways)
+
+
+def _moved(structure: Structure, rng: np.random.Generator) -> Structure:
+    """The same crystal, sites moved at random by `NOISE` of the cell's edges."""
+    noise = rng.normal(0, NOISE, (len(structure), 3))
+    return Structure(structure.lattice, structure.species, structure.frac_coords + noise)
 
 
 def _verdict(standard: float | None, strict: float | None) -> Verdict:
