@@ -1,4 +1,4 @@
-"""The mean lattices in which pymatgen's StructureMatcher measures displacements, made for many pairs of cells at once."""
+"""The mean lattices in which pymatgen's StructureMatcher measures displacements, made for many cells at once."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def compare_with_plain(
     The plain way reads every CIF with pymatgen, each truth once, and asks its matcher twice; ours is what scoring does.
     Both run in this process, target by target in turn, so that what else the machine does slows both alike; then ours
     again in a pool with its time limits. A verdict that differs is looked at again: `undecided` are those where
-    pymatgen contradicts itself when the two crystals change places, are read by another reader, or have their sites moved
-    by 1e-7 of the cell, because images of an atom are equally near and rounding chooses.
+    pymatgen contradicts itself when the two crystals change places, are read by another reader, or have their sites
+    moved by 1e-7 of the cell, because images of an atom are equally near and rounding chooses.
     """
     by = tuple(matcher(stol=t.stol, ltol=t.ltol, angle_tol=t.angle_tol) for t in (benchmark.standard, benchmark.strict))
     groups = _groups(benchmark, targets, samples, most)
