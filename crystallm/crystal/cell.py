@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from math import gcd
@@ -70,8 +71,7 @@ class Cell:
     @property
     def amounts(self) -> dict[int, int]:
         """Atoms in the cell by atomic number."""
-        numbers, counts = np.unique(self.numbers, return_counts=True)
-        return {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+        return dict(sorted(Counter(self.numbers.tolist()).items()))
 
     @property
     def formula_units(self) -> int:

@@ -18,6 +18,9 @@ from crystallm.crystal.wyckoff import GRID, space_group
 MERGE_ANGSTROM = 0.1
 """Images of one site closer than this are one atom on a special position: people write 0.333 for 1/3."""
 
+REPEAT_STEPS = 1_000_000
+"""Points that agree in so many steps of a cell's edge are one and the same, before any distance is measured."""
+
 FULL_OCCUPANCY = 0.999
 
 
@@ -101,14 +104,24 @@ def _cell_of(block: gemmi.cif.Block) -> Cell | Rejection:
 def merge_images(images: NDArray[np.float64], lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     """The distinct points (M, 3) among fractional images (N, 3) of one site, first representative first."""
     images = images - np.floor(images)
+    if len(images) > 1:
+        images = images[_different(images)]
     if len(images) == 1:
         return images
     delta = images[:, None] - images[None]
-    delta -= np.round(delta)
-    near = ((delta @ lattice) ** 2).sum(-1) < MERGE_ANGSTROM**2
+    delta -= np.rint(delta)
+    moved = delta @ lattice
+    near = np.einsum("ijk,ijk->ij", moved, moved) < MERGE_ANGSTROM**2
     # A point is kept if no earlier point is its twin.
     first = near.argmax(axis=1)
     return np.asarray(images[first == np.arange(len(images))])
+
+
+def _different(images: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Indices of points (N, 3) without exact repeats, in order: most images of a special position are no others."""
+    steps = np.rint(images * REPEAT_STEPS).astype(np.int64) % REPEAT_STEPS
+    _, first = np.unique((steps[:, 0] * REPEAT_STEPS + steps[:, 1]) * REPEAT_STEPS + steps[:, 2], return_index=True)
+    return np.asarray(np.sort(first))
 
 
 def _operations(small: gemmi.SmallStructure) -> tuple[NDArray[np.float64], NDArray[np.float64]] | Rejection:

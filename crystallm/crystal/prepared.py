@@ -2,32 +2,22 @@
 
 The algorithm and the verdicts are those of pymatgen's StructureMatcher (primitive cells, scaled to equal volume,
 species kept; Ong et al., Comput. Mater. Sci. 68, 314 (2013)); what is saved are repeated reductions, objects and
-invariants of loops. Nothing limits the time of a comparison: make it in a `Worker`.
+invariants of loops (`displacement.py`). Nothing limits the time of a comparison: make it in a `Worker`.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
-from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Lattice
-from pymatgen.util.coord_cython import is_coord_subset_pbc, pbc_shortest_vectors
-from scipy.optimize import linear_sum_assignment
 
 from crystallm.crystal.cell import Cell, parameters_of
 from crystallm.crystal.composition import Amounts, element_order, reduce_amounts, symbol_of
+from crystallm.crystal.reduction import niggli, primitive
 
 Array = NDArray[np.float64]
-
-PRIMITIVE_TOLERANCE_ANGSTROM = 0.25
-"""With which the matcher looks for a smaller cell (pymatgen, `get_primitive_structure`)."""
-
-EXACT = 1e-5
-"""Normalised rms below which the matcher looks no further."""
 
 PARAMETER_DECIMALS = 9
 """Of lengths in angstrom and angles in degrees; CIFs hold fewer."""
@@ -91,230 +81,6 @@ def as_pymatgen_reads(cell: Cell) -> Cell:
 def prepare(cell: Cell) -> Prepared:
     """Reduce a crystal as the matcher does: Niggli cell, smaller cell at 0.25 angstrom, Niggli cell again."""
     cell = as_pymatgen_reads(cell)
-    lattice, positions = _niggli(Lattice(cell.lattice), cell.positions)
-    lattice, positions, numbers = _primitive(lattice, positions, cell.numbers)
-    return Prepared(amounts_of(cell), lattice, positions, numbers)
-
-
-def _niggli(lattice: Lattice, positions: Array) -> tuple[Lattice, Array]:
-    reduced = lattice.get_niggli_reduced_lattice()
-    if reduced == lattice:
-        return lattice, positions
-    moved = np.dot(np.dot(positions, lattice.matrix), np.linalg.inv(reduced.matrix))
-    return reduced, np.mod(moved, 1)
-
-
-def _primitive(
-    lattice: Lattice, positions: Array, numbers: NDArray[np.int64]
-) -> tuple[Lattice, Array, NDArray[np.int64]]:
-    """The smallest cell that pymatgen's `get_primitive_structure` finds, in its order of sites."""
-    # It groups sites by species in the order of their symbols.
-    order = sorted(range(len(numbers)), key=lambda i: symbol_of(int(numbers[i])))
-    groups = [positions[list(members)] for _, members in itertools.groupby(order, key=lambda i: int(numbers[i]))]
-    species = [int(number) for number, _ in itertools.groupby(order, key=lambda i: int(numbers[i]))]
-    units = reduce(math.gcd, map(len, groups))
-    if units == 1:
-        return lattice, positions, numbers
-    tolerance = PRIMITIVE_TOLERANCE_ANGSTROM / np.array(lattice.abc)
-    translations = _possible_translations(groups, tolerance)
-    apart = [_apart(group, tolerance) for group in groups]
-    for size, matrices in _supercells(units):
-        inverses = np.linalg.inv(matrices)
-        difference = inverses[:, :, None, :] - translations[None, None]
-        difference = np.abs(difference - np.round(difference))
-        known = (difference < tolerance).all(axis=-1).any(axis=-1).all(axis=-1)
-        for matrix in matrices[known]:
-            smaller = Lattice(np.dot(np.linalg.inv(matrix), lattice.matrix))
-            folded = [_fold(group, matrix, smaller, size, far) for group, far in zip(groups, apart, strict=True)]
-            if all(group is not None for group in folded):
-                kept = [group for group in folded if group is not None]
-                of_each = np.repeat(np.array(species, dtype=np.int64), [len(group) for group in kept])
-                cell, found, elements = _primitive(smaller, np.concatenate(kept), of_each)
-                return (*_niggli(cell, found), elements)
-    return lattice, positions, numbers
-
-
-def _possible_translations(groups: list[Array], tolerance: Array) -> Array:
-    """Vectors (M, 3) that carry every site near a site of the same element; the first is zero."""
-    smallest = min(groups, key=len)
-    vectors = np.asarray(smallest - smallest[0])
-    for group in sorted(groups, key=len):
-        for site in group:
-            if len(vectors) == 1:
-                return vectors  # zero, which every site keeps
-            difference = vectors[:, None] - (group - site)[None]
-            difference -= np.round(difference)
-            near = (np.abs(difference) < 2 * tolerance).all(axis=-1).any(axis=-1)
-            vectors = np.asarray(vectors[near])
-    return vectors
-
-
-def _apart(group: Array, tolerance: Array) -> NDArray[np.bool_]:
-    """Pairs (N, N) of sites too far from each other to be one site; a site and itself count as one."""
-    difference = group[None] - group[:, None]
-    difference = np.abs(difference - np.round(difference))
-    far: NDArray[np.bool_] = np.asarray((difference > 2 * tolerance).any(axis=-1))
-    np.fill_diagonal(far, True)
-    return far
-
-
-def _supercells(units: int) -> list[tuple[int, NDArray[np.int64]]]:
-    """(volume ratio, Hermite normal forms (M, 3, 3)) of the cells of which one may be a multiple."""
-    found = []
-    divisors = [n for n in range(2, units + 1) if units % n == 0]
-    for size in divisors:
-        for a in (n for n in range(1, size + 1) if size % n == 0):
-            for e in (n for n in range(1, size // a + 1) if (size // a) % n == 0):
-                g = size // a // e
-                forms = [
-                    [[a, b, c], [0, e, f], [0, 0, g]] for b, c, f in itertools.product(range(a), range(a), range(e))
-                ]
-                found.append((size, np.array(forms)))
-    return found
-
-
-def _fold(
-    group: Array, matrix: NDArray[np.int64], smaller: Lattice, size: int, apart: NDArray[np.bool_]
-) -> Array | None:
-    """The sites of one element in a smaller cell, each the mean of `size` sites; None if they do not fall together."""
-    positions = np.dot(group, matrix)
-    difference = positions[None] - positions[:, None]
-    difference = np.abs(difference - np.round(difference))
-    lengths = np.sqrt((smaller.matrix**2).sum(axis=1))
-    together = (difference < PRIMITIVE_TOLERANCE_ANGSTROM / lengths).all(axis=-1) & apart
-    if not (together.sum(axis=0) == size).all():
-        return None
-    if not all(together[row][:, row].all() for row in together):
-        return None
-    wrapped = positions % 1
-    done = np.zeros(len(group), dtype=bool)
-    merged = []
-    for index, row in enumerate(together):
-        if not done[index]:
-            done[row] = True
-            members = np.flatnonzero(row)
-            mean = wrapped[members[0]].copy()
-            for place, member in enumerate(members[1:]):
-                offset = wrapped[member] - mean
-                mean += (offset - np.round(offset)) / (place + 2)
-            merged.append(mean)
-    return np.array(merged)
-
-
-def rms_of(first: Prepared, second: Prepared, tolerances: Tolerances) -> float | None:
-    """Root mean square distance of matched atoms over (volume / atoms)^(1/3); None where the two do not match."""
-    if first.amounts != second.amounts or len(first) != len(second):
-        return None
-    ratio = (second.lattice.volume / first.lattice.volume) ** (1 / 6)
-    matrix, other = first.lattice.matrix * ratio, Lattice(second.lattice.matrix / ratio)
-    bases = _mappings(Lattice(matrix), other, tolerances)
-    if len(bases) == 0:
-        return None
-    # The sites of the rarest element of the second are laid on each such site of the first.
-    mask = (second.numbers[:, None] != first.numbers[None]).astype(np.int64)
-    anchor = int(mask.sum(axis=1).argmax())
-    partners = np.flatnonzero(mask[anchor] == 0)
-    cartesian = np.dot(first.positions, matrix)
-    frames: dict[bytes, _Frame] = {}
-    best: float | None = None
-    for inverse, parameters in zip(np.linalg.inv(bases), _mean_parameters(bases, other), strict=True):
-        positions = np.dot(cartesian, inverse)
-        positions -= np.floor(positions)
-        key = parameters.tobytes()
-        frame = frames.get(key)
-        if frame is None:
-            frame = frames[key] = _Frame(parameters, len(first), tolerances.stol)
-        for partner in partners:
-            laid = second.positions + (positions[partner] - second.positions[anchor])
-            if is_coord_subset_pbc(laid, positions, frame.fractions, mask):
-                value = frame.rms(laid, positions, mask)
-                if best is None or value < best:
-                    best = value
-                    if best < EXACT:
-                        return best
-    return best if best is not None and best < tolerances.stol else None
-
-
-class _Frame:
-    """A mean lattice in which displacements are measured, with what follows from it once."""
-
-    def __init__(self, parameters: Array, n_sites: int, stol: float) -> None:
-        self._lattice = Lattice.from_parameters(*parameters)
-        matrix = self._lattice.matrix
-        self.pbc = (True, True, True)
-        self._normalization = (n_sites / abs(float(np.linalg.det(matrix)))) ** (1 / 3)
-        self._reach = stol / (np.pi * self._normalization)
-        self.fractions = _reciprocal_lengths(matrix) * self._reach
-        """Largest differences of fractional coordinates, shape (3,)."""
-
-    @cached_property
-    def lll_matrix(self) -> Array:
-        """The LLL-reduced basis, in which `pbc_shortest_vectors` looks for images."""
-        return np.asarray(self._lattice.lll_matrix)
-
-    @cached_property
-    def _lll_inverse(self) -> Array:
-        return np.asarray(self._lattice.lll_inverse)
-
-    def get_lll_frac_coords(self, positions: Array) -> Array:
-        """Fractional coordinates in the LLL-reduced basis; named as `pbc_shortest_vectors` asks for it."""
-        return np.asarray(np.dot(positions, self._lll_inverse))
-
-    @cached_property
-    def _reduced_fractions(self) -> Array:
-        return np.asarray(_reciprocal_lengths(self.lll_matrix) * self._reach)
-
-    def rms(self, laid: Array, positions: Array, mask: NDArray[np.int64]) -> float:
-        """Normalised rms of the best assignment of two sets (N, 3) of sites, their common drift taken out."""
-        vectors, squares = pbc_shortest_vectors(
-            self, laid, positions, mask, return_d2=True, lll_frac_tol=self._reduced_fractions
-        )
-        rows, columns = linear_sum_assignment(squares)
-        shortest = vectors[rows, columns]
-        shortest = shortest - np.add.reduce(shortest) / len(rows)
-        return float(math.sqrt(np.vdot(shortest, shortest) / len(rows)) * self._normalization)
-
-
-def _mappings(lattice: Lattice, other: Lattice, tolerances: Tolerances) -> Array:
-    """Bases (M, 3, 3) of the first lattice that look like the second within the tolerances."""
-    lengths, angles = np.array(other.lengths), np.array(other.angles)
-    longest = max(lengths) * (1 + tolerances.ltol)
-    fractions, distances, _, _ = lattice.get_points_in_sphere([[0, 0, 0]], [0, 0, 0], longest, zip_results=False)
-    ratios = distances[None] / lengths[:, None]
-    near = (ratios < 1 + tolerances.ltol) & (ratios > 1 / (1 + tolerances.ltol))
-    cartesian = np.dot(fractions, lattice.matrix)
-    whole = [fractions[row] for row in near]
-    a, b, c = (cartesian[row] for row in near)
-    alpha, beta, gamma = (
-        _angles_near(left, right, angle, tolerances.angle_tol)
-        for left, right, angle in zip((b, a, a), (c, c, b), angles, strict=True)
-    )
-    i, j, k = np.nonzero(gamma[:, :, None] & beta[:, None, :] & alpha[None])
-    scale = np.stack([whole[0][i], whole[1][j], whole[2][k]], axis=1)
-    same_volume = np.abs(np.abs(np.linalg.det(scale)) - 1) <= 0.5
-    return np.asarray(np.stack([a[i], b[j], c[k]], axis=1)[same_volume])
-
-
-def _angles_near(left: Array, right: Array, angle: float, tolerance: float) -> NDArray[np.bool_]:
-    """Pairs (M, N) of vectors that enclose an angle within a tolerance, in degrees."""
-    cosines = (left @ right.T) / np.linalg.norm(left, axis=1)[:, None] / np.linalg.norm(right, axis=1)[None]
-    return np.asarray(np.abs(np.degrees(np.arccos(np.clip(cosines, -1, 1))) - angle) <= tolerance)
-
-
-def _mean_parameters(bases: Array, other: Lattice) -> Array:
-    """Means (M, 6) of the cell parameters of each basis (M, 3, 3) and of another lattice.
-
-    Bit for bit those of pymatgen: where two images of an atom are equally near, rounding decides what is found.
-    """
-    lengths = np.sqrt((bases**2).sum(axis=2))
-    cosines = [
-        [np.dot(basis[i], basis[j]) / (length[i] * length[j]) for i, j in ((1, 2), (2, 0), (0, 1))]
-        for basis, length in zip(bases, lengths, strict=True)
-    ]
-    angles = np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
-    return np.asarray((np.concatenate([lengths, angles], axis=1) + np.array(other.parameters)) / 2)
-
-
-def _reciprocal_lengths(matrix: Array) -> Array:
-    """Lengths (3,) of the reciprocal basis, factor 2 pi included, in 1/angstrom."""
-    return np.asarray(2 * np.pi * np.linalg.norm(np.linalg.inv(matrix), axis=0))
+    lattice, positions = niggli(cell.lattice, cell.positions)
+    lattice, positions, numbers = primitive(lattice, positions, cell.numbers)
+    return Prepared(amounts_of(cell), Lattice(lattice), positions, numbers)

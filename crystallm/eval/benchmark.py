@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -133,11 +135,17 @@ def files_of(rows: Rows, data: Path) -> list[Path]:
     return paths
 
 
-def draw_targets(benchmark: Benchmark, data: Path, *, number: int | None, seed: int) -> Selection:
-    """Targets of a benchmark: `number` drawn at random without replacement, None takes all."""
+def draw_targets(
+    benchmark: Benchmark, data: Path, *, number: int | None, seed: int, only: Collection[str] | None = None
+) -> Selection:
+    """Targets of a benchmark: `number` drawn at random without replacement, None takes all; only those of some ids."""
     paths = files_of(benchmark.rows, data)
     columns = ["id", "cif", *([benchmark.rows.column] if benchmark.rows.column else [])]
     rows = [row for path in paths for row in read_parquet(path, columns)]
+    if only is not None:
+        rows = [row for row in rows if str(row.get("id")) in only]
+        if not rows:
+            return Selection([], Counter())
     config = SelectConfig(
         number=number or len(rows),
         seed=seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +15,14 @@ from tqdm import tqdm
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif
+from crystallm.crystal.displacement import rms_of_many
 from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.prepared import Prepared, Tolerances, amounts_of, cannot_match, prepare, rms_of
+from crystallm.crystal.prepared import Prepared, Tolerances, amounts_of, cannot_match, prepare
 from crystallm.crystal.symmetry import primitive, space_group_number
 from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, SMALLEST_VOLUME
 from crystallm.errors import InputError
 from crystallm.eval.charge_neutrality import smact_valid
+from crystallm.eval.journal import open_to_append
 from crystallm.eval.samples import Sample, SampleSet
 from crystallm.eval.targets import Target
 
@@ -28,13 +31,15 @@ from crystallm.eval.targets import Target
 class Outcome:
     """One comparison: the normalised rms under both sets of tolerances if the sample matches, else why not.
 
-    valid: the sample passes the filter of CDVAE; only asked of samples that match.
+    valid: the sample passes the filter of CDVAE; only asked of samples that match. volume_error: of samples that match,
+    |ln(volume of the sample / volume of the truth)|, both per atom: the matcher scales volumes and does not see it.
     """
 
     rms: float | None
     reason: str = ""
     rms_strict: float | None = None
     valid: bool = False
+    volume_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,17 @@ Outcomes = Mapping[tuple[str, str, int], Outcome]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two CIF texts to be compared, and the tolerances."""
+class Group:
+    """A true structure and samples to be compared with it, as CIF texts, and the tolerances."""
 
     true_cif: str
-    cif: str | Rejection
+    cifs: tuple[str | Rejection, ...]
     standard: Tolerances
     strict: Tolerances
+
+
+AT_ONCE = 20
+"""Most samples in a group: together they are compared faster than one by one, and a kill loses as many."""
 
 
 def questions(targets: Sequence[Target], samples: SampleSet, *, foreign: int) -> list[Question]:
@@ -102,7 +111,8 @@ def compare(
     """Answer every question within a time limit each; finished comparisons are kept in `log` (JSONL).
 
     A comparison found in `log` is not made again: the caller names the log after what it belongs to. One that was too
-    slow is tried again, since the limit may be another.
+    slow is tried again, since the limit may be another. The samples of a target are compared together; where that takes
+    too long or ends the process, each alone.
     """
     done = dict(_read_log(log))
     truth = {target.id: target.cif for target in targets}
@@ -110,47 +120,73 @@ def compare(
         (name, sample.number): sample for name, found in samples.by_target.items() for sample in found
     }
     todo = [question for question in asked if question.key not in done]
-    items = (Pair(truth[q.target], drawn[q.origin, q.number].cif, standard, strict) for q in todo)
+
+    def answer(parts: Sequence[Sequence[Question]]) -> Iterator[tuple[Sequence[Question], list[Outcome] | Lost]]:
+        cifs = (tuple(drawn[q.origin, q.number].cif for q in part) for part in parts)
+        groups = (Group(truth[part[0].target], some, standard, strict) for part, some in zip(parts, cifs, strict=True))
+        for place, found in run_limited(match, groups, workers=workers, time_limit_s=time_limit_s):
+            yield parts[place], found
+
     try:
         with (
-            log.open("a", encoding="utf-8") as file,
+            open_to_append(log) as file,
             tqdm(total=len(asked), initial=len(asked) - len(todo), desc="matching", disable=None) as bar,
         ):
-            for place, found in run_limited(match, items, workers=workers, time_limit_s=time_limit_s):
-                outcome = Outcome(None, str(found.fate)) if isinstance(found, Lost) else found
-                done[todo[place].key] = outcome
-                file.write(json.dumps(asdict(todo[place]) | asdict(outcome)) + "\n")
+
+            def keep(part: Sequence[Question], outcomes: Sequence[Outcome]) -> None:
+                for question, outcome in zip(part, outcomes, strict=True):
+                    done[question.key] = outcome
+                    file.write(json.dumps(asdict(question) | asdict(outcome)) + "\n")
                 file.flush()
-                bar.update()
+                bar.update(len(part))
+
+            lost: list[Question] = []
+            for part, found in answer(_parts(todo)):
+                if isinstance(found, Lost):
+                    lost += part
+                else:
+                    keep(part, found)
+            for part, found in answer([[question] for question in lost]):
+                keep(part, [Outcome(None, str(found.fate))] if isinstance(found, Lost) else found)
     except OSError as error:
         raise InputError(f"cannot write {log}: {error.strerror}; choose another --out") from error
     return done
 
 
-def match(pair: Pair) -> Outcome:
-    """Compare a sample with a true structure, both as CIF text; runs in a worker process."""
-    cell = _read(pair.cif)
-    if isinstance(cell, Rejection):
-        return Outcome(None, str(cell.reason))
-    truth = _prepared(pair.true_cif)
-    reason = cannot_match(cell, truth)
-    if reason is not None:
-        return Outcome(None, reason)
-    sample = _prepared(str(pair.cif))
-    rms = rms_of(sample, truth, pair.standard)
-    if rms is None:
-        return Outcome(None, "no match")
-    return Outcome(rms, "", rms_of(sample, truth, pair.strict), cdvae_valid(cell))
+def _parts(asked: Sequence[Question]) -> list[Sequence[Question]]:
+    """Questions about one target together, at most `AT_ONCE`."""
+    of_target: dict[str, list[Question]] = defaultdict(list)
+    for question in asked:
+        of_target[question.target].append(question)
+    return [found[at : at + AT_ONCE] for found in of_target.values() for at in range(0, len(found), AT_ONCE)]
 
 
-@lru_cache(maxsize=4096)
-def _read(cif: str | Rejection) -> Cell | Rejection:
-    return cif if isinstance(cif, Rejection) else read_cif(cif)
+def match(group: Group) -> list[Outcome]:
+    """Compare samples with a true structure, all as CIF text; runs in a worker process."""
+    truth = _truth(group.true_cif)
+    cells = {cif: cif if isinstance(cif, Rejection) else read_cif(cif) for cif in dict.fromkeys(group.cifs)}
+    outcomes: dict[str | Rejection, Outcome] = {}
+    able: list[str | Rejection] = []
+    for cif, cell in cells.items():
+        reason = str(cell.reason) if isinstance(cell, Rejection) else cannot_match(cell, truth)
+        if reason is None:
+            able.append(cif)
+        else:
+            outcomes[cif] = Outcome(None, reason)
+    few = [cell for cif in able if not isinstance(cell := cells[cif], Rejection)]
+    distances = rms_of_many([prepare(cell) for cell in few], truth, (group.standard, group.strict))
+    for cif, cell, (rms, strict) in zip(able, few, distances, strict=True):
+        if rms is None:
+            outcomes[cif] = Outcome(None, "no match")
+            continue
+        swelling = (cell.volume / len(cell)) / (truth.lattice.volume / len(truth))
+        outcomes[cif] = Outcome(rms, "", strict, cdvae_valid(cell), abs(math.log(swelling)))
+    return [outcomes[cif] for cif in group.cifs]
 
 
-@lru_cache(maxsize=4096)
-def _prepared(cif: str) -> Prepared:
-    cell = _read(cif)
+@lru_cache(maxsize=1024)
+def _truth(cif: str) -> Prepared:
+    cell = read_cif(cif)
     assert not isinstance(cell, Rejection)  # refused before
     return prepare(cell)
 
@@ -162,6 +198,14 @@ def cdvae_valid(cell: Cell) -> bool:
     """
     if not smact_valid(dict(amounts_of(cell))) or cell.volume < SMALLEST_VOLUME:
         return False
+    # Two atoms are at least as far apart as the lattice planes on which they lie: most crystals need no more than that.
+    limits = SHORTEST_DISTANCE_ANGSTROM * np.linalg.norm(np.linalg.inv(cell.lattice), axis=0)
+    near = np.ones((len(cell), len(cell)), dtype=bool)
+    for fractional, limit in zip(cell.positions.T, limits, strict=True):
+        apart = fractional[:, None] - fractional
+        near &= np.abs(apart - np.rint(apart)) <= limit
+    if near.sum() == len(cell):  # each atom and itself
+        return True
     distances = cell.to_structure().distance_matrix
     np.fill_diagonal(distances, np.inf)
     return bool(distances.min() >= SHORTEST_DISTANCE_ANGSTROM)
@@ -194,7 +238,7 @@ def _read_log(path: Path) -> Iterator[tuple[tuple[str, str, int], Outcome]]:
         try:
             row = json.loads(line)
             question = Question(row["target"], row["origin"], row["number"])
-            outcome = Outcome(row["rms"], row["reason"], row["rms_strict"], row["valid"])
+            outcome = Outcome(row["rms"], row["reason"], row["rms_strict"], row["valid"], row["volume_error"])
         except (ValueError, KeyError, TypeError):  # the last line of a killed run
             continue
         if outcome.reason != str(Reason.TIMED_OUT):

@@ -10,6 +10,15 @@ from typing import IO, Any
 from crystallm.errors import InputError
 
 
+def open_to_append(path: Path) -> IO[str]:
+    """A file of lines opened for more; a last line that a kill cut off is ended first, so that it spoils no other."""
+    broken = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    file = path.open("a", encoding="utf-8")
+    if broken:
+        file.write("\n")
+    return file
+
+
 class Journal:
     """An append-only JSONL file of `key -> value`; opening it reads what earlier runs have finished.
 
@@ -31,17 +40,14 @@ class Journal:
                 self.values[row["key"]] = row["value"]
             except (ValueError, KeyError, TypeError):
                 continue
-        self._open_line = bool(content) and not content.endswith(b"\n")
 
     def add(self, key: str, value: Any) -> None:
         """Keep a value (what JSON can hold) and write it to the file at once."""
         if self._file is None:
             try:
-                self._file = self._path.open("a", encoding="utf-8")
+                self._file = open_to_append(self._path)
             except OSError as error:
                 raise InputError(f"cannot write {self._path}: {error.strerror}; choose another place") from error
-            if self._open_line:
-                self._file.write("\n")
         self._file.write(json.dumps({"key": key, "value": value}) + "\n")
         self._file.flush()
         self.values[key] = value

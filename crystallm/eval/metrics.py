@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import comb
+from statistics import mean, median
 from typing import Any
 
 from crystallm.eval.comparisons import Outcome, Outcomes, Symmetry
@@ -24,7 +25,7 @@ class PredictionScore:
     """Numbers of one set of samples; every target is in every denominator of a match rate."""
 
     metrics: Mapping[str, Value]
-    """Rates, and means over targets: rmse@k over those matched, crmse@k over all."""
+    """Rates, and means over targets: rmse@k and volume_error over those matched, crmse@k over all."""
     parts: Mapping[str, Mapping[str, Mapping[str, Value]]]
     """The first and last k of match_rate for parts of the targets: by sites, elements, prototype, ..."""
     curve: Mapping[int, Rate]
@@ -67,6 +68,8 @@ def score(
             for t, few in zip(targets, chosen, strict=True)
         ]
         metrics |= _rate_and_rms(ranked, "@1_by_log_probability", len(targets))
+    for top in tops:
+        metrics |= volume_errors([found[:top] for found in own.values()], top=top)
     for top in metre_tops:
         metrics |= metre(targets, samples, outcomes, top=top, stol=stol)
     if symmetries is not None:
@@ -126,6 +129,17 @@ def best_of(attempts: Sequence[Outcome | None], rms: Callable[[Outcome], float |
     """The smallest rms among attempts; None where none matches."""
     found = [rms(outcome) for outcome in attempts if outcome is not None]
     return min((value for value in found if value is not None), default=None)
+
+
+def volume_errors(attempts: Sequence[Sequence[Outcome | None]], *, top: int) -> dict[str, Value]:
+    """Mean and median over matched targets of |ln(V / V true)| per atom, of the sample of smallest rms; 0.1 is 10 %."""
+    matches = [[o for o in found if o is not None and o.rms is not None] for found in attempts]
+    best = [min(found, key=lambda outcome: outcome.rms or 0.0) for found in matches if found]
+    errors = [outcome.volume_error for outcome in best if outcome.volume_error is not None]
+    return {
+        f"volume_error_mean@{top}": mean(errors) if errors else None,
+        f"volume_error_median@{top}": median(errors) if errors else None,
+    }
 
 
 def first_match(attempts: Sequence[Outcome | None], rms: Callable[[Outcome], float | None]) -> int | None:
@@ -214,8 +228,7 @@ def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, 
 
 def _rate_and_rms(best: Sequence[float | None], suffix: str, attempted: int) -> dict[str, Value]:
     found = [value for value in best if value is not None]
-    mean = sum(found) / len(found) if found else None
-    return {f"match_rate{suffix}": Rate(len(found), attempted), f"rmse{suffix}": mean}
+    return {f"match_rate{suffix}": Rate(len(found), attempted), f"rmse{suffix}": mean(found) if found else None}
 
 
 def _part(names: Sequence[str], firsts: Mapping[str, int | None], tops: Sequence[int]) -> dict[str, Value]:

@@ -7,20 +7,24 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.limited import run_limited
 from crystallm.crystal.matching import matcher, rms_distance
 from crystallm.crystal.validity import CIF_ERRORS
 from crystallm.eval.benchmark import Benchmark
-from crystallm.eval.comparisons import Pair, match
+from crystallm.eval.comparisons import Group, match
 from crystallm.eval.prediction import ScoreConfig
 from crystallm.eval.rate import Rate
 from crystallm.eval.samples import SampleSet
 from crystallm.eval.targets import Target
+
+NOISE, DRAWS = 1e-7, 10
+"""Moves of sites, in cell edges, that no file resolves, and how many are tried on a verdict that differs."""
 
 Verdict = tuple[bool, bool]
 """Whether a sample matches under the standard and under the strict tolerances."""
@@ -29,51 +33,71 @@ Verdict = tuple[bool, bool]
 def compare_with_plain(
     benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, config: ScoreConfig, *, most: int
 ) -> dict[str, Any]:
-    """Verdicts and seconds of both ways on the same `most` samples, the first samples of all targets first.
+    """Verdicts and seconds of both ways on the same `most` samples, those of the first targets.
 
-    The plain way reads every CIF with pymatgen and asks its matcher twice, in one process; ours is what scoring does,
-    with its processes and time limits. A verdict that differs is looked at again: `undecided` are those where pymatgen
-    contradicts itself when the two crystals change places or are read by another reader, because images of an atom are
-    equally near and rounding chooses.
+    The plain way reads every CIF with pymatgen, each truth once, and asks its matcher twice; ours is what scoring does.
+    Both run in this process, target by target in turn, so that what else the machine does slows both alike; then ours
+    again in a pool with its time limits. A verdict that differs is looked at again: `undecided` are those where
+    pymatgen contradicts itself when the two crystals change places, are read by another reader, or have their sites
+    moved by 1e-7 of the cell, because images of an atom are equally near and rounding chooses.
     """
-    depth = max((len(samples.by_target.get(target.id, [])) for target in targets), default=0)
-    pairs = [
-        Pair(target.cif, found[rank].cif, benchmark.standard, benchmark.strict)
-        for rank in range(depth)
-        for target in targets
-        if rank < len(found := samples.by_target.get(target.id, []))
-    ][:most]
     by = tuple(matcher(stol=t.stol, ltol=t.ltol, angle_tol=t.angle_tol) for t in (benchmark.standard, benchmark.strict))
+    groups = _groups(benchmark, targets, samples, most)
+    seconds_ours = seconds_plain = 0.0
+    count, undecided, differing = 0, 0, []
+    for name, group in groups.items():
+        started = time.perf_counter()
+        ours = [_verdict(outcome.rms, outcome.rms_strict) for outcome in match(group)]
+        between = time.perf_counter()
+        plain = plain_verdicts(group, by)
+        seconds_ours += between - started
+        seconds_plain += time.perf_counter() - between
+        for place, (cif, one, other) in enumerate(zip(group.cifs, ours, plain, strict=True)):
+            count += 1
+            if one != other and _undecided(group.true_cif, cif, by, other):
+                undecided += 1
+            elif one != other:
+                differing.append({"target": name, "place": place, "ours": one, "plain": other})
     started = time.perf_counter()
-    ours: list[Verdict] = [(False, False)] * len(pairs)
-    for place, outcome in run_limited(match, pairs, workers=config.processes, time_limit_s=config.time_limit):
-        ours[place] = (False, False) if isinstance(outcome, Lost) else _verdict(outcome.rms, outcome.rms_strict)
-    seconds_ours = time.perf_counter() - started
-    started = time.perf_counter()
-    plain = [plain_verdict(pair.true_cif, pair.cif, by) for pair in pairs]
-    seconds_plain = time.perf_counter() - started
-    different = [place for place, verdict in enumerate(plain) if verdict != ours[place]]
-    undecided = sum(_undecided(pairs[place], by, plain[place]) for place in different)
+    for _ in run_limited(match, groups.values(), workers=config.processes, time_limit_s=config.time_limit):
+        pass
+    seconds_pool = time.perf_counter() - started
     return {
-        "samples": len(pairs),
-        "same_verdict": Rate(len(pairs) - len(different), len(pairs)).to_json(),
+        "samples": count,
+        "same_verdict": Rate(count - undecided - len(differing), count).to_json(),
         "undecided": undecided,
-        "differing": len(different) - undecided,
+        "differing": differing,
         "seconds_plain": seconds_plain,
         "seconds_ours": seconds_ours,
-        "processes": config.processes,
         "times_faster": seconds_plain / seconds_ours if seconds_ours else None,
+        "processes": config.processes,
+        "seconds_pool": seconds_pool,
+        "times_faster_pool": seconds_plain / seconds_pool if seconds_pool else None,
     }
 
 
-def plain_verdict(true_cif: str, cif: str | Rejection, by: Sequence[StructureMatcher]) -> Verdict:
-    """The verdicts of pymatgen on two CIF texts; what it cannot read matches nothing."""
-    sample = None if isinstance(cif, Rejection) else _read(cif)
-    truth = _read(true_cif)
-    if sample is None or truth is None or not sample.is_ordered:
-        return False, False
-    standard, strict = (rms_distance(sample, truth, by=matcher) for matcher in by)
-    return _verdict(standard, strict)
+def _groups(benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, most: int) -> dict[str, Group]:
+    """The samples of the first targets by target, `most` in all."""
+    groups = {}
+    for target in targets:
+        cifs = tuple(sample.cif for sample in samples.by_target.get(target.id, []))[:most]
+        if cifs:
+            groups[target.id] = Group(target.cif, cifs, benchmark.standard, benchmark.strict)
+            most -= len(cifs)
+    return groups
+
+
+def plain_verdicts(group: Group, by: Sequence[StructureMatcher]) -> list[Verdict]:
+    """The verdicts of pymatgen on CIF texts; what it cannot read matches nothing."""
+    truth, verdicts = _read(group.true_cif), []
+    for cif in group.cifs:
+        sample = None if isinstance(cif, Rejection) else _read(cif)
+        if sample is None or truth is None or not sample.is_ordered:
+            verdicts.append((False, False))
+            continue
+        standard, strict = (rms_distance(sample, truth, by=matcher) for matcher in by)
+        verdicts.append(_verdict(standard, strict))
+    return verdicts
 
 
 def _read(cif: str) -> Structure | None:
@@ -85,14 +109,22 @@ def _read(cif: str) -> Structure | None:
             return None
 
 
-def _undecided(pair: Pair, by: Sequence[StructureMatcher], verdict: Verdict) -> bool:
+def _undecided(true_cif: str, cif: str | Rejection, by: Sequence[StructureMatcher], verdict: Verdict) -> bool:
     """Whether pymatgen says something else than `verdict` of the same two crystals presented in another way."""
-    sample, truth = read_cif(str(pair.cif)), read_cif(pair.true_cif)
+    sample, truth = read_cif(str(cif)), read_cif(true_cif)
     if isinstance(sample, Rejection) or isinstance(truth, Rejection):
         return False
     first, second = sample.to_structure(), truth.to_structure()
-    ways = [[rms_distance(a, b, by=m) for m in by] for a, b in ((first, second), (second, first))]
-    return any(_verdict(*found) != verdict for found in ways)
+    rng = np.random.default_rng(0)
+    ways = [(first, second), (second, first)]
+    ways += [(_moved(first, rng), _moved(second, rng)) for _ in range(DRAWS)]
+    return any(_verdict(*(rms_distance(a, b, by=m) for m in by)) != verdict for a, b in ways)
+
+
+def _moved(structure: Structure, rng: np.random.Generator) -> Structure:
+    """The same crystal, sites moved at random by `NOISE` of the cell's edges."""
+    noise = rng.normal(0, NOISE, (len(structure), 3))
+    return Structure(structure.lattice, structure.species, structure.frac_coords + noise)
 
 
 def _verdict(standard: float | None, strict: float | None) -> Verdict:

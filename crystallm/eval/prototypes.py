@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, describe
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.errors import InputError
+from crystallm.eval.journal import open_to_append
 from crystallm.eval.targets import Target
 
 SEEN, UNSEEN, NO_SYMMETRY = "seen", "unseen", "no symmetry found"
@@ -49,37 +52,49 @@ def seen_prototypes(
 ) -> dict[str, str]:
     """Target id -> seen or unseen among training rows (id, cif, reduced_formula, spacegroup_number).
 
-    Only rows of a target's anonymous formula and space group can hold its prototype; of these the structure type is
-    determined and kept in `cache` (JSONL), which the caller names after the rows. Where a row has no
-    spacegroup_number, its formula alone decides whether it is looked at.
+    Only rows of a target's anonymous formula and space group can hold its prototype, and only until one does; of these
+    the structure type is determined and kept in `cache` (JSONL), which the caller names after the rows. Where a row has
+    no spacegroup_number, its formula alone decides whether it is looked at.
     """
     wanted = {t.id: prototype(t.description) for t in targets if not isinstance(t.description, Rejection)}
-    kinds = {(_anonymous(t.amounts), t.space_group) for t in targets}
-    formulas = {formula for formula, _ in kinds}
-    candidates = []
-    for row in rows:
-        formula, group = _anonymous(parse_formula(str(row["reduced_formula"]))), row.get("spacegroup_number")
-        if (formula, group) in kinds or (group is None and formula in formulas):
-            candidates.append(row)
+    pending: dict[tuple[tuple[int, ...], int | None], set[str]] = defaultdict(set)
+    for target in targets:
+        if target.id in wanted:
+            formula = _anonymous(target.amounts)
+            pending[formula, target.space_group].add(wanted[target.id])
+            pending[formula, None].add(wanted[target.id])
     known = dict(_read(cache))
-    todo = [row for row in candidates if str(row["id"]) not in known]
+    seen = {known.get(str(row["id"])) for row in rows}
+    asked: list[str] = []
+
+    def open_rows() -> Iterator[str]:
+        """CIFs of rows that may still decide something when their turn comes."""
+        for row in rows:
+            kind = _anonymous_of(str(row["reduced_formula"])), row.get("spacegroup_number")
+            if kind in pending and str(row["id"]) not in known and not pending[kind] <= seen:
+                asked.append(str(row["id"]))
+                yield row["cif"]
+
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with cache.open("a", encoding="utf-8") as file:
-            items = (row["cif"] for row in todo)
-            found = run_limited(prototype_of_cif, items, workers=workers, time_limit_s=time_limit_s)
-            for place, label in tqdm(found, total=len(todo), desc="training prototypes", disable=None):
-                name = str(todo[place]["id"])
-                known[name] = None if isinstance(label, Lost) else label
-                file.write(json.dumps([name, known[name]]) + "\n")
+        with open_to_append(cache) as file:
+            found = run_limited(prototype_of_cif, open_rows(), workers=workers, time_limit_s=time_limit_s)
+            for place, label in tqdm(found, desc="training prototypes", unit=" rows", disable=None):
+                name, value = asked[place], None if isinstance(label, Lost) else label
+                seen.add(value)
+                file.write(json.dumps([name, value]) + "\n")
     except OSError as error:
         raise InputError(f"cannot write {cache}: {error.strerror}; choose another --cache DIR") from error
-    seen = {known[str(row["id"])] for row in candidates}
     return {t.id: NO_SYMMETRY if t.id not in wanted else SEEN if wanted[t.id] in seen else UNSEEN for t in targets}
 
 
 def _anonymous(amounts: Sequence[tuple[str, int]]) -> tuple[int, ...]:
     return tuple(sorted(amount for _, amount in amounts))
+
+
+@lru_cache(maxsize=100_000)
+def _anonymous_of(formula: str) -> tuple[int, ...]:
+    return _anonymous(parse_formula(formula))
 
 
 def _read(cache: Path) -> Iterator[tuple[str, str | None]]:

@@ -28,7 +28,10 @@ def sample_command(
     """The command line that draws samples: evaluation never imports the model, so another process does."""
     start = [sys.executable, "-m"]
     if processes > 1:
-        start += ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "-m"]
+        # What is not stated, accelerate takes from nowhere and warns about.
+        stated = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+        start += ["accelerate.commands.launch", "--multi_gpu"]
+        start += [*(text for name, value in stated.items() for text in (f"--{name}", str(value))), "-m"]
     wanted = ["--prompts", str(prompts), "-n", str(n), "--seed", str(seed), "--out", str(out)]
     wanted += ["--no-checks", "--no-merge", *(["--model", str(model)] if model else [])]
     return [*start, "crystallm.sample", *wanted, *more]

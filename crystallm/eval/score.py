@@ -60,7 +60,8 @@ def choose_targets(benchmark: Benchmark, data: Path | None, wanted: str, seed: i
         names = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--targets {wanted!r} is no number, not `all`, and no file of ids: {error}") from error
-    known = {target.id: target for target in draw_targets(benchmark, data, number=None, seed=seed).targets}
+    drawn = draw_targets(benchmark, data, number=None, seed=seed, only=set(names))
+    known = {target.id: target for target in drawn.targets}
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) < len(names):
         what = f"{unknown[0]!r} is no target of {benchmark.name}" if unknown else "it is empty or an id occurs twice"

@@ -7,8 +7,10 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystallm.crystal.cell import Cell
+from crystallm.crystal.displacement import rms_of, rms_of_many
 from crystallm.crystal.matching import matcher, rms_distance
-from crystallm.crystal.prepared import Tolerances, as_pymatgen_reads, cannot_match, prepare, rms_of
+from crystallm.crystal.prepared import Tolerances, as_pymatgen_reads, cannot_match, prepare
+from crystallm.crystal.reduction import niggli_lattice
 
 STANDARD, STRICT = Tolerances(), Tolerances(stol=0.3, ltol=0.2, angle_tol=5.0)
 
@@ -61,6 +63,26 @@ def test_verdict_and_rms_are_those_of_pymatgen(tolerances: Tolerances) -> None:
         assert ours == (None if plain is None else pytest.approx(plain, abs=1e-6)), (i, j)
         verdicts.append(plain is not None)
     assert 20 < sum(verdicts) < len(verdicts) - 20  # both verdicts are met often
+
+
+def test_many_at_once_are_judged_as_each_alone() -> None:
+    """Batches, several tolerances and crystals of other formulas among them change nothing."""
+    prepared = [prepare(Cell.from_structure(structure)) for structure in crystals()]
+    for truth in prepared[:7]:
+        together = rms_of_many(prepared, truth, [STANDARD, STRICT])
+        for crystal, found in zip(prepared, together, strict=True):
+            alone = [rms_of(crystal, truth, tolerances) for tolerances in (STANDARD, STRICT)]
+            assert found == [None if value is None else pytest.approx(value, abs=1e-12) for value in alone]
+
+
+def test_niggli_cells_are_those_of_pymatgen() -> None:
+    """The same vectors, not only the same shape: cells skewed at random, and cells of high symmetry."""
+    rng = np.random.default_rng(0)
+    lattices = [structure.lattice.matrix for structure in crystals()]
+    lattices += [Lattice.hexagonal(3, 5).matrix, Lattice.rhombohedral(4, 55).matrix, Lattice.cubic(4).matrix]
+    lattices += [np.triu(rng.integers(-2, 3, (3, 3)), 1).astype(float) @ m + m for m in list(lattices)]
+    for matrix in lattices:
+        assert niggli_lattice(matrix) == pytest.approx(Lattice(matrix).get_niggli_reduced_lattice().matrix, abs=1e-9)
 
 
 def test_a_crystal_is_reduced_to_the_primitive_cell_of_the_matcher() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from crystallm.crystal.cell import Reason, Rejection
 from crystallm.eval.comparisons import Outcome, Symmetry
-from crystallm.eval.metrics import PredictionScore, first_match, mcnemar, metre, score
+from crystallm.eval.metrics import PredictionScore, first_match, mcnemar, metre, score, volume_errors
 from crystallm.eval.prediction import over_seeds
 from crystallm.eval.rate import Rate
 from crystallm.eval.samples import Sample, SampleSet
@@ -62,7 +62,7 @@ def test_every_target_is_in_the_denominator_and_the_order_counts() -> None:
         "rmse@20_strict": 0.1,
         "match_rate@1_by_log_probability": (1, 2),
         "rmse@1_by_log_probability": 0.3,
-    }
+    } | {f"volume_error_{kind}@{top}": None for kind in ("mean", "median") for top in (1, 2, 20)}
     assert found.samples == Rate(2, 3)
     assert found.reasons == {"no match": 1}
     assert found.targets_without_samples == 1
@@ -90,6 +90,24 @@ def test_metre_and_crmse_by_hand() -> None:
     assert found["metre@1"] == (2, 3)
     assert found["crmse@1"] == pytest.approx(0.8 / 3)
     assert metre([], samples, {}, top=1, stol=0.5) == {"metre@1": Rate(0, 0), "crmse@1": None}
+
+
+def test_volume_errors_are_those_of_the_closest_samples() -> None:
+    """Three targets: a match 10 % too large, then a closer one 1 % off; a match 30 % off; none. Logarithms of both."""
+    own = [
+        [Outcome(0.2, volume_error=0.1), Outcome(0.1, volume_error=0.01), MISS],
+        [MISS, Outcome(0.3, volume_error=0.3)],
+        [MISS, None],
+    ]
+    assert volume_errors([found[:1] for found in own], top=1) == {
+        "volume_error_mean@1": 0.1,
+        "volume_error_median@1": 0.1,
+    }
+    assert volume_errors(own, top=3) == {
+        "volume_error_mean@3": pytest.approx((0.01 + 0.3) / 2),
+        "volume_error_median@3": pytest.approx((0.01 + 0.3) / 2),
+    }
+    assert volume_errors(own[2:], top=3) == {"volume_error_mean@3": None, "volume_error_median@3": None}
 
 
 def test_metre_takes_the_smallest_rms_of_the_first_samples() -> None:

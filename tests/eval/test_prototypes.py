@@ -44,6 +44,17 @@ def test_seen_and_unseen(cifs: dict[str, str], tmp_path: Path) -> None:
     assert again == {"NaCl": "unseen", "CsCl": "seen", "TiO2": "unseen"}
 
 
+def test_rows_that_decide_nothing_any_more_are_not_looked_at(cifs: dict[str, str], tmp_path: Path) -> None:
+    """KBr shows that rock salt has been seen; LiF, of the same formula and space group, need not be described."""
+    rows = [
+        {"id": name, "cif": cifs[name], "reduced_formula": name, "spacegroup_number": 225} for name in ("KBr", "LiF")
+    ]
+    cache = tmp_path / "prototypes.jsonl"
+    targets = [target("NaCl", cifs["NaCl"])]
+    assert seen_prototypes(targets, rows * 2, workers=1, time_limit_s=30, cache=cache) == {"NaCl": "seen"}
+    assert cache.read_text() == '["KBr", "225 1:a 1:b"]\n'
+
+
 def test_a_target_without_symmetry_is_neither(cifs: dict[str, str], tmp_path: Path) -> None:
     found = target("NaCl", cifs["NaCl"])
     from dataclasses import replace
