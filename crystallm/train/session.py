@@ -77,7 +77,7 @@ def train(
         "val_left_out": val_corpus.left_out,
     }
     logger.info("%s with %s parameters", config.model.model_type, f"{facts['parameters']:,}")
-    origin = provenance(config, inputs=files)
+    origin = provenance(nameless(config), inputs=files)
     if accelerator.is_main_process:
         run.describe(config, origin)
 
@@ -108,6 +108,13 @@ def train(
     if accelerator.num_processes > 1:
         accelerator.end_training()
     return Trained(run, loss, trainer.best_loss, accelerator.is_main_process)
+
+
+def nameless(config: TrainConfig) -> TrainConfig:
+    """Return the recipe as a record may show it: without the folders above the checkpoint it starts from."""
+    if config.start_from is None:
+        return config
+    return replace(config, start_from=Path(config.start_from).resolve().name)
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
