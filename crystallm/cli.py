@@ -11,6 +11,7 @@ STAGES = {
     "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),
     "data": ("crystallm.data.__main__:main", "turn crystal structures into text to train on"),
     "train": ("crystallm.train.__main__:main", "train a model from a recipe"),
+    "model": ("crystallm.model.__main__:main", "share checkpoints, fetch them"),
     "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
     "gather": ("crystallm.sample.parts:main", "put the draws of several processes into one file"),
     "bench": ("crystallm.sample.bench:main", "time sampling against plain generate"),

@@ -36,10 +36,10 @@ def add_adapter(model: PreTrainedModel, *, rank: int, alpha: float) -> PreTraine
     return adapted
 
 
-def merged(model: Any) -> PreTrainedModel:
+def merged(model: PreTrainedModel) -> PreTrainedModel:
     """Return a model with its adapter added into the weights, a copy; a model without adapter as it is."""
     if not hasattr(model, "merge_and_unload"):
-        return model  # type: ignore[no-any-return]
+        return model
     whole: PreTrainedModel = copy.deepcopy(model).merge_and_unload()
     return whole
 
@@ -83,7 +83,7 @@ def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
         layout_name=checkpoint.layout_name,
         descriptions=checkpoint.descriptions,
         provenance=provenance({"adapter": adapter.resolve().name}, inputs=[adapter, base / "model.safetensors"]),
-        card=f"# A crystallm checkpoint\n\nThe model {belongs['base']!r} with a LoRA adapter merged into its weights.\n",
+        card=f"# A crystallm checkpoint\n\nThe model {belongs['base']!r}, a LoRA adapter merged into its weights.\n",
         dtype=torch.bfloat16,
     )
 

@@ -126,7 +126,7 @@ class TrainConfig:
 
 
 CHANGEABLE = frozenset(
-    {"epochs", "max_steps", "max_minutes", "patience", "log_every", "eval_every", "save_every", "save_minutes", "weights"}
-    | {"workers", "compile", "attention"}
+    {"epochs", "max_steps", "max_minutes", "patience", "log_every", "eval_every", "save_every", "save_minutes"}
+    | {"weights", "workers", "compile", "attention"}
 )
 """Fields that may differ when a run is resumed; the others would make it another run."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from crystallm.config import load_recipe, to_mapping, write_recipe
 from crystallm.errors import ConfigError, InputError
-from crystallm.eval.score import plain
+from crystallm.eval.prediction import plain
 from crystallm.model.architecture import shape_of
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.provenance import output_folder, provenance, write_json, write_text
@@ -52,7 +52,9 @@ def finetune(config: FinetuneConfig, sources: Sequence[str], out: Path, *, resum
     plan = make_plan(config, material, shape=shape, layout=layout, tokenizer=checkpoint.tokenizer)
     tell(material, plan)
     targets = targets_of(material.rows["heldout"], layout)
-    logger.info("2. the model before: losses, and %d draws for each of %d held-out crystals", config.draws, len(targets))
+    logger.info(
+        "2. the model before: losses, and %d draws for each of %d held-out crystals", config.draws, len(targets)
+    )
     before = measure(plan, config.model, material, targets, out / "before")
     logger.info("3. training, at most %g epochs", plan.training.epochs)
     run = out / "run"

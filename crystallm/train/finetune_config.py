@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from crystallm.errors import ConfigError
 from crystallm.model.architecture import ModelConfig
@@ -56,7 +56,8 @@ class FinetuneConfig:
 
     max_sites: int = 200
     """Crystals with more atoms than this in the primitive cell are refused."""
-    deduplicate: Literal["off", "text", "matcher"] = "matcher"
+    deduplicate: Literal["none", "text", "matcher"] = "matcher"
+    """How equal crystals are found, see docs/data.md. (YAML would read `off` as false.)"""
     exclude_matching: tuple[Path, ...] = ()
     """Benchmark test files; what matches one of their structures is taken out."""
     split_column: str | None = None
@@ -137,35 +138,29 @@ def train_config(
     config: FinetuneConfig, *, shape: ModelConfig, layout: str, train_tokens: int, longest: int, epoch_steps: int = 1
 ) -> TrainConfig:
     """The training recipe of a settled fine-tuning recipe; `longest` text and `train_tokens` in tokens."""
+    same: dict[str, Any] = {name: getattr(config, name) for name in SAME}
     assert config.augmented_share is not None
-    batch = config.batch_tokens or step_tokens(train_tokens)
+    assert config.dropout is not None
     return TrainConfig(
         model=dataclasses.replace(shape, dropout=config.dropout),
         layout=layout,
         start_from=config.model,
         descriptions="augmented" if config.augmented_share else "canonical",
         augmented_share=config.augmented_share or 1.0,
-        replay_share=config.replay_share,
-        frozen_layers=config.frozen_layers,
-        layer_decay=config.layer_decay,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
         max_tokens=longest,
-        epochs=config.epochs,
-        patience=config.patience,
-        batch_tokens=max(batch, config.accumulate * longest),
-        accumulate=config.accumulate,
-        optimizer=config.optimizer,
-        learning_rate=config.learning_rate,
+        batch_tokens=max(config.batch_tokens or step_tokens(train_tokens), config.accumulate * longest),
         warmup_steps=max(2, epoch_steps),
-        weight_decay=config.weight_decay,
-        precision=config.precision,
-        workers=config.workers,
-        seed=config.seed,
         log_every=max(1, epoch_steps // 4),
         eval_every=epoch_steps,
-        save_minutes=config.save_minutes,
+        **same,
     )
+
+
+SAME = (
+    *("epochs", "patience", "learning_rate", "frozen_layers", "layer_decay", "lora_rank", "lora_alpha", "replay_share"),
+    *("accumulate", "optimizer", "weight_decay", "precision", "workers", "seed", "save_minutes"),
+)
+"""Fields that mean the same in both recipes."""
 
 
 def step_tokens(train_tokens: int) -> int:

@@ -52,7 +52,6 @@ def prepare_material(
 
     InputError where there are too few crystals, with the number and the remedy.
     """
-    options = {} if config.split_column else {"val_fraction": 0.0, "test_fraction": 0.0}
     report = prepare(
         PrepareConfig(
             sources=tuple(sources),
@@ -60,11 +59,12 @@ def prepare_material(
             layout=layout,
             max_sites=config.max_sites,
             max_tokens=context,
-            deduplicate=config.deduplicate,
+            deduplicate="off" if config.deduplicate == "none" else config.deduplicate,
             exclude_matching=config.exclude_matching,
             split_column=config.split_column,
             seed=config.seed,
-            **options,
+            val_fraction=0.0,  # what is divided here, below; a split column goes its own way
+            test_fraction=0.0,
         )
     )
     found = {part: pq.read_table(out / "prepared" / f"{name}.parquet").to_pylist() for name, part in PARTS.items()}

@@ -15,9 +15,9 @@ from crystallm.crystal.prepared import Tolerances
 from crystallm.crystal.validity import Checks
 from crystallm.eval.comparisons import compare, questions
 from crystallm.eval.metrics import score
+from crystallm.eval.prediction import ScoreConfig
 from crystallm.eval.rate import Rate
 from crystallm.eval.samples import SampleSet, read_samples
-from crystallm.eval.score import ScoreConfig
 from crystallm.eval.targets import Target
 from crystallm.eval.validity import ValidityConfig, ValidityCounts, check_all
 from crystallm.model.checkpoint import load_checkpoint
@@ -61,9 +61,7 @@ def prompts_of(targets: Sequence[Target], level: str) -> list[NamedPrompt]:
     return prompts
 
 
-def draw_samples(
-    config: FinetuneConfig, model: str, targets: Sequence[Target], out: Path, *, title: str
-) -> SampleSet:
+def draw_samples(config: FinetuneConfig, model: str, targets: Sequence[Target], out: Path, *, title: str) -> SampleSet:
     """Draws of a checkpoint for every target, kept in a file as they are made; those already there are not repeated."""
     folder = folder_of(model)
     file = output_folder(out) / RECORDS

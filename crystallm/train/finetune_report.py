@@ -22,7 +22,15 @@ def markdown(report: Mapping[str, Any]) -> str:
     recipe = report["recipe"]
     names = ", ".join(report["sources"])
     lines = [f"# Fine-tuning on {names}", "", f"Started from the model `{recipe['model']}`. {_data(report)}", ""]
-    lines += [_known(report), "", f"![curves](curves.png)\n\n{_training(report)}", "", *_losses(report), "", _forgot(report)]
+    lines += [
+        _known(report),
+        "",
+        f"![curves](curves.png)\n\n{_training(report)}",
+        "",
+        *_losses(report),
+        "",
+        _forgot(report),
+    ]
     if recipe["draws"]:
         lines += ["", *_rates(report)]
     made = report["provenance"]
@@ -115,8 +123,9 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
     )
     lines += [
         "",
-        f"Given: {recipe['prompt']}; temperature {recipe['temperature']:g}, seed {recipe['seed']}. Every held-out crystal "
-        "is in every denominator; Wilson intervals at 95 %. Matcher: stol 0.5, ltol 0.3, angle_tol 10; strict: 0.2, 0.3, 5.",
+        f"Given: {recipe['prompt']}; temperature {recipe['temperature']:g}, seed {recipe['seed']}. Every held-out "
+        "crystal is in every denominator; Wilson intervals at 95 %. Matcher: stol 0.5, ltol 0.3, angle_tol 10; strict: "
+        "0.2, 0.3, 5.",
     ]
     return lines
 
