@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,10 +40,13 @@ class Plan:
     layout: str
 
 
-def finetune(config: FinetuneConfig, sources: Sequence[str], out: Path, *, resume: bool = False) -> dict[str, Any]:
+def finetune(
+    config: FinetuneConfig, sources: Sequence[str], out: Path, *, resume: bool = False, before: Path | None = None
+) -> dict[str, Any]:
     """Fine-tune by `config` on the crystals of `sources`, writing the folder `out`; returns the report.
 
-    With `resume` what an earlier run finished is kept. Raises InputError, ConfigError or CheckpointError.
+    before: folder with draws for the same held-out crystals from the same model, which need not be made again. With
+    `resume` what an earlier run finished is kept. Raises InputError, ConfigError or CheckpointError.
     """
     checkpoint = load_checkpoint(folder_of(config.model))
     shape, layout = shape_of(checkpoint.model.config), checkpoint.layout_name
@@ -55,14 +59,16 @@ def finetune(config: FinetuneConfig, sources: Sequence[str], out: Path, *, resum
     logger.info(
         "2. the model before: losses, and %d draws for each of %d held-out crystals", config.draws, len(targets)
     )
-    before = measure(plan, config.model, material, targets, out / "before")
+    if before is not None and not (out / "before").exists():
+        shutil.copytree(before, out / "before")
+    earlier = measure(plan, config.model, material, targets, out / "before")
     logger.info("3. training, at most %g epochs", plan.training.epochs)
     run = out / "run"
     trained = train(plan.training, material.folder, run, resume=(run / "recipe.yaml").is_file())
     logger.info("4. the best model: losses and draws")
-    after = measure(plan, str(trained.run.best), material, targets, out / "after")
-    report = make_report(plan, sources, material, before, after, trained.run.lines())
-    if config.draws:
+    later = measure(plan, str(trained.run.best), material, targets, out / "after")
+    report = make_report(plan, sources, material, earlier, later, trained.run.lines())
+    if config.draws and config.validity:
         report["truth_valid"] = plain(validity([target.cif for target in targets], title="validity of the truth"))
     draw_curves(report, out / "curves.png")
     add_to_card(trained.run.best, report)
@@ -138,7 +144,7 @@ def measure(plan: Plan, model: str, material: Material, targets: Sequence[Any], 
     found: dict[str, Any] = {"losses": losses(plan.training, model, material.folder)}
     if plan.config.draws:
         samples = draw_samples(plan.config, model, targets, out, title=f"drawing {out.name}")
-        found |= judge(targets, samples, out, draws=plan.config.draws)
+        found |= judge(plan.config, targets, samples, out)
     return found
 
 

@@ -72,6 +72,8 @@ class FinetuneConfig:
 
     draws: int = 5
     """Crystals sampled for each held-out one; 0: none are sampled."""
+    validity: bool = True
+    """Make the reference checks of validity of the first draw of each held-out crystal."""
     temperature: float = 0.5
     prompt: Literal["formula", "formula_units", "space_group"] = "formula_units"
     """What a prompt gives: the formula; Z of the primitive cell, too; the space group, too."""

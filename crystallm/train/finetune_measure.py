@@ -86,8 +86,8 @@ def draw_samples(config: FinetuneConfig, model: str, targets: Sequence[Target], 
     return read_samples(file, targets)
 
 
-def judge(targets: Sequence[Target], samples: SampleSet, out: Path, *, draws: int) -> dict[str, Any]:
-    """Match rates of the samples, and the validity of the first one of each target beside that of the truth."""
+def judge(config: FinetuneConfig, targets: Sequence[Target], samples: SampleSet, out: Path) -> dict[str, Any]:
+    """Match rates of the samples and, where asked for, the validity of the first one of each target."""
     settings = ScoreConfig()
     outcomes = compare(
         targets,
@@ -99,14 +99,14 @@ def judge(targets: Sequence[Target], samples: SampleSet, out: Path, *, draws: in
         time_limit_s=settings.time_limit,
         log=out / "comparisons.jsonl",
     )
-    result = score(targets, samples, outcomes, tops=sorted({1, draws}), metre_tops=(), stol=STANDARD.stol)
+    result = score(targets, samples, outcomes, tops=sorted({1, config.draws}), metre_tops=(), stol=STANDARD.stol)
     firsts = [found[0].cif for target in targets if (found := samples.by_target.get(target.id))]
     return {
         "metrics": dict(result.metrics),
         "curve": dict(result.curve),
         "not_matched": dict(result.reasons.most_common()),
         "first_match": {row["id"]: row["first_match"] for row in result.per_target},
-        "validity": validity(firsts, title="validity of samples"),
+        "validity": validity(firsts, title="validity of samples") if config.validity else None,
     }
 
 

@@ -48,7 +48,9 @@ def summary(report: Mapping[str, Any]) -> str:
         for name in dict.fromkeys(("match_rate@1", f"match_rate@{draws}")):
             was, now = (show(report[time]["metrics"][name]) for time in ("before", "after"))
             lines.append(f"held-out {name}: {was} before, {now} after")
-        lines.append(f"valid: {show(report['before']['validity'])} before, {show(report['after']['validity'])} after")
+        if report["after"]["validity"] is not None:
+            was, now = (show(report[time]["validity"]) for time in ("before", "after"))
+            lines.append(f"valid: {was} before, {now} after")
     return "\n".join(lines)
 
 
@@ -116,7 +118,9 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
         if name in after["metrics"]:
             lines.append(f"| {title} | {show(before['metrics'][name])} | {show(after['metrics'][name])} |")
     lines.append(f"| valid, first draw | {show(before['validity'])} | {show(after['validity'])} |")
-    lines += ["", f"Of the true structures {show(report['truth_valid'])} are valid. "]
+    if "truth_valid" in report:
+        lines += ["", f"Of the true structures {show(report['truth_valid'])} are valid."]
+    lines += [""]
     lines[-1] += "; ".join(
         f"within {name.removeprefix('@')}: {found['gained']} targets gained, {found['lost']} lost"
         for name, found in report["changes"].items()
