@@ -24,7 +24,7 @@ from crystallm.train.finetune_config import FinetuneConfig, settled, train_confi
 from crystallm.train.finetune_data import Material, prepare_material, targets_of
 from crystallm.train.finetune_measure import draw_samples, gained_and_lost, judge, losses, validity
 from crystallm.train.finetune_report import add_to_card, draw_curves, markdown
-from crystallm.train.session import folder_of, nameless, train
+from crystallm.train.session import folder_of, load_tokenizer, nameless, require_vocabulary, train
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ def finetune(
     """
     checkpoint = load_checkpoint(folder_of(config.model))
     shape, layout = shape_of(checkpoint.model.config), checkpoint.layout_name
+    require_vocabulary(checkpoint, load_tokenizer(layout, None))
     open_folder(config, out, resume=resume)
     logger.info("1. preparing the crystals")
     material = prepare_material(config, sources, out, layout=layout, context=shape.context)

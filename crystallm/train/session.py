@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from crystallm.model.checkpoint import Checkpoint
     from crystallm.train.loop import EvaluationLoss
     from crystallm.train.run import RunFolder
     from crystallm.train.schedule import Position
@@ -157,7 +158,8 @@ def write_models(
     )
     if config.lora_rank and not last and config.start_from is not None:
         save_adapter(run.path / "adapter", model, base=folder_of(config.start_from))
-    draw_loss(run.lines(), run.path / "loss.png")
+    if last or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
+        draw_loss(run.lines(), run.path / "loss.png")
 
 
 def folder_of(start_from: str) -> Path:
@@ -210,15 +212,20 @@ def take_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, atten
             f"start_from={config.start_from}: its layout or architecture is not the recipe's; "
             f"give the recipe the `layout` and `model` of the checkpoint, see config.json in {checkpoint.folder.name}"
         )
-    if checkpoint.tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise CheckpointError(
-            f"start_from={config.start_from}: its vocabulary is not that of layout {config.layout!r}; "
-            "it was made by another version, train from another checkpoint"
-        )
+    require_vocabulary(checkpoint, tokenizer)
     shape = with_dropout(checkpoint.model.config, config.model.dropout)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=attention)
     model.load_state_dict(checkpoint.model.state_dict())
     return model
+
+
+def require_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Raise CheckpointError unless the checkpoint and the texts to be learned have one vocabulary."""
+    if checkpoint.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise CheckpointError(
+            f"the vocabulary of {checkpoint.folder} is not that of layout {checkpoint.layout_name!r}; "
+            "it was made by another version, start from another checkpoint"
+        )
 
 
 def load_tokenizer(layout_name: str, folder: Path | None) -> PreTrainedTokenizerFast:
