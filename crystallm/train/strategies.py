@@ -78,7 +78,7 @@ def _line(family: str, size: int, name: str, rows: Sequence[Mapping[str, Any]], 
         _spread([row[f"heldout_{time}"] for row in rows], 2),
         _spread([row[f"general_{time}"] for row in rows], 3),
     ]
-    for k in (1, top):
+    for k in dict.fromkeys((1, top)):
         counts = [row[f"match@{k}_{time}"] for row in rows]
         cells.append(Rate(sum(c[0] for c in counts), sum(c[1] for c in counts)).with_interval())
     cells.append(_spread([row["epochs"] for row in rows], 1) if time == "after" else "")

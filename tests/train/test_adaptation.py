@@ -42,10 +42,13 @@ def test_depths(kind: str) -> None:
     depths = {name: depth_of(name, layers=3) for name, _ in make(kind).named_parameters()}
     assert sorted(set(depths.values())) == [0, 1, 2, 3, 4]
     names = [name for name, depth in depths.items() if depth in (0, 4)]
-    assert names == {
-        "llama": ["model.embed_tokens.weight", "model.norm.weight"],
-        "gpt2": [f"transformer.{name}" for name in ("wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias")],
-    }[kind]
+    assert (
+        names
+        == {
+            "llama": ["model.embed_tokens.weight", "model.norm.weight"],
+            "gpt2": [f"transformer.{name}" for name in ("wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias")],
+        }[kind]
+    )
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -136,7 +139,7 @@ def test_a_run_with_an_adapter(base: Path, arguments: Any, train_here: Any, metr
     for name, value in best.items():
         torch.testing.assert_close(whole[name].float(), value, rtol=1e-2, atol=1e-3)
 
-    with pytest.raises(CheckpointError, match="was trained on another base than .*base1"):
+    with pytest.raises(CheckpointError, match=r"was trained on another base than .*base1"):
         merge_adapter(out / "adapter", base.with_name("base1"), tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
     with pytest.raises(CheckpointError, match=r"is not an adapter of this project: no adapter_config\.json"):
