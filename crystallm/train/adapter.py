@@ -24,7 +24,7 @@ def add_adapter(model: PreTrainedModel, *, rank: int, alpha: float) -> PreTraine
 
     ConfigError where peft is not installed.
     """
-    peft = _peft()
+    peft = require_peft()
     settings = peft.LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -66,7 +66,7 @@ def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
 
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; choose a new folder for the merged model")
-    peft = _peft()
+    peft = require_peft()
     base = default_folder() if base is None else base
     belongs = _belongs_to(adapter)
     checkpoint = load_checkpoint(base)
@@ -102,7 +102,8 @@ def _belongs_to(adapter: Path) -> dict[str, str]:
         raise CheckpointError(f"cannot read {adapter / BASE_FILE}: {error}; copy the adapter again") from error
 
 
-def _peft() -> Any:
+def require_peft() -> Any:
+    """Return the library of adapters; ConfigError where it is not installed."""
     try:
         import peft
     except ImportError as error:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from crystallm.config import load_recipe, to_mapping, write_recipe
+from crystallm.data.sources import open_source
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.prediction import plain
 from crystallm.model.architecture import shape_of
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.provenance import output_folder, provenance, write_json, write_text
+from crystallm.train.adapter import require_peft
 from crystallm.train.batches import draw_replay, plan_epoch
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, load_corpus
@@ -51,6 +53,8 @@ def finetune(
     checkpoint = load_checkpoint(folder_of(config.model))
     shape, layout = shape_of(checkpoint.model.config), checkpoint.layout_name
     require_vocabulary(checkpoint, load_tokenizer(layout, None))
+    for source in sources:
+        open_source(source)  # a slip of the pen must not leave a folder behind
     open_folder(config, out, resume=resume)
     logger.info("1. preparing the crystals")
     material = prepare_material(config, sources, out, layout=layout, context=shape.context)
@@ -101,6 +105,8 @@ def open_folder(config: FinetuneConfig, out: Path, *, resume: bool) -> None:
 def make_plan(config: FinetuneConfig, material: Material, *, shape: Any, layout: str, tokenizer: Any) -> Plan:
     """Settle the recipe by the texts at hand."""
     whole = settled(config, crystals=len(material.rows["train"]))
+    if whole.lora_rank:
+        require_peft()  # now, not after minutes of sampling
     corpora = {
         name: load_corpus(material.folder / f"{name}.parquet", tokenizer, max_tokens=shape.context)
         for name in ("train", "val", "heldout", "general", "replay")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError("fine-tuning runs as one process; for several use `crystallm train` with start_from")
     from crystallm.train.finetune import finetune
 
+    logging.getLogger("crystallm.train.corpus").setLevel(logging.WARNING)  # each file is read several times
     try:
         report = finetune(config, options.sources, options.out, resume=options.resume)
     except KeyboardInterrupt:

@@ -118,13 +118,12 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
         if name in after["metrics"]:
             lines.append(f"| {title} | {show(before['metrics'][name])} | {show(after['metrics'][name])} |")
     lines.append(f"| valid, first draw | {show(before['validity'])} | {show(after['validity'])} |")
-    if "truth_valid" in report:
-        lines += ["", f"Of the true structures {show(report['truth_valid'])} are valid."]
-    lines += [""]
-    lines[-1] += "; ".join(
-        f"within {name.removeprefix('@')}: {found['gained']} targets gained, {found['lost']} lost"
+    told = [f"Of the true structures {show(report['truth_valid'])} are valid."] if "truth_valid" in report else []
+    told += [
+        f"Within the first {name.removeprefix('@')}: {found['gained']} targets were gained, {found['lost']} lost."
         for name, found in report["changes"].items()
-    )
+    ]
+    lines += ["", " ".join(told)]
     lines += [
         "",
         f"Given: {recipe['prompt']}; temperature {recipe['temperature']:g}, seed {recipe['seed']}. Every held-out "

@@ -205,6 +205,12 @@ def test_only_disordered_cifs(finetune_here: Finetune, tmp_path: Path, capsys: P
     assert "nothing is left of 12 entries: disordered 12" in capsys.readouterr().err
 
 
+def test_a_source_that_is_not_there(finetune_here: Finetune, tmp_path: Path, capsys: Printed) -> None:
+    assert finetune_here(tmp_path / "no" / "such" / "folder", tmp_path / "run") == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_out_in_use(finished: Path, salts: Path, finetune_here: Finetune, capsys: Printed) -> None:
     before = sorted(finished.rglob("*"))
     assert finetune_here(salts, finished) == 2
