@@ -48,11 +48,16 @@ def result_of(report: Mapping[str, Any], run: Run) -> dict[str, Any]:
         found = report[time]
         row |= {f"{part}_{time}": found["losses"][part]["per_crystal"] for part in ("val", "heldout")}
         row[f"general_{time}"] = found["losses"]["general"]["per_token"]
-        for top in sorted({1, draws}):
+        for top in tops_of(draws):
             rate = found["metrics"][f"match_rate@{top}"]
             row[f"match@{top}_{time}"] = [rate["passed"], rate["attempted"]]
     row["draws"] = draws
-    return row | {key: report[key] for key in ("steps", "best_step", "epochs", "seconds", "changes")}
+    return row | {key: report[key] for key in ("steps", "best_step", "epochs", "seconds")}
+
+
+def tops_of(draws: int) -> list[int]:
+    """The k of match@k: 1 and all draws; none where nothing is drawn."""
+    return sorted({1, draws}) if draws else []
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, top: int) -> str:
@@ -60,8 +65,8 @@ def table(rows: Sequence[Mapping[str, Any]], *, top: int) -> str:
     groups: dict[tuple[str, int, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["family"], row["size"], row["strategy"]].append(row)
-    rates = " | ".join(f"match@{k}" for k in dict.fromkeys((1, top)))
-    head = f"| family | crystals | strategy | seeds | held-out loss | general loss | {rates} | epochs |"
+    rates = "".join(f" match@{k} |" for k in tops_of(top))
+    head = f"| family | crystals | strategy | seeds | held-out loss | general loss |{rates} epochs |"
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     shown: set[tuple[str, int]] = set()
     for (family, size, strategy), found in groups.items():
@@ -78,7 +83,7 @@ def _line(family: str, size: int, name: str, rows: Sequence[Mapping[str, Any]], 
         _spread([row[f"heldout_{time}"] for row in rows], 2),
         _spread([row[f"general_{time}"] for row in rows], 3),
     ]
-    for k in dict.fromkeys((1, top)):
+    for k in tops_of(top):
         counts = [row[f"match@{k}_{time}"] for row in rows]
         cells.append(Rate(sum(c[0] for c in counts), sum(c[1] for c in counts)).with_interval())
     cells.append(_spread([row["epochs"] for row in rows], 1) if time == "after" else "")

@@ -75,7 +75,7 @@ def test_the_table_pools_rates_and_averages_losses() -> None:
             "losses": {part: {"per_crystal": loss, "per_token": loss / 50} for part in ("val", "heldout", "general")},
             "metrics": {"match_rate@1": {"passed": passed, "attempted": 100}},
         }
-        common = {"steps": 8, "best_step": 4, "epochs": 2.0, "seconds": 1.0, "changes": {}}
+        common = {"steps": 8, "best_step": 4, "epochs": 2.0, "seconds": 1.0}
         return common | {"recipe": {"draws": 1}, "before": found, "after": found}
 
     rows = [result_of(report(40 + 10 * seed, 100.0 + seed), Run("oxides", 50, seed, "full")) for seed in (0, 1, 2)]
