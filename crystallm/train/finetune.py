@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -56,6 +57,10 @@ def finetune(
     for source in sources:
         open_source(source)  # a slip of the pen must not leave a folder behind
     open_folder(config, out, resume=resume)
+    if (out / "report.json").is_file():  # written last
+        logger.info("%s is finished; nothing to do", out)
+        done: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        return done
     logger.info("1. preparing the crystals")
     material = prepare_material(config, sources, out, layout=layout, context=shape.context)
     plan = make_plan(config, material, shape=shape, layout=layout, tokenizer=checkpoint.tokenizer)

@@ -153,12 +153,25 @@ def test_the_checkpoint_says_what_it_reached(finished: Path) -> None:
     assert "Held-out crystals, 2 draws each" in ModelCard.load(folder / "README.md").text
 
 
-def test_resuming_what_is_finished_repeats_nothing(finished: Path, salts: Path, finetune_here: Finetune) -> None:
-    draws = (finished / "after" / "samples.jsonl").read_bytes()
-    metrics = (finished / "run" / "metrics.jsonl").read_bytes()
-    assert finetune_here(salts, finished, "--resume") == 0
-    assert (finished / "after" / "samples.jsonl").read_bytes() == draws
-    assert (finished / "run" / "metrics.jsonl").read_bytes() == metrics
+def test_a_kill_before_the_report_repeats_no_draw_and_no_step(
+    finished: Path, salts: Path, finetune_here: Finetune, report: dict[str, Any], tmp_path: Path
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    (out / "report.json").unlink()
+    samples = out / "after" / "samples.jsonl"
+    whole = samples.read_bytes()
+    kept = whole[: whole.find(b"\n") + 1]
+    samples.write_bytes(kept + whole[len(kept) : len(kept) + 80])  # killed while it wrote the second draw
+    metrics = (out / "run" / "metrics.jsonl").read_bytes()
+    assert finetune_here(salts, out, "--resume", validity=False) == 2  # another recipe
+    assert finetune_here(salts, out, "--resume") == 0
+    assert samples.read_bytes().startswith(kept)
+    ids = [sorted(json.loads(line)["id"] for line in text.splitlines()) for text in (samples.read_bytes(), whole)]
+    assert ids[0] == ids[1]
+    assert (out / "run" / "metrics.jsonl").read_bytes() == metrics
+    again = json.loads((out / "report.json").read_text())
+    assert again["after"]["losses"] == report["after"]["losses"]
+    assert finetune_here(salts, out, "--resume") == 0  # finished: nothing is made again
 
 
 def test_interrupted_training_goes_on(
@@ -173,9 +186,9 @@ def test_interrupted_training_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "log", press_ctrl_c)
-        assert finetune_here(salts, tmp_path / "run") == 130
+        assert finetune_here(salts, tmp_path / "run", draws=0) == 130
     assert not (tmp_path / "run" / "report.json").exists()
-    assert finetune_here(salts, tmp_path / "run", "--resume") == 0
+    assert finetune_here(salts, tmp_path / "run", "--resume", draws=0) == 0
     curves = [json.loads((out / "report.json").read_text())["curve"] for out in (tmp_path / "run", finished)]
     assert curves[0] == curves[1]
 
