@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ TRANSITION_METALS = frozenset(
 )
 LARGEST_CELL = 20
 """Atoms in the stored cell."""
+
+MOST_OF_A_FORMULA = 4
 
 HELD_OUT, VAL_POOL = 100, 150
 """Crystals that are sampled, the same for every size and seed; and those from which validation crystals are drawn."""
@@ -77,10 +80,21 @@ def unseen(data: Path) -> dict[str, list[Row]]:
     seen |= forgetting_formulas()
     seen |= {row["reduced_formula"] for name in TESTS for row in read_parquet(data / f"{name}.parquet", COLUMNS)}
     fresh = [row for row in corpus if row["reduced_formula"] not in seen]
-    found = {name: [row for row in fresh if belongs(row)] for name, belongs in FAMILIES.items()}
+    found = {name: few_of_each([row for row in fresh if belongs(row)]) for name, belongs in FAMILIES.items()}
     perovskites = read_parquet(data / PEROVSKITES, COLUMNS)
     found["perovskites"] = [row for row in perovskites if row["reduced_formula"] not in seen]
     return found
+
+
+def few_of_each(rows: Sequence[Row]) -> list[Row]:
+    """At most `MOST_OF_A_FORMULA` crystals of each formula, so that a hundred orderings of one lattice count as few."""
+    counts: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        counts[row["reduced_formula"]] += 1
+        if counts[row["reduced_formula"]] <= MOST_OF_A_FORMULA:
+            kept.append(row)
+    return kept
 
 
 def forgetting_formulas() -> set[str]:

@@ -69,7 +69,7 @@ def finetune(
     logger.info(
         "2. the model before: losses, and %d draws for each of %d held-out crystals", config.draws, len(targets)
     )
-    if before is not None and not (out / "before").exists():
+    if before is not None and before.is_dir() and not (out / "before").exists():
         shutil.copytree(before, out / "before")
     earlier = measure(plan, config.model, material, targets, out / "before")
     logger.info("3. training, at most %g epochs", plan.training.epochs)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from crystallm.errors import InputError
-from crystallm.train.families import HELD_OUT, cut, forgetting_formulas, is_heusler, is_oxide, is_test
+from crystallm.train.families import HELD_OUT, cut, few_of_each, forgetting_formulas, is_heusler, is_oxide, is_test
 from crystallm.train.strategies import Run, result_of, table
 
 PARTS = ("train", "val", "test")
@@ -58,6 +58,11 @@ def test_a_cut_leaks_nothing_and_keeps_what_is_held_out() -> None:
     assert len(held_out[0]) == HELD_OUT
     assert [sum(row["split"] == "train" for row in found) for found in cuts] == [50, 50, 400]
     assert {row["id"] for row in cuts[0]} != {row["id"] for row in cuts[1]}
+
+
+def test_orderings_of_one_lattice_count_as_few() -> None:
+    rows = [crystal("LiMnO2", 12) for _ in range(40)] + [crystal("TiO2", 136)]
+    assert [row["reduced_formula"] for row in few_of_each(rows)] == ["LiMnO2"] * 4 + ["TiO2"]
 
 
 def test_a_family_that_is_too_small() -> None:
