@@ -41,7 +41,7 @@ TRANSITION_METALS = frozenset(
 LARGEST_CELL = 20
 """Atoms in the stored cell."""
 
-MOST_OF_A_FORMULA = 4
+MOST_OF_A_FORMULA = 6
 
 HELD_OUT, VAL_POOL = 100, 150
 """Crystals that are sampled, the same for every size and seed; and those from which validation crystals are drawn."""
@@ -147,7 +147,7 @@ def main() -> None:
     for name, rows in unseen(options.data).items():
         print(f"{name}: {len(rows)} crystals of {len({row['reduced_formula'] for row in rows})} formulas")
         for size in options.sizes:
-            if size > len(rows) - HELD_OUT - VAL_POOL - 20:
+            if size > len(rows) - HELD_OUT - VAL_POOL - 2 * MOST_OF_A_FORMULA:
                 continue
             for seed in options.seeds:
                 table = pa.Table.from_pylist(cut(rows, size=size, seed=seed))
