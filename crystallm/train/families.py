@@ -38,10 +38,10 @@ TRANSITION_METALS = frozenset(
         *("Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg"),
     )
 )
-LARGEST_CELL = 20
+LARGEST_CELL = 24
 """Atoms in the stored cell."""
 
-MOST_OF_A_FORMULA = 6
+MOST_OF_A_FORMULA = 4
 
 HELD_OUT, VAL_POOL = 100, 150
 """Crystals that are sampled, the same for every size and seed; and those from which validation crystals are drawn."""

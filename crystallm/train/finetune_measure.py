@@ -104,6 +104,7 @@ def judge(config: FinetuneConfig, targets: Sequence[Target], samples: SampleSet,
     return {
         "metrics": dict(result.metrics),
         "curve": dict(result.curve),
+        "matching_draws": result.samples,
         "not_matched": dict(result.reasons.most_common()),
         "first_match": {row["id"]: row["first_match"] for row in result.per_target},
         "validity": validity(firsts, title="validity of samples") if config.validity else None,

@@ -48,44 +48,49 @@ def result_of(report: Mapping[str, Any], run: Run) -> dict[str, Any]:
         found = report[time]
         row |= {f"{part}_{time}": found["losses"][part]["per_crystal"] for part in ("val", "heldout")}
         row[f"general_{time}"] = found["losses"]["general"]["per_token"]
-        for top in tops_of(draws):
-            rate = found["metrics"][f"match_rate@{top}"]
-            row[f"match@{top}_{time}"] = [rate["passed"], rate["attempted"]]
-    row["draws"] = draws
+        if draws:
+            row[f"draws_{time}"] = _counts(found["matching_draws"])
+            row[f"any_{time}"] = _counts(found["metrics"][f"match_rate@{draws}"])
     return row | {key: report[key] for key in ("steps", "best_step", "epochs", "seconds")}
 
 
-def tops_of(draws: int) -> list[int]:
-    """The k of match@k: 1 and all draws; none where nothing is drawn."""
-    return sorted({1, draws}) if draws else []
+def _counts(rate: Mapping[str, Any]) -> tuple[int, int]:
+    return rate["passed"], rate["attempted"]
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, top: int) -> str:
-    """Means over seeds as Markdown; the match rates of the seeds, pooled, carry their Wilson interval."""
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Means over seeds as Markdown, standard deviations beside them; rates are pooled over seeds.
+
+    Draws for one crystal are alike, and the seeds share their held-out crystals: a Wilson interval of the pooled counts
+    would be too narrow, so none is given.
+    """
     groups: dict[tuple[str, int, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["family"], row["size"], row["strategy"]].append(row)
-    rates = "".join(f" match@{k} |" for k in tops_of(top))
-    head = f"| family | crystals | strategy | seeds | held-out loss | general loss |{rates} epochs |"
+    head = (
+        "| family | crystals | strategy | seeds | held-out loss | general loss | draws that match | any draw | epochs |"
+    )
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     shown: set[tuple[str, int]] = set()
     for (family, size, strategy), found in groups.items():
         if (family, size) not in shown:
             shown.add((family, size))
-            lines.append(_line(family, size, "none (the general model)", found, "before", top))
-        lines.append(_line(family, size, strategy, found, "after", top))
+            lines.append(_line(family, size, "none (the general model)", found, "before"))
+        lines.append(_line(family, size, strategy, found, "after"))
     return "\n".join(lines)
 
 
-def _line(family: str, size: int, name: str, rows: Sequence[Mapping[str, Any]], time: str, top: int) -> str:
+def _line(family: str, size: int, name: str, rows: Sequence[Mapping[str, Any]], time: str) -> str:
     cells = [family, str(size), name, str(len(rows))]
     cells += [
         _spread([row[f"heldout_{time}"] for row in rows], 2),
         _spread([row[f"general_{time}"] for row in rows], 3),
     ]
-    for k in tops_of(top):
-        counts = [row[f"match@{k}_{time}"] for row in rows]
-        cells.append(Rate(sum(c[0] for c in counts), sum(c[1] for c in counts)).with_interval())
+    for name in ("draws", "any"):
+        counts = [row[f"{name}_{time}"] for row in rows if f"{name}_{time}" in row]
+        rate = Rate(sum(passed for passed, _ in counts), sum(attempted for _, attempted in counts))
+        spread = f" ± {100 * stdev(passed / of for passed, of in counts):.1f}" if len(counts) > 1 else ""
+        cells.append(f"{rate}{spread}" if counts else "-")
     cells.append(_spread([row["epochs"] for row in rows], 1) if time == "after" else "")
     return "| " + " | ".join(cells) + " |"
 
@@ -144,10 +149,9 @@ def main() -> None:
     for number, (run, recipe) in enumerate(wanted, start=1):
         logger.info("== %d of %d: %s, %s", number, len(wanted), run.table, run.strategy)
         rows.append(run_one(run, recipe, options.tables, out, options.set))
-        draws = rows[0]["draws"]
         write_json(out / "strategies.json", {"runs": rows, "provenance": provenance({"set": options.set})})
-        write_text(out / "strategies.md", table(rows, top=draws) + "\n")
-    print(table(rows, top=draws))
+        write_text(out / "strategies.md", table(rows) + "\n")
+    print(table(rows))
 
 
 if __name__ == "__main__":
