@@ -119,7 +119,8 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
             lines.append(f"| {title} | {show(before['metrics'][name])} | {show(after['metrics'][name])} |")
     shares = [report[time]["matching_draws"] for time in ("before", "after")]
     lines.append(f"| draws that match, of all | {show(shares[0])} | {show(shares[1])} |")
-    lines.append(f"| valid, first draw | {show(before['validity'])} | {show(after['validity'])} |")
+    if after["validity"] is not None:
+        lines.append(f"| valid, first draw | {show(before['validity'])} | {show(after['validity'])} |")
     told = [f"Of the true structures {show(report['truth_valid'])} are valid."] if "truth_valid" in report else []
     told += [
         f"Within the first {name.removeprefix('@')}: {found['gained']} targets were gained, {found['lost']} lost."
