@@ -11,10 +11,10 @@ STAGES = {
     "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),
     "data": ("crystallm.data.__main__:main", "turn crystal structures into text to train on"),
     "train": ("crystallm.train.__main__:main", "train a model from a recipe"),
+    "model": ("crystallm.model.__main__:main", "bring models of other projects, share checkpoints"),
     "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
     "gather": ("crystallm.sample.parts:main", "put the draws of several processes into one file"),
     "bench": ("crystallm.sample.bench:main", "time sampling against plain generate"),
-    "model": ("crystallm.model.__main__:main", "bring models of other projects"),
     "eval": ("crystallm.eval.__main__:main", "measure crystals: validity and benchmarks"),
 }
 
@@ -29,6 +29,8 @@ def help_text() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; 0 on success, 2 for a mistake in the input, 130 after Ctrl-C. Bugs keep their traceback."""
     arguments = sys.argv[1:] if argv is None else argv
+    # spglib writes to stderr whenever it loosens or tightens its tolerance; what it finds is judged all the same.
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")
     try:
         return _run(arguments)
     except CrystallmError as error:

@@ -27,9 +27,14 @@ def load_recipe(cls: type[C], path: Path | str, *, overrides: Sequence[str] = ()
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold fields of {cls.__name__} as `name: value` lines, got {content!r}")
+    return from_mapping(cls, with_overrides(content, overrides), source=str(path))
+
+
+def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the plain values of a recipe with overrides applied, such as `seed=1` or `model.layers=4`."""
     for override in overrides:
         content = _set(content, override)
-    return from_mapping(cls, content, source=str(path))
+    return content
 
 
 def from_mapping(cls: type[C], content: Mapping[str, Any], *, source: str = "recipe") -> C:

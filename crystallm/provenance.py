@@ -20,7 +20,7 @@ from crystallm.config import to_mapping
 from crystallm.errors import InputError
 
 PACKAGES = (
-    *("torch", "transformers", "accelerate", "datasets", "tokenizers"),
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "peft"),
     *("pymatgen", "moyopy", "spglib", "gemmi", "ase", "scipy", "chgnet"),
 )
 

@@ -35,7 +35,7 @@ def test_python_m_is_the_command() -> None:
 def test_unknown_stage(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["smaple", "TiO2"]) == 2
     assert capsys.readouterr().err.startswith(
-        "crystallm: unknown stage 'smaple'; choose from text, data, train, sample"
+        "crystallm: unknown stage 'smaple'; choose from text, data, train, model, sample"
     )
 
 

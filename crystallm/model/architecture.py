@@ -1,12 +1,13 @@
 """A Hugging Face causal language model made from the model part of a recipe."""
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crystallm.errors import ConfigError
+from crystallm.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,43 @@ def build_model(
             **tokens,
         )
     return AutoModelForCausalLM.from_config(shape, attn_implementation=attention)
+
+
+def shape_of(config: "PretrainedConfig") -> ModelConfig:
+    """Return the shape that a `transformers` config describes: what `build_model` was given.
+
+    Raises CheckpointError for a kind of model that is not ours.
+    """
+    if config.model_type == "llama":
+        return ModelConfig(
+            model_type="llama",
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            ffn=config.intermediate_size,
+            context=config.max_position_embeddings,
+            dropout=config.attention_dropout,
+        )
+    if config.model_type != "gpt2":
+        raise CheckpointError(f"a model of type {config.model_type!r} cannot be trained; use one of type llama or gpt2")
+    return ModelConfig(
+        model_type="gpt2",
+        layers=config.n_layer,
+        hidden=config.n_embd,
+        heads=config.n_head,
+        ffn=config.n_inner or 4 * config.n_embd,
+        context=config.n_positions,
+        dropout=config.resid_pdrop,
+    )
+
+
+def with_dropout(config: "PretrainedConfig", dropout: float) -> "PretrainedConfig":
+    """Return a copy of a `transformers` config whose model drops with this probability."""
+    names = ("attention_dropout",) if config.model_type == "llama" else ("attn_pdrop", "embd_pdrop", "resid_pdrop")
+    changed = copy.deepcopy(config)
+    changed.update(dict.fromkeys(names, dropout))
+    return changed
 
 
 def count_parameters(model: "PreTrainedModel") -> int:

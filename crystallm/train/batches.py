@@ -42,6 +42,17 @@ def plan_epoch(lengths: Ints, *, seed: int, epoch: int, batch_tokens: int, accum
     return [shuffled[i : i + accumulate] for i in range(0, len(shuffled), accumulate)]
 
 
+def draw_replay(own: int, others: int, *, share: float, seed: int, epoch: int) -> Ints:
+    """Return which of `others` texts join the `own` ones in an epoch, so that they are `share` of all its texts.
+
+    None comes twice before there are too few.
+    """
+    count = round(own * share / (1 - share)) if others else 0
+    rng = np.random.default_rng((seed, epoch, 1))
+    rounds = [rng.permutation(others) for _ in range(-(-count // others) if others else 0)]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *rounds])[:count]
+
+
 def plan_evaluation(lengths: Ints, *, budget: int) -> list[Ints]:
     """Return all rows in order of length, in batches of at most `budget` tokens with padding."""
     return cut(np.argsort(lengths, kind="stable"), widths(lengths), budget=budget)

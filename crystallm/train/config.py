@@ -20,6 +20,16 @@ class TrainConfig:
     """`canonical`: one text per crystal. `augmented`: an equivalent text drawn anew in each epoch."""
     augmented_share: float = 1.0
     """With `augmented`: chance that a text is drawn anew; the others stay canonical."""
+    replay_share: float = 0.0
+    """Share of other texts in each epoch, drawn from `replay.parquet` of the prepared folder: against forgetting."""
+    frozen_layers: int = 0
+    """Lowest layers that keep their weights; the embeddings keep theirs with them."""
+    layer_decay: float = 1.0
+    """Each layer learns at this part of the rate of the layer above it, the embeddings as one more layer below."""
+    lora_rank: int = 0
+    """Rank of the small matrices that are trained beside fixed weights (LoRA, needs `peft`); 0: the weights train."""
+    lora_alpha: float = 16.0
+    """With `lora_rank`: the product of the small matrices is scaled by lora_alpha / lora_rank."""
     max_tokens: int | None = None
     """Crystals with a longer text are left out and counted; None is the model's context."""
 
@@ -27,6 +37,8 @@ class TrainConfig:
     max_steps: int | None = None
     max_minutes: float | None = None
     """Time spent training, evaluation and saving included, over all resumed parts."""
+    patience: int | None = None
+    """Evaluations in a row without a new lowest loss after which the run ends before its budget; None: never."""
 
     batch_tokens: int = 8192
     """Tokens of one optimiser step, padding included, over all processes."""
@@ -76,6 +88,7 @@ class TrainConfig:
         for name in ("warmup_steps", "weight_decay", "workers", "save_minutes", "final_learning_rate_fraction"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        self._check_adaptation()
         if not 0 < self.augmented_share <= 1:
             raise ConfigError(f"augmented_share must be above 0 and at most 1, got {self.augmented_share}")
         if self.save_every is not None and self.save_every < 1:
@@ -90,6 +103,22 @@ class TrainConfig:
                 f"{self.longest_text} tokens; lower accumulate or max_tokens"
             )
 
+    def _check_adaptation(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"patience must be at least 1, got {self.patience}; null never stops early")
+        if not 0 <= self.replay_share < 1:
+            raise ConfigError(f"replay_share must be at least 0 and below 1, got {self.replay_share}")
+        if not 0 <= self.frozen_layers < self.model.layers:
+            raise ConfigError(
+                f"frozen_layers must be at least 0 and below model.layers={self.model.layers}, got {self.frozen_layers}"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+        if self.lora_rank < 0 or self.lora_alpha <= 0:
+            raise ConfigError(f"lora_rank and lora_alpha must not be negative, got {self.lora_rank}, {self.lora_alpha}")
+        if self.lora_rank and self.frozen_layers:
+            raise ConfigError("with lora_rank no weight of the model is trained: leave frozen_layers at 0")
+
     @property
     def longest_text(self) -> int:
         """Longest text trained on, in tokens."""
@@ -97,7 +126,7 @@ class TrainConfig:
 
 
 CHANGEABLE = frozenset(
-    {"epochs", "max_steps", "max_minutes", "log_every", "eval_every", "save_every", "save_minutes", "weights"}
-    | {"workers", "compile", "attention"}
+    {"epochs", "max_steps", "max_minutes", "patience", "log_every", "eval_every", "save_every", "save_minutes"}
+    | {"weights", "workers", "compile", "attention"}
 )
 """Fields that may differ when a run is resumed; the others would make it another run."""

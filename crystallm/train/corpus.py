@@ -42,6 +42,18 @@ class Corpus:
         return self.ids[self.starts[row] : self.starts[row + 1]]
 
 
+def joined(first: Corpus, second: Corpus | None) -> Corpus:
+    """Return the texts of both, those of `first` first."""
+    if second is None:
+        return first
+    return Corpus(
+        ids=np.concatenate([first.ids, second.ids]),
+        starts=np.concatenate([first.starts, first.starts[-1] + second.starts[1:]]),
+        texts=None if first.texts is None or second.texts is None else first.texts + second.texts,
+        left_out=first.left_out + second.left_out,
+    )
+
+
 def load_corpus(
     path: Path, tokenizer: "PreTrainedTokenizerFast", *, max_tokens: int, keep_texts: bool = False
 ) -> Corpus:

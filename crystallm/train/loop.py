@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator
@@ -16,10 +17,11 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 
 from crystallm.errors import CheckpointError
-from crystallm.train.batches import IGNORED, Ints, pad, plan_epoch, plan_evaluation, share, widths
+from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
 from crystallm.train.config import TrainConfig
-from crystallm.train.corpus import Corpus, redraw
+from crystallm.train.corpus import Corpus, joined, redraw
 from crystallm.train.meter import Meter
+from crystallm.train.optimizers import make_optimizers
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position, learning_rate, progress
 
@@ -54,10 +56,12 @@ class Trainer:
         *,
         train: Corpus,
         val: Corpus,
+        replay: Corpus | None = None,
         export: Callable[["PreTrainedModel", Position, EvaluationLoss, bool], None],
     ) -> None:
         self.config, self.accelerator, self.tokenizer, self.run = config, accelerator, tokenizer, run
-        self.train_corpus, self.val_corpus, self.export = train, val, export
+        self.own_texts = len(train)
+        self.train_corpus, self.val_corpus, self.export = joined(train, replay), val, export
         self.plain_model = model
         """Without the wrappers of compilation and data parallelism, which share its weights."""
         optimizers = make_optimizers(config, model)
@@ -68,8 +72,16 @@ class Trainer:
         self.position = Position()
         self.best_loss = float("inf")
         self.evaluated: tuple[int, EvaluationLoss] | None = None
+        self.stale = 0
+        """Evaluations since the lowest loss."""
+        self.steps_in_epoch = 1
         self.stop_asked = False
         self.main = accelerator.is_main_process
+
+    @property
+    def epochs(self) -> float:
+        """How often the training texts were seen, replay left out."""
+        return self.position.epoch + self.position.step_in_epoch / self.steps_in_epoch
 
     def fit(self, *, resume: bool) -> EvaluationLoss:
         """Train to the end of the budget and return the last evaluation; asked to stop, save and interrupt."""
@@ -86,8 +98,10 @@ class Trainer:
         for line in self.run.lines():
             if line["kind"] == "eval":
                 loss = EvaluationLoss(per_token=line["loss"], per_crystal=line["loss_per_crystal"])
-                self.evaluated, self.best_loss = (line["step"], loss), min(self.best_loss, loss.per_token)
+                self._count(line["step"], loss)
         with _asked_to_stop(self), Meter(self.run, self.position, enabled=self.main) as meter:
+            if self.position.step == 0 and self.config.start_from is not None:
+                self._evaluate(meter)  # so that the best model is never worse than the one it started from
             self._steps(meter)
             return self._evaluate(meter, last=True)
 
@@ -95,17 +109,12 @@ class Trainer:
         config, position = self.config, self.position
         clock = saved = time.monotonic()
         while True:
-            steps = plan_epoch(
-                self.train_corpus.lengths,
-                seed=config.seed,
-                epoch=position.epoch,
-                batch_tokens=config.batch_tokens,
-                accumulate=config.accumulate,
-            )
+            steps = self._plan()
+            self.steps_in_epoch = len(steps)
             for passes in self._passes(steps):
                 done = progress(config, position, steps_in_epoch=len(steps))
                 meter.expect(position, done)
-                if done >= 1:
+                if done >= 1 or (config.patience is not None and self.stale >= config.patience):
                     self._save(meter)
                     return
                 now = time.monotonic()
@@ -122,8 +131,7 @@ class Trainer:
                 loss, norm = self._step(passes, tokens, rate)
                 position.step, position.step_in_epoch = position.step + 1, position.step_in_epoch + 1
                 position.tokens += tokens
-                epoch = position.epoch + position.step_in_epoch / len(steps)
-                meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=epoch)
+                meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=self.epochs)
                 if position.step % config.log_every == 0:
                     meter.log(position, self.accelerator)
                 if position.step % config.eval_every == 0:
@@ -133,11 +141,26 @@ class Trainer:
                     saved = time.monotonic()
             position.epoch, position.step_in_epoch = position.epoch + 1, 0
 
+    def _plan(self) -> list[list[Ints]]:
+        """Return the steps of the epoch the run stands in: all its own texts, and the replayed ones drawn for it."""
+        config, epoch = self.config, self.position.epoch
+        others = len(self.train_corpus) - self.own_texts
+        drawn = draw_replay(self.own_texts, others, share=config.replay_share, seed=config.seed, epoch=epoch)
+        rows = np.concatenate([np.arange(self.own_texts), self.own_texts + drawn])
+        steps = plan_epoch(
+            self.train_corpus.lengths[rows],
+            seed=config.seed,
+            epoch=epoch,
+            batch_tokens=config.batch_tokens,
+            accumulate=config.accumulate,
+        )
+        return [[rows[places] for places in passes] for passes in steps]
+
     def _step(self, passes: list[Pass], tokens: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one optimiser step on the mean loss over all `tokens` of all processes; return the summed local loss."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("rate_scale", 1.0)  # runs saved before there was one lack it
         total = torch.zeros((), device=self.accelerator.device)
         for i, (ids_BT, labels_BT) in enumerate(passes):
             last = i + 1 == len(passes)
@@ -177,13 +200,12 @@ class Trainer:
             loss = evaluation_loss(
                 self.model, self.val_corpus, self.accelerator, self.config, self.tokenizer.pad_token_id
             )
-            self.evaluated = self.position.step, loss
             meter.log_evaluation(self.position, loss)
+            self._count(self.position.step, loss)
         assert self.evaluated is not None
         loss = self.evaluated[1]
-        # Not `<`: a run killed between the log line and the export finds its own loss, and exports again.
-        better = loss.per_token <= self.best_loss
-        self.best_loss = min(self.best_loss, loss.per_token)
+        # Also when found in the log: a run killed between the log line and the export exports again.
+        better = loss.per_token == self.best_loss
         if self.main:
             if better:
                 self.export(self.plain_model, self.position, loss, False)
@@ -192,6 +214,11 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         meter.pause(time.monotonic() - started)
         return loss
+
+    def _count(self, step: int, loss: EvaluationLoss) -> None:
+        """Take an evaluation into account: the last one, the lowest, and how many came since that."""
+        self.stale = 0 if loss.per_token < self.best_loss else self.stale + 1
+        self.evaluated, self.best_loss = (step, loss), min(self.best_loss, loss.per_token)
 
     def _save(self, meter: Meter) -> None:
         """Write a checkpoint that is either whole or not there."""
@@ -217,32 +244,6 @@ def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def make_optimizers(config: TrainConfig, model: "PreTrainedModel") -> list[torch.optim.Optimizer]:
-    """Return AdamW for all parameters, or Muon for the matrices inside the layers and AdamW for the others.
-
-    Only matrices decay. Muon's steps are scaled to the size of AdamW's (Moonshot's rule), so both follow one rate.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
-    vectors = [parameter for parameter in trained if parameter.dim() < 2]
-    optimizers: list[torch.optim.Optimizer] = []
-    if config.optimizer == "muon":
-        tables = {id(table.weight) for table in (model.get_input_embeddings(), model.get_output_embeddings())}
-        hidden = [parameter for parameter in matrices if id(parameter) not in tables]
-        matrices = [parameter for parameter in matrices if id(parameter) in tables]
-        optimizers.append(
-            torch.optim.Muon(
-                hidden, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    betas = (config.beta1, config.beta2)
-    return [*optimizers, torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)]
 
 
 def logits(model: torch.nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,30 @@
-"""One setting of the C library that training on a CPU depends on."""
+"""Memory: one setting of the C library that training on a CPU depends on, and advice where there is too little."""
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from crystallm.errors import ConfigError
+from crystallm.train.config import TrainConfig
+
+
+@contextmanager
+def or_advice(config: TrainConfig) -> Iterator[None]:
+    """Turn a lack of memory into a ConfigError that says which setting to change."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        # On a CPU torch's allocator has no error class of its own.
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"out of memory: a forward pass holds {config.batch_tokens // config.accumulate} tokens; raise accumulate "
+            f"(now {config.accumulate}; a step stays the same), or lower batch_tokens (now {config.batch_tokens}) "
+            "or max_tokens. What was saved is kept"
+        ) from error
 
 
 def keep_freed_memory() -> None:

@@ -1,0 +1,133 @@
+"""What a model can do before and after fine-tuning: losses, samples of the held-out crystals, matches, validity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from crystallm.crystal.cell import Rejection
+from crystallm.crystal.prepared import Tolerances
+from crystallm.crystal.validity import Checks
+from crystallm.eval.comparisons import compare, questions
+from crystallm.eval.metrics import score
+from crystallm.eval.prediction import ScoreConfig
+from crystallm.eval.rate import Rate
+from crystallm.eval.samples import SampleSet, read_samples
+from crystallm.eval.targets import Target
+from crystallm.eval.validity import ValidityConfig, ValidityCounts, check_all
+from crystallm.model.checkpoint import load_checkpoint
+from crystallm.provenance import output_folder, sha256
+from crystallm.sample.config import SampleConfig
+from crystallm.sample.generator import Generator
+from crystallm.sample.prompts import NamedPrompt, make_prompt
+from crystallm.sample.records import RECORDS, RecordFile, read_records, record_of
+from crystallm.train.config import TrainConfig
+from crystallm.train.corpus import load_corpus
+from crystallm.train.finetune_config import FinetuneConfig
+from crystallm.train.loop import evaluation_loss
+from crystallm.train.session import folder_of, make_accelerator
+
+STANDARD = Tolerances(stol=0.5, ltol=0.3, angle_tol=10.0)
+STRICT = Tolerances(stol=0.2, ltol=0.3, angle_tol=5.0)
+PARTS = ("val", "heldout", "general")
+
+
+def losses(config: TrainConfig, model: str, data: Path) -> dict[str, dict[str, float]]:
+    """The loss of a checkpoint on validation, held-out and general texts, in nats a token and a crystal."""
+    accelerator = make_accelerator(config)
+    on_cpu = accelerator.device.type == "cpu"
+    checkpoint = load_checkpoint(folder_of(model), attention="eager" if on_cpu else "sdpa")
+    network: torch.nn.Module = accelerator.prepare_model(checkpoint.model, evaluation_mode=True)
+    found = {}
+    for part in PARTS:
+        corpus = load_corpus(data / f"{part}.parquet", checkpoint.tokenizer, max_tokens=config.longest_text)
+        loss = evaluation_loss(network, corpus, accelerator, config, checkpoint.tokenizer.pad_token_id)
+        found[part] = asdict(loss) | {"texts": len(corpus)}
+    return found
+
+
+def prompts_of(targets: Sequence[Target], level: str) -> list[NamedPrompt]:
+    """The prompts of targets, up to a level."""
+    prompts = []
+    for target in targets:
+        given = target.prompt(level)
+        name = given.pop("id")
+        prompts.append(make_prompt(**given, name=name))
+    return prompts
+
+
+def draw_samples(config: FinetuneConfig, model: str, targets: Sequence[Target], out: Path, *, title: str) -> SampleSet:
+    """Draws of a checkpoint for every target, kept in a file as they are made; those already there are not repeated."""
+    folder = folder_of(model)
+    file = output_folder(out) / RECORDS
+    settings = SampleConfig(
+        n=config.draws,
+        temperature=config.temperature,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        contact=config.contact,
+    )
+    prompts = prompts_of(targets, config.prompt)
+    done = {(record["target_id"], record["sample"]) for record in read_records(file)}
+    missing = len(prompts) * config.draws - len(done)
+    if missing:
+        generator = Generator.from_pretrained(folder)
+        label = f"{folder.name}@{sha256(folder / 'model.safetensors')[:12]}"
+        draws = generator.attempts(prompts, settings, skip=lambda name, number: (name, number) in done)
+        with RecordFile(file) as records, tqdm(total=missing, desc=title, unit="crystal", leave=False) as bar:
+            for attempt in draws:
+                records.append(record_of(attempt, settings, label))
+                bar.update()
+    return read_samples(file, targets)
+
+
+def judge(config: FinetuneConfig, targets: Sequence[Target], samples: SampleSet, out: Path) -> dict[str, Any]:
+    """Match rates of the samples and, where asked for, the validity of the first one of each target."""
+    settings = ScoreConfig()
+    outcomes = compare(
+        targets,
+        samples,
+        questions(targets, samples, foreign=0),
+        standard=STANDARD,
+        strict=STRICT,
+        workers=settings.processes,
+        time_limit_s=settings.time_limit,
+        log=out / "comparisons.jsonl",
+    )
+    result = score(targets, samples, outcomes, tops=sorted({1, config.draws}), metre_tops=(), stol=STANDARD.stol)
+    firsts = [found[0].cif for target in targets if (found := samples.by_target.get(target.id))]
+    return {
+        "metrics": dict(result.metrics),
+        "curve": dict(result.curve),
+        "matching_draws": result.samples,
+        "not_matched": dict(result.reasons.most_common()),
+        "first_match": {row["id"]: row["first_match"] for row in result.per_target},
+        "validity": validity(firsts, title="validity of samples") if config.validity else None,
+    }
+
+
+def validity(cifs: Sequence[str | Rejection], *, title: str) -> Rate:
+    """How many crystals pass all reference checks."""
+    counts = ValidityCounts()
+
+    def add(_: int, checks: Checks) -> None:
+        counts.add(checks)
+
+    check_all(cifs, ValidityConfig(), on_result=add, title=title)
+    return counts.rates()["valid"]
+
+
+def gained_and_lost(before: Mapping[str, int | None], after: Mapping[str, int | None], *, top: int) -> tuple[int, int]:
+    """How many targets only the later samples match within the first `top`, and how many only the earlier ones."""
+
+    def hit(found: int | None) -> bool:
+        return found is not None and found <= top
+
+    gained = sum(hit(after[name]) and not hit(before[name]) for name in before)
+    lost = sum(hit(before[name]) and not hit(after[name]) for name in before)
+    return gained, lost

@@ -1,0 +1,242 @@
+"""One run of training: model, texts and run directory put together from a recipe."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crystallm.errors import CheckpointError, InputError
+from crystallm.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from crystallm.model.checkpoint import Checkpoint
+    from crystallm.train.loop import EvaluationLoss
+    from crystallm.train.run import RunFolder
+    from crystallm.train.schedule import Position
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a run."""
+
+    run: RunFolder
+    last: EvaluationLoss
+    best_loss: float
+    """Lowest validation loss, nats a token."""
+    main: bool
+    """Whether this is the process that logs."""
+
+
+def train(
+    config: TrainConfig, data: Path, out: Path, *, resume: bool = False, tokenizer_folder: Path | None = None
+) -> Trained:
+    """Train by `config` on the prepared folder `data`, writing the run directory `out`."""
+    from accelerate.utils import set_seed
+
+    from crystallm.model.architecture import count_parameters
+    from crystallm.provenance import provenance
+    from crystallm.train.corpus import load_corpus
+    from crystallm.train.loop import Trainer
+    from crystallm.train.memory import keep_freed_memory, or_advice
+    from crystallm.train.run import RunFolder
+
+    run = RunFolder(out)
+    keep_freed_memory()
+    accelerator = make_accelerator(config)
+    if accelerator.is_main_process:
+        run.start(config, resume=resume)
+    else:
+        logging.disable(logging.INFO)
+    accelerator.wait_for_everyone()
+    tokenizer = load_tokenizer(config.layout, tokenizer_folder)
+    augmented = config.descriptions == "augmented"
+    limit = config.longest_text
+    train_corpus = load_corpus(data / "train.parquet", tokenizer, max_tokens=limit, keep_texts=augmented)
+    val_corpus = load_corpus(data / "val.parquet", tokenizer, max_tokens=limit)
+    files = [data / "train.parquet", data / "val.parquet"]
+    replay_corpus = None
+    if config.replay_share:
+        files.append(data / "replay.parquet")
+        replay_corpus = load_corpus(files[-1], tokenizer, max_tokens=limit, keep_texts=augmented)
+    set_seed(config.seed)
+    model = starting_model(config, tokenizer, on_cpu=accelerator.device.type == "cpu")
+    facts = {
+        "parameters": count_parameters(model),
+        "parameters_trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "processes": accelerator.num_processes,
+        "train_texts": len(train_corpus),
+        "train_tokens": len(train_corpus.ids),
+        "train_left_out": train_corpus.left_out,
+        "val_texts": len(val_corpus),
+        "val_left_out": val_corpus.left_out,
+    }
+    logger.info("%s with %s parameters", config.model.model_type, f"{facts['parameters']:,}")
+    origin = provenance(nameless(config), inputs=files)
+    if accelerator.is_main_process:
+        run.describe(config, origin)
+
+    def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, last: bool) -> None:
+        measured = facts | {
+            "steps": position.step,
+            "epochs": trainer.epochs,
+            "tokens_seen": position.tokens,
+            "hours": position.seconds / 3600,
+            "loss_per_token": loss.per_token,
+            "loss_per_crystal": loss.per_crystal,
+        }
+        write_models(config, run, model, tokenizer, origin | {"training": measured}, measured, last=last)
+
+    trainer = Trainer(
+        config,
+        accelerator,
+        model,
+        tokenizer,
+        run,
+        train=train_corpus,
+        val=val_corpus,
+        replay=replay_corpus,
+        export=export,
+    )
+    with or_advice(config):
+        loss = trainer.fit(resume=resume)
+    if accelerator.num_processes > 1:
+        accelerator.end_training()
+    return Trained(run, loss, trainer.best_loss, accelerator.is_main_process)
+
+
+def nameless(config: TrainConfig) -> TrainConfig:
+    """Return the recipe as a record may show it: without the folders above the checkpoint it starts from."""
+    if config.start_from is None:
+        return config
+    return replace(config, start_from=Path(config.start_from).resolve().name)
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Return the accelerator of a run, on the CPU where there is nothing better."""
+    import torch
+    from accelerate import Accelerator
+
+    # Without being told, Accelerate takes processes started together on CPUs for runs of their own.
+    return Accelerator(
+        mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=not torch.accelerator.is_available()
+    )
+
+
+def write_models(
+    config: TrainConfig,
+    run: RunFolder,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    origin: dict[str, Any],
+    measured: dict[str, Any],
+    *,
+    last: bool,
+) -> None:
+    """Export a model as the best or the last one of a run; a LoRA adapter beside the model it is merged into."""
+    import torch
+
+    from crystallm.model.checkpoint import save_checkpoint
+    from crystallm.train.adapter import merged, save_adapter
+    from crystallm.train.report import draw_loss, model_card
+
+    save_checkpoint(
+        run.final if last else run.best,
+        merged(model),
+        tokenizer,
+        layout_name=config.layout,
+        descriptions=config.descriptions,
+        provenance=origin,
+        card=model_card(config, measured),
+        dtype=torch.bfloat16 if config.weights == "bf16" else torch.float32,
+    )
+    if config.lora_rank and not last and config.start_from is not None:
+        save_adapter(run.path / "adapter", model, base=folder_of(config.start_from))
+    if last or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
+        draw_loss(run.lines(), run.path / "loss.png")
+
+
+def folder_of(start_from: str) -> Path:
+    """Return the checkpoint folder that a recipe's `start_from` names."""
+    from crystallm.model.checkpoint import default_folder
+
+    return default_folder() if start_from == "default" else Path(start_from)
+
+
+def starting_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, on_cpu: bool) -> PreTrainedModel:
+    """Return the model a run begins with: random, or the weights of `start_from`; frozen or adapted as asked.
+
+    Raises CheckpointError if there is no such checkpoint, or if its layout, vocabulary or architecture is another.
+    """
+    from crystallm.model.architecture import build_model
+    from crystallm.train.adapter import add_adapter
+    from crystallm.train.optimizers import freeze
+
+    attention = config.attention if config.attention != "auto" else "eager" if on_cpu else "sdpa"
+    if config.start_from is None:
+        model = build_model(
+            config.model,
+            vocab_size=len(tokenizer),
+            bos=tokenizer.bos_token_id,
+            eos=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
+            attention=attention,
+        )
+    else:
+        model = take_model(config, tokenizer, attention=attention)
+    freeze(model, frozen_layers=config.frozen_layers, layers=config.model.layers)
+    return add_adapter(model, rank=config.lora_rank, alpha=config.lora_alpha) if config.lora_rank else model
+
+
+def take_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, attention: str) -> PreTrainedModel:
+    """Return the model of `start_from`, with the recipe's dropout and attention."""
+    from transformers import AutoModelForCausalLM
+
+    from crystallm.model.architecture import shape_of, with_dropout
+    from crystallm.model.checkpoint import load_checkpoint
+
+    assert config.start_from is not None
+    checkpoint = load_checkpoint(folder_of(config.start_from))
+    wanted = replace(config.model, kv_heads=config.model.kv_heads or config.model.heads)
+    if config.model.model_type == "gpt2":
+        wanted = config.model
+    theirs = replace(shape_of(checkpoint.model.config), dropout=config.model.dropout)
+    if checkpoint.layout_name != config.layout or theirs != wanted:
+        raise CheckpointError(
+            f"start_from={config.start_from}: its layout or architecture is not the recipe's; "
+            f"give the recipe the `layout` and `model` of the checkpoint, see config.json in {checkpoint.folder.name}"
+        )
+    require_vocabulary(checkpoint, tokenizer)
+    shape = with_dropout(checkpoint.model.config, config.model.dropout)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(shape, attn_implementation=attention)
+    model.load_state_dict(checkpoint.model.state_dict())
+    return model
+
+
+def require_vocabulary(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Raise CheckpointError unless the checkpoint and the texts to be learned have one vocabulary."""
+    if checkpoint.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise CheckpointError(
+            f"the vocabulary of {checkpoint.folder} is not that of layout {checkpoint.layout_name!r}; "
+            "it was made by another version, start from another checkpoint"
+        )
+
+
+def load_tokenizer(layout_name: str, folder: Path | None) -> PreTrainedTokenizerFast:
+    """Load the tokenizer in `folder`, or build the one that belongs to the layout."""
+    if folder is None:
+        from crystallm.crystal.layout import get_layout
+        from crystallm.tokenizer import build_tokenizer
+
+        return build_tokenizer(get_layout(layout_name))
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        raise InputError(f"there is no {folder / 'tokenizer.json'}; give a tokenizer folder or leave out --tokenizer")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
