@@ -72,11 +72,12 @@ class Task(Protocol):
 
 
 SECTION = 2
-TRIES = (1, 2, 3, 24)
+TRIES = (9, 2, 3, 24)
 """How often a text goes back to its first choice of each level before it goes back to the level above.
 
 For crystals: anew, to the cell, to the letter of the site, to its coordinates. Coordinates cost the least to draw
-again, and in P 1, where the letter is no choice, all hangs on them.
+again, and in P 1, where the letter is no choice, all hangs on them. Anew, because a formula that is drawn for a given
+space group may fit into it only in arrangements of higher symmetry.
 """
 
 
