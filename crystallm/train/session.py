@@ -203,9 +203,9 @@ def take_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, atten
 
     assert config.start_from is not None
     checkpoint = load_checkpoint(folder_of(config.start_from))
-    wanted = replace(config.model, kv_heads=config.model.kv_heads or config.model.heads)
-    if config.model.model_type == "gpt2":
-        wanted = config.model
+    wanted = config.model
+    if wanted.model_type == "llama":
+        wanted = replace(wanted, kv_heads=wanted.kv_heads or wanted.heads)
     theirs = replace(shape_of(checkpoint.model.config), dropout=config.model.dropout)
     if checkpoint.layout_name != config.layout or theirs != wanted:
         raise CheckpointError(
