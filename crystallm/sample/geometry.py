@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,20 +44,15 @@ def _limits(first: str, second: str, contact: float) -> tuple[float, float, floa
     return (shortest_distance(first, second, contact), *(empty or (0.0, 0.0)))
 
 
-@lru_cache(maxsize=256)
-def _metric(cell: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Lattice (3, 3), the images (27, 3) of a lattice point in the cells around, and their squared lengths (27,)."""
-    lattice = lattice_from_parameters(cell)
-    images = _IMAGES @ lattice
-    return lattice, images, (images**2).sum(-1)
-
-
 class Surroundings:
     """The atoms placed so far in a cell: orbits (M, 3) of fractional coordinates, in the order of the sites."""
 
     def __init__(self, number: int, cell: tuple[float, ...], contact: float) -> None:
         self.group, self.contact = space_group(number), contact
-        self.lattice, self.images, self.lengths = _metric(cell)
+        self.lattice = lattice_from_parameters(cell)
+        # Where a lattice point stands in the cells around, (27, 3), and how far away, squared.
+        self.images = _IMAGES @ self.lattice
+        self.lengths = (self.images**2).sum(-1)
         self.elements: list[str] = []
         self.orbits: list[NDArray[np.float64]] = []
 
