@@ -56,7 +56,8 @@ def read_config(options: argparse.Namespace) -> SampleConfig:
 
 def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[NamedPrompt]:
     """The prompts of a command line, each possible within the limits."""
-    from crystallm.sample.constraint import Limits, check_prompt
+    from crystallm.sample.bounds import Limits
+    from crystallm.sample.constraint import check_prompt
     from crystallm.sample.prompts import make_prompt, read_prompts
     from crystallm.sample.search import check_search
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
-from math import acos, cos, degrees, gcd, radians, sin, sqrt
+from math import gcd
 from typing import TypeVar
 
 from crystallm.crystal.composition import ELEMENTS, Amounts, element_order
@@ -35,24 +35,9 @@ from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import SpaceGroup, space_group
 from crystallm.errors import CompositionError, LayoutError
 from crystallm.sample import cover
+from crystallm.sample.bounds import Limits, parameter_bounds
 
 ORDERED_ELEMENTS = tuple(sorted(ELEMENTS, key=element_order))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a sampled crystal may be."""
-
-    max_atoms: int = 60
-    """Atoms in the primitive cell."""
-    max_elements: int = 8
-    min_length_angstrom: float = 1.5
-    max_length_angstrom: float = 120.0
-    min_angle_degrees: float = 25.0
-    max_angle_degrees: float = 155.0
-    min_volume_per_atom: float = 2.0
-    """Cubic angstrom."""
-    max_volume_per_atom: float = 150.0
 
 
 class Grammar:
@@ -102,7 +87,25 @@ class Grammar:
 
     def walk(self, prompt: Prompt, partial: Partial) -> Walk:
         """All allowed texts of a prompt that has been checked; what is decided is noted in `partial`."""
-        return walk(self, prompt, partial)
+        yield from self.walk_head(prompt, partial)
+        counts = tuple(amount * partial.formula_units for _, amount in partial.amounts)
+        groups = cover.groups_that_hold(counts) if prompt.space_group is None else (prompt.space_group,)
+        token = yield tuple(self.group_ids[number] for number in groups)
+        partial.space_group = int(self.tokens[token].rpartition(" ")[2])
+        partial.stage = Stage.CELL
+        yield from _cell(self, partial)
+        yield (self.ids[self.sites.tag],)
+        yield from walk_sites(self, partial)
+
+    def walk_head(self, prompt: Prompt, partial: Partial) -> Walk:
+        """The same up to and with the formula units."""
+        for token in self.formula_head(prompt.amounts or ()):
+            yield (token,)
+        if prompt.amounts is not None:
+            partial.amounts = prompt.amounts
+            yield from _formula_units(self, prompt, partial)
+        else:
+            yield from _free_formula(self, prompt, partial)
 
     def resume(
         self, prompt: Prompt, partial: Partial, n_sites: int, stage: int, tokens: Sequence[int]
@@ -205,28 +208,6 @@ def _holds(amounts: Amounts, units: int, group: int) -> bool:
     return cover.can_cover(tuple(amount * units for _, amount in amounts), cover.supply(group))
 
 
-def walk(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
-    """All allowed texts of a prompt, token by token; what is decided is noted in `partial`.
-
-    The prompt must have passed `check_prompt`.
-    """
-    for token in grammar.formula_head(prompt.amounts or ()):
-        yield (token,)
-    if prompt.amounts is not None:
-        partial.amounts = prompt.amounts
-        yield from _formula_units(grammar, prompt, partial)
-    else:
-        yield from _free_formula(grammar, prompt, partial)
-    counts = tuple(amount * partial.formula_units for _, amount in partial.amounts)
-    groups = cover.groups_that_hold(counts) if prompt.space_group is None else (prompt.space_group,)
-    token = yield tuple(grammar.group_ids[number] for number in groups)
-    partial.space_group = int(grammar.tokens[token].rpartition(" ")[2])
-    partial.stage = Stage.CELL
-    yield from _cell(grammar, partial)
-    yield (grammar.ids[grammar.sites.tag],)
-    yield from walk_sites(grammar, partial)
-
-
 def _formula_units(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     fitting = units_that_fit(partial.amounts, prompt, grammar.limits)
     token = yield tuple(grammar.choice(grammar.units, value) for value in fitting)
@@ -318,47 +299,13 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
 def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     """The free cell parameters; lengths keep a sensible volume reachable, angles close to a cell."""
     group = space_group(partial.space_group)
+    atoms = partial.formula_units * sum(n for _, n in partial.amounts)
     free: dict[int, float] = {}
     for place in FREE_PARAMETERS[group.crystal_system]:
         yield (grammar.ids[grammar.cell.tag(place)],)
-        low, high = parameter_bounds(place, free, partial, grammar.limits)
+        low, high = parameter_bounds(place, free, group, atoms, grammar.limits)
         free[place] = yield from _number(grammar, grammar.cell.format(place), low, high)
     partial.cell = full_parameters(group.crystal_system, free)
-
-
-def parameter_bounds(place: int, free: dict[int, float], partial: Partial, limits: Limits) -> tuple[float, float]:
-    """Between what a cell parameter may lie, given the free ones before it (place -> value)."""
-    if place >= 3:
-        return _angle_bounds(place, free, limits)
-    group = space_group(partial.space_group)
-    atoms = partial.formula_units * sum(n for _, n in partial.amounts) * group.centring_order
-    hexagonal = sin(radians(120)) if group.crystal_system in ("trigonal", "hexagonal") else 1.0
-    least, most = (atoms * v / hexagonal for v in (limits.min_volume_per_atom, limits.max_volume_per_atom))
-    lengths = [place for place in FREE_PARAMETERS[group.crystal_system] if place < 3]
-    powers = {1: (3,), 2: (2, 1), 3: (1, 1, 1)}[len(lengths)]  # how often each length enters the volume
-    product = 1.0
-    for length, power in zip(free.values(), powers, strict=False):
-        product *= length**power
-    power, later = powers[len(free)], sum(powers[len(free) + 1 :])
-    low = (least / product / limits.max_length_angstrom**later) ** (1 / power)
-    high = (most / product / limits.min_length_angstrom**later) ** (1 / power)
-    low = min(max(low, limits.min_length_angstrom), limits.max_length_angstrom)
-    return low, max(min(high, limits.max_length_angstrom), low)
-
-
-MIN_VOLUME_FACTOR = 0.15
-"""Smallest volume of a cell over a * b * c that sampled angles may give."""
-
-
-def _angle_bounds(place: int, free: dict[int, float], limits: Limits) -> tuple[float, float]:
-    low, high = limits.min_angle_degrees, limits.max_angle_degrees
-    if place == 5:  # gamma after alpha and beta: cos(gamma) lies around cos(alpha) cos(beta)
-        alpha, beta = radians(free[3]), radians(free[4])
-        middle = cos(alpha) * cos(beta)
-        reach = sqrt(max((sin(alpha) * sin(beta)) ** 2 - MIN_VOLUME_FACTOR**2, 1e-6))
-        low = max(low, degrees(acos(min(middle + reach, 1.0))))
-        high = min(high, degrees(acos(max(middle - reach, -1.0))))
-    return low + 0.01, high - 0.01
 
 
 def walk_sites(grammar: Grammar, partial: Partial) -> Walk:

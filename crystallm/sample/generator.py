@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,11 +23,13 @@ from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CheckpointError, ConfigError
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
 from crystallm.sample import cover
+from crystallm.sample.bounds import Limits
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Limits, Prompt, units_that_fit
+from crystallm.sample.constraint import Grammar, Prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import Engine, Outcome, Warp, draw
+from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 from crystallm.sample.published import PublishedGrammar
@@ -203,7 +206,7 @@ class Generator:
         for index, item in enumerate(prompts):
             if all(skip(item.name, number) for number in range(config.n)):
                 continue  # planning may ask the model
-            planner = self._planner(grammar, item.prompt, config)
+            planner = self._planner(grammar, item, config)
             for number in range(config.n):
                 chosen = next(planner)
                 if skip(item.name, number):
@@ -216,9 +219,12 @@ class Generator:
                 yield CrystalTask(grammar, plan.prompt, index, number, config.contact), stream
 
     def _planner(
-        self, grammar: AnyGrammar, prompt: Prompt, config: SampleConfig
+        self, grammar: AnyGrammar, item: NamedPrompt, config: SampleConfig
     ) -> Iterator[Callable[[np.random.Generator, Warp], Plan]]:
         """For each draw of a prompt: what is settled before its text is begun."""
+        prompt = item.prompt
+        if prompt.amounts is None and prompt.space_group is not None and isinstance(grammar, Grammar):
+            yield from self._formula_planner(grammar, item, config)
         kind, told = ("space_group", config.space_groups) if config.space_groups else ("formula_units", config.units)
         if told is None or getattr(prompt, kind) is not None:
             if prompt.amounts is None or prompt.space_group is None or prompt.formula_units is not None:
@@ -238,6 +244,24 @@ class Generator:
             )
             searched = Searched(kind, value, round(shares[place], 6))
             yield partial(_draw_given, prompt, given, searched, symmetries)
+
+    def _formula_planner(
+        self, grammar: Grammar, item: NamedPrompt, config: SampleConfig
+    ) -> Iterator[Callable[[np.random.Generator, Warp], Plan]]:
+        """For each draw in a space group without a formula: one that the model expects in it."""
+        engine = Engine(self.decoder, rows=config.batch_size, context=self.context)
+
+        @lru_cache(maxsize=1)
+        def pool(block: int, warp: Warp) -> Pool:
+            entropy = (config.seed, zlib.crc32(item.name.encode()), block)
+            return draw_pool(grammar, self.model, engine, item.prompt, warp, entropy=entropy, size=POOL)
+
+        def draw_formula(block: int, stream: np.random.Generator, warp: Warp) -> Plan:
+            head = pool(block, warp).draw(stream)
+            return Plan(replace(item.prompt, amounts=head.amounts, formula_units=head.formula_units), head.scores)
+
+        for number in count():
+            yield partial(draw_formula, number // DRAWS_OF_A_POOL)
 
     def symmetries(self, grammar: AnyGrammar, prompt: Prompt) -> Symmetries:
         """What the model says of formula units and space group of a prompt with a formula."""

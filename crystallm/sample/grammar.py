@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from crystallm.crystal.published import PublishedLayout
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.constraint import Choices, Grammar, Limits, Partial, Prompt, Walk
+from crystallm.sample.bounds import Limits
+from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
 from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.search import Symmetries
 
@@ -75,7 +76,7 @@ def published_symmetries(grammar: PublishedGrammar, model: Any, prompt: Prompt) 
     rows = list(heads)
     atoms = sum(amount for _, amount in prompt.amounts or ())
     joint: dict[int, NDArray[np.float64]] = {}
-    for row, log_TV in zip(rows, _log_probabilities(rows, model), strict=True):
+    for row, log_TV in zip(rows, log_probabilities(rows, model), strict=True):
         counts = tuple(n for _, n in heads[row])
         # What is not open is forced, as in a text that is drawn.
         is_open = [len({r[place] for r in rows if r[:place] == row[:place]}) > 1 for place in range(len(row))]
@@ -90,7 +91,7 @@ def published_symmetries(grammar: PublishedGrammar, model: Any, prompt: Prompt) 
     return Symmetries(values, log_units, log - log_units[:, None], np.isfinite(log))
 
 
-def _log_probabilities(rows: Sequence[tuple[int, ...]], model: Any) -> Iterator[NDArray[np.float64]]:
+def log_probabilities(rows: Sequence[tuple[int, ...]], model: Any) -> Iterator[NDArray[np.float64]]:
     """For each row of T tokens the log-probabilities (T, V) after each of them."""
     for first in range(0, len(rows), ROWS):
         some = rows[first : first + ROWS]

@@ -27,15 +27,14 @@ from crystallm.crystal.published import (
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CompositionError
 from crystallm.sample import cover
+from crystallm.sample.bounds import Limits, parameter_bounds
 from crystallm.sample.constraint import (
     Choices,
-    Limits,
     Partial,
     Prompt,
     Stage,
     Walk,
     check_prompt,
-    parameter_bounds,
 )
 from crystallm.sample.places import UNIT, places, still_alive, values
 
@@ -279,12 +278,14 @@ class PublishedGrammar:
         return tuple(zip(symbols, counts, strict=True))
 
     def _cell(self, partial: Partial) -> Generator[Choices, int, None]:
-        system = space_group(partial.space_group).crystal_system
+        group = space_group(partial.space_group)
+        system = group.crystal_system
+        atoms = partial.formula_units * sum(n for _, n in partial.amounts)
         free: dict[int, float] = {}
         for place in range(6):
             yield from _forced(self.spell(self.layout.cell_item(place)))
             if place in FREE_PARAMETERS[system]:
-                free[place] = yield from self._number(*parameter_bounds(place, free, partial, self.limits))
+                free[place] = yield from self._number(*parameter_bounds(place, free, group, atoms, self.limits))
             else:
                 yield from _forced(self.spell(f"{full_parameters(system, free)[place]:.4f}"))
         partial.cell = full_parameters(system, free)

@@ -11,7 +11,8 @@ from crystallm.crystal.composition import element_order, parse_formula
 from crystallm.crystal.layout import FREE_PARAMETERS
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CompositionError
-from crystallm.sample.constraint import Choices, Grammar, Limits, Partial, Prompt, check_prompt, walk
+from crystallm.sample.bounds import Limits
+from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, check_prompt
 
 Chooser = Callable[[Choices], int]
 
@@ -19,7 +20,7 @@ Chooser = Callable[[Choices], int]
 def walk_through(grammar: Grammar, prompt: Prompt, choose: Chooser) -> tuple[str, Partial]:
     """A text that the automaton allows, its free choices made by `choose`."""
     partial, tokens = Partial(), []
-    steps = walk(grammar, prompt, partial)
+    steps = grammar.walk(prompt, partial)
     choices = next(steps)
     while True:
         assert len(set(choices)) == len(choices) > 0
@@ -92,7 +93,7 @@ def test_cells_are_sensible(grammar: Grammar, number: int, chooser: Chooser) -> 
 
 
 def test_forced_tokens_of_a_full_prompt(grammar: Grammar) -> None:
-    steps = walk(grammar, PROMPTS["rutile"], Partial())
+    steps = grammar.walk(PROMPTS["rutile"], Partial())
     forced, choices = "", next(steps)
     while len(choices) == 1:
         forced += grammar.tokens[choices[0]]

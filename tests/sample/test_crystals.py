@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crystallm.crystal.description import Site
-from crystallm.sample.constraint import Grammar, Partial, Prompt, Stage, walk
+from crystallm.sample.constraint import Grammar, Partial, Prompt, Stage
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.engine import SECTION, TRIES
 from crystallm.sample.geometry import SHORTEST_DISTANCE_ANGSTROM, Refusal, Surroundings, shortest_distance
@@ -67,7 +67,7 @@ def test_stages_are_the_levels_of_the_engine(grammar: Grammar) -> None:
     found = set()
     for seed in range(10):
         partial = Partial()
-        steps = walk(grammar, Prompt((("Ti", 1), ("O", 2)), 2, 136), partial)
+        steps = grammar.walk(Prompt((("Ti", 1), ("O", 2)), 2, 136), partial)
         choices, stages = next(steps), []
         random = np.random.default_rng(seed)
         while choices:
@@ -145,7 +145,7 @@ def test_an_automaton_resumes_where_a_fresh_one_would_stand(grammar: Grammar, le
                 break
         for since in sorted({since for since, _ in places}, reverse=True):
             length = min(length for sections, length in places if sections == since)
-            replayed = walk(grammar, task.prompt, Partial())
+            replayed = grammar.walk(task.prompt, Partial())
             expected = next(replayed)
             for token in tokens[:length]:
                 expected = replayed.send(token)

@@ -12,7 +12,7 @@ from crystallm.crystal.composition import parse_formula
 from crystallm.errors import CheckpointError
 from crystallm.sample import decoder as decoder_module
 from crystallm.sample.cache import Feed, RowCache
-from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk, walk
+from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import SECTION, Engine, Outcome, Warp, draw
@@ -64,7 +64,7 @@ def watch_caches(decoder: Decoder, monkeypatch: pytest.MonkeyPatch, **settings: 
 
 def free_places(grammar: Grammar, prompt: Prompt, tokens: list[int]) -> list[int]:
     """Where a text had a choice."""
-    steps, places = walk(grammar, prompt, Partial()), []
+    steps, places = grammar.walk(prompt, Partial()), []
     choices = next(steps)
     for place, token in enumerate(tokens):
         assert token in choices
@@ -92,7 +92,7 @@ def decode_plainly(
     model: Any, grammar: Grammar, prompt: Prompt, random: np.random.Generator, warp: Warp = PLAIN
 ) -> list[int]:
     """Constrained decoding without cache, batch, chunks or refusals."""
-    steps, tokens = walk(grammar, prompt, Partial()), list[int]()
+    steps, tokens = grammar.walk(prompt, Partial()), list[int]()
     choices = next(steps)
     while True:
         if len(choices) == 1:

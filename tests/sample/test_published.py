@@ -20,8 +20,9 @@ from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CompositionError
 from crystallm.model.checkpoint import save_checkpoint
 from crystallm.sample import cover
+from crystallm.sample.bounds import Limits
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Limits, Partial, Prompt
+from crystallm.sample.constraint import Partial, Prompt
 from crystallm.sample.generator import Generator
 from crystallm.sample.places import places, still_alive, values
 from crystallm.sample.processor import CrystalConstraint

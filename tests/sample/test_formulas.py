@@ -1,0 +1,68 @@
+"""Formulas chosen for a space group that is given without one."""
+
+import numpy as np
+import pytest
+
+from crystallm.sample import cover
+from crystallm.sample.config import SampleConfig
+from crystallm.sample.constraint import Grammar
+from crystallm.sample.engine import Engine, Warp
+from crystallm.sample.formulas import Head, Pool, draw_pool
+from crystallm.sample.generator import Attempt, Generator
+from crystallm.sample.prompts import make_prompt
+
+
+def test_heads_are_chosen_by_their_weights() -> None:
+    heads = [Head((("Si", n),), 1, (), ()) for n in (1, 2, 3)]
+    random = np.random.default_rng(0)
+    drawn = [Pool(heads, np.array([0.002, 0.0, 0.006])).draw(random).amounts[0][1] for _ in range(2000)]
+    assert np.bincount(drawn, minlength=4)[1:] == pytest.approx([500, 0, 1500], abs=60)
+
+
+def test_weights_are_the_probability_of_the_group(generator: Generator, grammar: Grammar) -> None:
+    """They are what the search over space groups finds for the same formula and formula units."""
+    prompt = make_prompt(None, space_group=194)
+    pools = [
+        draw_pool(
+            grammar,
+            generator.model,
+            Engine(generator.decoder, rows=rows, context=generator.context),
+            prompt.prompt,
+            Warp(),
+            entropy=(1,),
+            size=24,
+        )
+        for rows in (7, 64)
+    ]
+    assert pools[0].heads == pools[1].heads  # whatever the batch
+    assert len(pools[0].heads) == 24
+    for head, weight in list(zip(pools[0].heads, pools[0].weights, strict=True))[:5]:
+        counts = tuple(amount * head.formula_units for _, amount in head.amounts)
+        assert cover.can_cover(counts, cover.supply(194))
+        given = make_prompt("".join(f"{s}{n}" for s, n in head.amounts), formula_units=head.formula_units).prompt
+        known = generator.symmetries(grammar, given)
+        values, shares = known.most_probable("space_group", 230)
+        assert weight == pytest.approx(shares[values.index(194)], rel=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crystallm.sample.generator.DRAWS_OF_A_POOL", 4)
+    monkeypatch.setattr("crystallm.sample.generator.POOL", 24)
+
+
+def drawn(generator: Generator, n: int, batch_size: int) -> list[Attempt]:
+    settings = SampleConfig(n=n, contact=0.0, max_atoms=12, batch_size=batch_size)
+    found = generator.attempts([make_prompt(None, space_group="P6_3/mmc")], settings)
+    return sorted(found, key=lambda attempt: attempt.number)
+
+
+def test_draws_keep_to_the_group_and_do_not_depend_on_the_batch(generator: Generator) -> None:
+    """The fifth draw is the first of a second pool."""
+    found = drawn(generator, 6, 6)
+    finished = [a.description for a in found if a.description is not None]
+    assert len(finished) > 3
+    assert {crystal.space_group for crystal in finished} == {194}
+    again = drawn(generator, 5, 2)
+    assert [a.text for a in again] == [a.text for a in found[:5]]
+    assert [a.log_probability for a in again] == pytest.approx([a.log_probability for a in found[:5]], rel=1e-4)
