@@ -111,10 +111,10 @@ def test_commands_of_the_gate() -> None:
     said = [" ".join(command) for command in shell_commands()]
     assert "pip install torch==2.13.0" in said
     assert "pip install -c constraints.txt -e .[dev]" in said
-    assert "python -m pytest -q" in said
+    assert "python -m pytest -q -n 2" in said
     assert "pip install -q torch==2.13.0" in gate
     assert "pip install -q -c constraints.txt -e '.[dev]'" in gate
-    assert "python -m pytest -q" in gate
+    assert "python -m pytest -q -n 2" in gate
 
 
 def test_constraints_are_exact_and_cover_what_we_depend_on() -> None:
