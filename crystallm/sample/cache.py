@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +54,15 @@ class Group:
     """(B, 1, K, S): 0 where a query may look, minus infinity where not. Every query may look somewhere."""
 
 
+class Tokens(NamedTuple):
+    """The tokens of a step in the memory of the CPU: ids, rows, slots (N,), and the last of each piece (F,)."""
+
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+
 class Feed:
     """The tokens of one step, N of all rows end to end, and how they attend.
 
@@ -60,47 +71,82 @@ class Feed:
     """
 
     def __init__(self, pieces: Sequence[Piece], device: torch.device) -> None:
-        counts = np.array([len(piece.tokens) for piece in pieces])
-        ends = np.cumsum(counts)
-        offsets = ends - counts
-        starts = np.array([piece.start for piece in pieces])
-        owners = np.array([piece.row for piece in pieces])
-        slots = np.arange(ends[-1]) + np.repeat(starts - offsets, counts)
+        self._counts = np.array([len(piece.tokens) for piece in pieces])
+        self._ends = np.cumsum(self._counts)
+        self._starts = np.array([piece.start for piece in pieces])
+        self._owners = np.array([piece.row for piece in pieces])
         self.device = device
-        self.ids = self._tensor(np.array([token for piece in pieces for token in piece.tokens]))
-        self.rows, self.slots = self._tensor(np.repeat(owners, counts)), self._tensor(slots)
-        self.last = self._tensor(ends - 1)
-        self.n_slots = _round_up(int((starts + counts).max()))
-        self.groups: list[Group] = []
+        offsets = np.repeat(self._starts - self._ends + self._counts, self._counts)
+        self.host = Tokens(
+            np.array([token for piece in pieces for token in piece.tokens]),
+            np.repeat(self._owners, self._counts),
+            np.arange(self._ends[-1]) + offsets,
+            self._ends - 1,
+        )
+        self.n_slots = _round_up(int((self._starts + self._counts).max()))
+
+    @cached_property
+    def ids(self) -> torch.Tensor:
+        """The tokens."""
+        return self._tensor(self.host.ids)
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """Whose they are."""
+        return self._tensor(self.host.rows)
+
+    @cached_property
+    def slots(self) -> torch.Tensor:
+        """Where in their text they stand."""
+        return self._tensor(self.host.slots)
+
+    @cached_property
+    def last(self) -> torch.Tensor:
+        """The last token of each piece."""
+        return self._tensor(self.host.last)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Rows that attend together."""
+        return self._attention[0]
+
+    @property
+    def places(self) -> torch.Tensor:
+        """Where the queries of all groups, end to end, hold each token."""
+        return self._attention[1]
+
+    @cached_property
+    def _attention(self) -> tuple[list[Group], torch.Tensor]:
+        counts, ends, starts, owners = self._counts, self._ends, self._starts, self._owners
+        offsets = ends - counts
+        groups: list[Group] = []
         places = np.empty(ends[-1], dtype=np.int64)
         made = 0
         for group in _alike(np.flatnonzero(counts == 1), starts + 1):
             places[offsets[group]] = np.arange(made, made + len(group))
-            self._add(owners[group], offsets[group, None], starts[group, None])
+            groups.append(self._group(owners[group], offsets[group, None], starts[group, None]))
             made += len(group)
         for least, width in pairwise(WIDTHS):
             (wide,) = np.nonzero((counts > least) & (counts <= width))
             if len(wide) == 0:
                 continue
             columns = np.minimum(np.arange(width), counts[wide, None] - 1)
-            self._add(owners[wide], offsets[wide, None] + columns, starts[wide, None] + columns)
+            groups.append(self._group(owners[wide], offsets[wide, None] + columns, starts[wide, None] + columns))
             for number, piece in enumerate(wide):
                 begin = made + number * width
                 places[offsets[piece] : ends[piece]] = np.arange(begin, begin + counts[piece])
             made += len(wide) * width
-        self.places = self._tensor(places)
+        return groups, self._tensor(places)
 
     def masks(self, dtype: torch.dtype) -> list[torch.Tensor]:
         """The mask of each group."""
         return [group.mask.to(dtype) for group in self.groups]
 
-    def _add(self, rows: NDArray[np.int64], queries: NDArray[np.int64], limits: NDArray[np.int64]) -> None:
+    def _group(self, rows: NDArray[np.int64], queries: NDArray[np.int64], limits: NDArray[np.int64]) -> Group:
         """A group of queries (B, K) that look at the slots up to their limits (B, K)."""
         hidden = np.arange(_round_up(int(limits.max()) + 1)) > limits[:, None, :, None]
         mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
-        self.groups.append(
-            Group(self._tensor(rows), self._tensor(queries.ravel()), torch.from_numpy(mask).to(self.device))
-        )
+        return Group(self._tensor(rows), self._tensor(queries.ravel()), torch.from_numpy(mask).to(self.device))
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)

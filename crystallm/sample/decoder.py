@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from crystallm.errors import CheckpointError
-from crystallm.sample.cache import Feed, RowCache
+from crystallm.sample.cache import Feed, Group, RowCache
 
 FULL_TILE = 16
 """MKL's float32 products add in another order for the last few rows; with multiples of this a row's result does not
@@ -35,6 +35,37 @@ class Linear:
         extra = -len(x) % FULL_TILE if self.weight.dtype is torch.float32 else 0
         padded = functional.pad(x, (0, 0, 0, extra)) if extra else x
         return functional.linear(padded.to(self.weight.dtype), self.weight, self.bias)[: len(x)]
+
+
+class Step(Protocol):
+    """What a pass of the decoder reads of the tokens it is fed: see `cache.Feed`."""
+
+    @property
+    def ids(self) -> Tensor:
+        """Tokens (N,)."""
+
+    @property
+    def rows(self) -> Tensor:
+        """Rows of the cache (N,)."""
+
+    @property
+    def slots(self) -> Tensor:
+        """Places in their texts (N,)."""
+
+    @property
+    def last(self) -> Tensor:
+        """Tokens after which logits are asked for (F,)."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """Rows that attend together."""
+
+    @property
+    def places(self) -> Tensor:
+        """Where the queries of all groups, end to end, hold each token (N,)."""
+
+    def masks(self, dtype: torch.dtype) -> list[Tensor]:
+        """The mask of each group."""
 
 
 Map = Callable[[Tensor], Tensor]
@@ -88,6 +119,10 @@ class Decoder:
     def logits(self, feed: Feed, cache: RowCache) -> Tensor:
         """Logits (F, V) after the last token of each piece; the cache then holds the tokens of the step."""
         cache.reserve(feed.n_slots)
+        return self.run(feed, cache)
+
+    def run(self, feed: Step, cache: RowCache) -> Tensor:
+        """The same with a cache that has room; nothing here depends on values, only on shapes."""
         shared = self.heads // self.kv_heads
         # One query of a row stands for all that share its head; more are repeated for each of them.
         masks = [mask if mask.shape[2] == 1 else mask.repeat(1, 1, shared, 1) for mask in feed.masks(self.kept)]
@@ -110,7 +145,7 @@ class Decoder:
         return self.head(self.norm(h[feed.last]))
 
     def _attention(
-        self, query: Tensor, feed: Feed, masks: Sequence[Tensor], stored: Tensor, looked_at: Sequence[Tensor]
+        self, query: Tensor, feed: Step, masks: Sequence[Tensor], stored: Tensor, looked_at: Sequence[Tensor]
     ) -> Tensor:
         """Attention of queries (N, H, D) to what is stored (B * S, 2, G, D); (N, H * D).
 

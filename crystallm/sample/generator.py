@@ -31,6 +31,7 @@ from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import Engine, Outcome, Warp, draw
 from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
+from crystallm.sample.graphs import GraphDecoder
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
@@ -132,7 +133,8 @@ class Generator:
         self.model: Any = checkpoint.model.to(chosen_device(device))
         self.model.eval()
         self.precision = precision or native_precision(self.model.device)
-        self.decoder = Decoder(self.model, DTYPES[self.precision])
+        decoder = Decoder(self.model, DTYPES[self.precision])
+        self.decoder = GraphDecoder(decoder) if decoder.device.type == "cuda" else decoder
 
     @classmethod
     def from_pretrained(

@@ -1,5 +1,6 @@
 """The decoder's forward pass against that of `transformers`, and against itself in other company."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import SLOT_STEP, WIDTHS, Feed, Piece
 from crystallm.sample.decoder import Decoder
+from crystallm.sample.graphs import GraphDecoder, next_size
 
 VOCABULARY = 50
 TEXTS = [
@@ -49,7 +51,7 @@ def build(config: Any, scale: float = 4.0) -> Any:
     return model
 
 
-def decode(decoder: Decoder, texts: list[list[int]], seed: int) -> list[dict[int, torch.Tensor]]:
+def decode(decoder: Decoder | GraphDecoder, texts: list[list[int]], seed: int) -> list[dict[int, torch.Tensor]]:
     """For each text, logits (V,) after some of its tokens: fed in pieces of random lengths, all rows at once."""
     random = np.random.default_rng(seed)
     cache = decoder.cache(len(texts))
@@ -64,22 +66,52 @@ def decode(decoder: Decoder, texts: list[list[int]], seed: int) -> list[dict[int
         if pieces:
             with torch.inference_mode():
                 logits = decoder.logits(Feed(pieces, decoder.device), cache)
-            for piece, after in zip(pieces, logits, strict=True):
+            for piece, after in zip(pieces, logits.cpu().clone(), strict=True):
                 seen[piece.row] = piece.end
                 found[piece.row][piece.end] = after
     return found
 
 
+def on_the_gpu(model: Any) -> GraphDecoder:
+    return GraphDecoder(Decoder(model.cuda()))
+
+
+DECODERS: list[Any] = [
+    pytest.param(Decoder, id="as they come"),
+    pytest.param(lambda model: GraphDecoder(Decoder(model)), id="padded"),
+    pytest.param(
+        on_the_gpu, id="recorded", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
+
+
+@pytest.mark.parametrize("make", DECODERS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_logits_are_those_of_transformers(name: str) -> None:
+def test_logits_are_those_of_transformers(name: str, make: Callable[[Any], Decoder | GraphDecoder]) -> None:
     model = build(CONFIGS[name])
-    found = decode(Decoder(model), TEXTS, seed=1)
+    found = decode(make(model), TEXTS, seed=1)
+    model = model.cpu()
     for text, places in zip(TEXTS, found, strict=True):
         with torch.no_grad():
             expected = model(input_ids=torch.tensor([text])).logits[0]
         assert len(text) in places
         for end, after in places.items():
             torch.testing.assert_close(after, expected[end - 1], atol=2e-4, rtol=1e-4)
+
+
+def test_few_shapes_are_recorded() -> None:
+    """Sizes grow by 4/3 or 3/2, so a run over texts of all lengths meets a dozen shapes; a longer text records anew."""
+    assert [next_size(n) for n in (1, 32, 33, 49, 65, 97, 600)] == [32, 32, 48, 64, 96, 128, 768]
+    decoder = GraphDecoder(Decoder(build(CONFIGS["gpt2"])))
+    cache = decoder.cache(2)
+    with torch.inference_mode():
+        for start in range(40):
+            decoder.logits(Feed([Piece(0, start, [1]), Piece(1, start, [2])], decoder.device), cache)
+        assert set(decoder._recorded) == {(32, 32), (32, 64)}
+        decoder.logits(Feed([Piece(0, 40, [1] * 60)], decoder.device), cache)  # too many tokens to be worth it
+        assert set(decoder._recorded) == {(32, 32), (32, 64)}
+        decoder.logits(Feed([Piece(0, 100, [1])], decoder.device), cache)
+        assert set(decoder._recorded) == {(32, 128)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
