@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from crystallm.crystal.composition import format_formula
 from crystallm.errors import InputError
@@ -17,6 +20,9 @@ from crystallm.sample.prompts import NamedPrompt
 
 DEFAULT_PARENT = Path("crystals")
 PROVENANCE, RANKING = "provenance.json", "crystals.jsonl"
+
+LOCK = "writing.partial"
+"""Held by the run that writes into a folder; the system lets go of it when that run ends, however it ends."""
 
 
 def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: str) -> dict[str, Any]:
@@ -55,6 +61,21 @@ def open_folder(path: Path | None, title: str, settings: Mapping[str, Any]) -> P
         if _why_not(path, settings) is None:
             return output_folder(path)
         number += 1
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep other runs out of a folder. Raises InputError if one is at it."""
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another run is writing into {path}; wait for it, or choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        (path / LOCK).unlink(missing_ok=True)
 
 
 def _why_not(path: Path, settings: Mapping[str, Any]) -> str | None:

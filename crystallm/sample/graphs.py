@@ -117,7 +117,7 @@ class GraphDecoder:
         n_rows = cache.stored.shape[1]
         inputs = torch.zeros(3 * size + n_rows, dtype=torch.int64, device=self.device)
         inputs[size : 2 * size] = n_rows - 1
-        ids, rows, places, last = inputs.split([size, size, size, n_rows])
+        ids, rows, places, last = torch.split(inputs, [size, size, size, n_rows])
 
         def run() -> Tensor:
             return self.decoder.run(PaddedStep(ids, rows, places, last, slots), cache)
@@ -125,7 +125,7 @@ class GraphDecoder:
         if self.device.type != "cuda":
             logits = run()
             return Recorded(inputs, lambda: logits.copy_(run()), logits)
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,37 +64,38 @@ def run(
         (out,) = broadcast_object_list([out])
     assert out is not None
     layout = get_layout(layout_name)
-    try:
-        draw(
-            out,
-            prompts,
-            config,
-            model,
-            label,
-            settings,
-            device=device,
-            precision=precision,
-            file=prompts_file,
-            state=state,
-        )
-        if state is not None:
-            state.wait_for_everyone()
-        if not first:
-            return out
-        gather(out)
-        attempts = read_attempts(out, prompts, layout)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "No Pauling electronegativity")  # pymatgen, for each noble gas
-            rankings = write_ranking(out, prompts, attempts, merge=merge, checks=checks)
-    except KeyboardInterrupt:
-        if first:
-            done = sum(1 for _ in read_all_records(out))
-            print(
-                f"stopped; {done} of {len(prompts) * config.n} draws are kept in {out / RECORDS}; "
-                "the same command continues",
-                file=sys.stderr,
+    with folder.only_writer(out) if first else nullcontext():  # what the other processes write belongs to the first
+        try:
+            draw(
+                out,
+                prompts,
+                config,
+                model,
+                label,
+                settings,
+                device=device,
+                precision=precision,
+                file=prompts_file,
+                state=state,
             )
-        raise
+            if state is not None:
+                state.wait_for_everyone()
+            if not first:
+                return out
+            gather(out)
+            attempts = read_attempts(out, prompts, layout)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "No Pauling electronegativity")  # pymatgen, for each noble gas
+                rankings = write_ranking(out, prompts, attempts, merge=merge, checks=checks)
+        except KeyboardInterrupt:
+            if first:
+                done = sum(1 for _ in read_all_records(out))
+                print(
+                    f"stopped; {done} of {len(prompts) * config.n} draws are kept in {out / RECORDS}; "
+                    "the same command continues",
+                    file=sys.stderr,
+                )
+            raise
     for item in prompts:
         print(prompt_table(item, attempts[item.name], rankings[item.name]), end="\n\n")
     print(f"seed {config.seed}, temperature {config.temperature:g}, {_truncation(config)}model {label}, {precision}")

@@ -22,6 +22,7 @@ from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import read_cif, write_cif
 from crystallm.crystal.description import Description
 from crystallm.sample.config import SampleConfig
+from crystallm.sample.folder import only_writer
 from crystallm.sample.prompts import read_prompts
 from crystallm.sample.records import RecordFile
 
@@ -319,6 +320,18 @@ def cli_gather(out: Path) -> None:
 def test_gather_needs_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gather", str(tmp_path)]) == 2
     assert "holds no samples.jsonl" in capsys.readouterr().err
+
+
+def test_one_run_at_a_time_writes_into_a_folder(cli: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cli(*RUTILE, "-n", "1", "--no-checks", "--out", str(out))
+    with only_writer(out):
+        said = cli(*RUTILE, "-n", "2", "--no-checks", "--out", str(out), exit_code=2)
+    assert f"another run is writing into {out}; wait for it" in said
+    assert len(texts(out)) == 1
+    cli(*RUTILE, "-n", "2", "--no-checks", "--out", str(out))
+    assert len(texts(out)) == 2
+    assert not list(out.glob("*.partial"))
 
 
 def test_gathering_cut_short_leaves_each_draw_once(cli: Run, tmp_path: Path) -> None:
