@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from crystallm.model.checkpoint import Checkpoint
-    from crystallm.train.loop import EvaluationLoss
+    from crystallm.train.evaluated import EvaluationLoss, Role
     from crystallm.train.run import RunFolder
     from crystallm.train.schedule import Position
 
@@ -45,8 +45,12 @@ def train(
     from crystallm.train.corpus import load_corpus
     from crystallm.train.loop import Trainer
     from crystallm.train.memory import keep_freed_memory, or_advice
+    from crystallm.train.page import explained
+    from crystallm.train.probe import Probe
     from crystallm.train.run import RunFolder
+    from crystallm.train.tracking import require_tracker
 
+    require_tracker(config.track)
     run = RunFolder(out)
     keep_freed_memory()
     accelerator = make_accelerator(config)
@@ -82,7 +86,7 @@ def train(
     if accelerator.is_main_process:
         run.describe(config, origin)
 
-    def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, last: bool) -> None:
+    def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, role: Role) -> None:
         measured = facts | {
             "steps": position.step,
             "epochs": trainer.epochs,
@@ -90,8 +94,9 @@ def train(
             "hours": position.seconds / 3600,
             "loss_per_token": loss.per_token,
             "loss_per_crystal": loss.per_crystal,
+            "averaged": trainer.average is not None and trainer.average.is_worn,
         }
-        write_models(config, run, model, tokenizer, origin | {"training": measured}, measured, last=last)
+        write_models(config, run, model, tokenizer, origin | {"training": measured}, measured, role=role)
 
     trainer = Trainer(
         config,
@@ -103,8 +108,9 @@ def train(
         val=val_corpus,
         replay=replay_corpus,
         export=export,
+        probe=Probe(config, val_corpus, tokenizer, run) if config.probe and accelerator.is_main_process else None,
     )
-    with or_advice(config):
+    with or_advice(config), explained(run, origin, enabled=accelerator.is_main_process):
         loss = trainer.fit(resume=resume)
     if accelerator.num_processes > 1:
         accelerator.end_training()
@@ -137,9 +143,9 @@ def write_models(
     origin: dict[str, Any],
     measured: dict[str, Any],
     *,
-    last: bool,
+    role: Role,
 ) -> None:
-    """Export a model as the best or the last one of a run; a LoRA adapter beside the model it is merged into."""
+    """Export a model as the best or a last one of a run; a LoRA adapter beside the model it is merged into."""
     import torch
 
     from crystallm.model.checkpoint import save_checkpoint
@@ -147,7 +153,7 @@ def write_models(
     from crystallm.train.report import draw_loss, model_card
 
     save_checkpoint(
-        run.final if last else run.best,
+        {"best": run.best, "final": run.final, "final_ema": run.final_ema}[role],
         merged(model),
         tokenizer,
         layout_name=config.layout,
@@ -156,9 +162,9 @@ def write_models(
         card=model_card(config, measured),
         dtype=torch.bfloat16 if config.weights == "bf16" else torch.float32,
     )
-    if config.lora_rank and not last and config.start_from is not None:
+    if config.lora_rank and role == "best" and config.start_from is not None:
         save_adapter(run.path / "adapter", model, base=folder_of(config.start_from))
-    if last or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
+    if role != "best" or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
         draw_loss(run.lines(), run.path / "loss.png")
 
 
