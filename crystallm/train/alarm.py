@@ -68,9 +68,9 @@ class Watch:
         )
 
     def _jump(self, norm: float) -> str | None:
-        usual = median(self.norms) if len(self.norms) >= NORM_LEAST else math.inf
+        usual = median(self.norms) if len(self.norms) >= NORM_LEAST else None
         self.norms.append(norm)
-        if norm <= NORM_FACTOR * usual:
+        if usual is None or norm <= NORM_FACTOR * usual:
             return None
         return f"the gradient norm is {norm:.3g}, {norm / usual:.0f} times its running median"
 
