@@ -23,6 +23,12 @@ def mark(run: RunFolder, position: Position) -> None:
     write_json(run.before_decay, {"step": position.step})
 
 
+def has_begun(run: RunFolder, position: Position) -> bool:
+    """Return whether a run that stands at `position` has a checkpoint from before its decay."""
+    began = run.decay_step  # later than the position where a kill came between the mark and its checkpoint
+    return began is not None and began <= position.step
+
+
 def before_decay(
     config: TrainConfig, run: RunFolder, position: Position, done: float, accelerator: Accelerator
 ) -> Path | None:

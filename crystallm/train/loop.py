@@ -19,7 +19,7 @@ from crystallm.errors import CheckpointError
 from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, joined, redraw
-from crystallm.train.decay import before_decay, mark
+from crystallm.train.decay import before_decay, has_begun, mark
 from crystallm.train.ema import make_average
 from crystallm.train.evaluated import EvaluationLoss, Export, losses_of
 from crystallm.train.meter import Meter
@@ -98,7 +98,7 @@ class Trainer:
         if self.main:
             self.run.rewind(self.position.step)
         self.accelerator.wait_for_everyone()
-        self.decays = (self.run.decay_step or self.position.step + 1) <= self.position.step
+        self.decays = has_begun(self.run, self.position)
         for line in self.run.lines():
             if line["kind"] == "eval":
                 self._count(line["step"], *losses_of(line))

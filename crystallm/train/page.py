@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from crystallm.errors import CrystallmError
+from crystallm.errors import CrystallmError, InputError
 from crystallm.provenance import write_text
 from crystallm.train.run import RunFolder
 
@@ -99,9 +99,11 @@ def explained(run: RunFolder, origin: Mapping[str, Any], *, enabled: bool) -> It
     try:
         yield
     except KeyboardInterrupt:
-        write("stopped", ADVICE["stopped"])
+        with suppress(InputError):  # what stopped the run is worth more than what its page suffers from
+            write("stopped", ADVICE["stopped"])
         raise
     except CrystallmError as error:
-        write("stopped by an error", str(error))
+        with suppress(InputError):
+            write("stopped by an error", str(error))
         raise
     write("finished", ADVICE["finished"])

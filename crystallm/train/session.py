@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystallm.errors import CheckpointError, InputError
+from crystallm.errors import CheckpointError, ConfigError, InputError
 from crystallm.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from crystallm.model.checkpoint import Checkpoint
+    from crystallm.train.corpus import Corpus
     from crystallm.train.evaluated import EvaluationLoss, Role
+    from crystallm.train.probe import Probe
     from crystallm.train.run import RunFolder
     from crystallm.train.schedule import Position
 
@@ -46,7 +48,6 @@ def train(
     from crystallm.train.loop import Trainer
     from crystallm.train.memory import keep_freed_memory, or_advice
     from crystallm.train.page import explained
-    from crystallm.train.probe import Probe
     from crystallm.train.run import RunFolder
     from crystallm.train.tracking import require_tracker
 
@@ -108,13 +109,31 @@ def train(
         val=val_corpus,
         replay=replay_corpus,
         export=export,
-        probe=Probe(config, val_corpus, tokenizer, run) if config.probe and accelerator.is_main_process else None,
+        probe=probe_of(config, accelerator, val_corpus, tokenizer, run),
     )
     with or_advice(config), explained(run, origin, enabled=accelerator.is_main_process):
         loss = trainer.fit(resume=resume)
     if accelerator.num_processes > 1:
         accelerator.end_training()
     return Trained(run, loss, trainer.best_loss, accelerator.is_main_process)
+
+
+def probe_of(
+    config: TrainConfig, accelerator: Accelerator, val: Corpus, tokenizer: PreTrainedTokenizerFast, run: RunFolder
+) -> Probe | None:
+    """Return what draws crystals during training, on the main process of a run that asks for it.
+
+    ConfigError where the weights are divided among processes.
+    """
+    from accelerate.utils import DistributedType
+
+    if not config.probe:
+        return None
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise ConfigError("probe draws with whole weights on one process: set it to 0 with FSDP, or use DDP")
+    from crystallm.train.probe import Probe  # and with it much of evaluation
+
+    return Probe(config, val, tokenizer, run) if accelerator.is_main_process else None
 
 
 def nameless(config: TrainConfig) -> TrainConfig:

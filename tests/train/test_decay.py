@@ -12,7 +12,7 @@ import pytest
 from crystallm.errors import CheckpointError
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.train.config import TrainConfig
-from crystallm.train.decay import before_decay
+from crystallm.train.decay import before_decay, has_begun
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position
 
@@ -53,6 +53,14 @@ def decayed(tmp_path: Path) -> RunFolder:
 
 
 CONFIG = TrainConfig(max_steps=20, schedule="wsd", decay_fraction=0.4)
+
+
+def test_a_mark_without_its_checkpoint_is_made_again(decayed: RunFolder) -> None:
+    """Killed while the checkpoint at 6 was written: the run stands at an earlier one, its decay is still to come."""
+    assert not has_begun(decayed, Position(step=5))
+    assert has_begun(decayed, Position(step=6))
+    decayed.before_decay.write_text('{"step": 0}')  # decay_fraction=1
+    assert has_begun(decayed, Position(step=5))
 
 
 def test_the_same_budget_stays_in_its_decay(decayed: RunFolder) -> None:

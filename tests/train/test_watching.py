@@ -197,6 +197,7 @@ def test_draws_during_training_do_not_disturb_it(train_here: Any, tmp_path: Path
         pq.write_table(pa.table({"text": [RUTILE, ROCK_SALT] * 8}), data / f"{name}.parquet")
     recipe = Path(__file__).parents[2] / "train" / "tiny.yaml"
     fields = ["max_steps=3", "eval_every=1", "batch_tokens=512", "precision=fp32", "model.dropout=0.1", "probe_every=2"]
+    fields.append("patience=9")  # which leaves the figure to the end
 
     def run(name: str, *more: str) -> list[dict[str, Any]]:
         sets = [part for field in (*fields, *more) for part in ("--set", field)]
