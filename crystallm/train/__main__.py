@@ -11,6 +11,7 @@ from crystallm.config import load_recipe
 COMMANDS = {
     "finetune": "crystallm.train.finetune_command:main",
     "merge": "crystallm.train.adapter:main",
+    "sweep": "crystallm.train.sweep:main",
 }
 
 
@@ -20,6 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="crystallm train",
         description="Train a model from a recipe on a folder made by `crystallm data prepare`.",
         epilog="`crystallm train finetune --help`: your own crystals. `crystallm train merge --help`: LoRA adapters. "
+        "`crystallm train sweep --help`: loss against compute for several sizes. "
         "On several processes: accelerate launch -m crystallm train RECIPE ... See docs/train.md.",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as train/default.yaml")

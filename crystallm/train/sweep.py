@@ -1,6 +1,6 @@
 """Loss against compute for several sizes of model, from which the size worth training is argued.
 
-`python -m crystallm.train.sweep DATA OUT --recipes train/sweep/*.yaml --flops 1e13 2e13 4e13`. Every size is trained
+`crystallm train sweep DATA OUT --recipes train/sweep/*.yaml --flops 1e13 2e13 4e13`. Every size is trained
 once, at a stable rate; for each budget it is decayed from where that budget's decay begins, and then goes on from there
 (docs/train.md). What is done is kept; the same command continues.
 """
@@ -64,11 +64,9 @@ def flops_per_token(config: TrainConfig, *, parameters: int, length: float) -> f
 
 
 def make_size(name: str, config: TrainConfig, corpus: Corpus, vocabulary: int) -> Size:
-    """Count parameters and compute of a recipe; ConfigError for a schedule that cannot be continued."""
+    """Count parameters and compute of a recipe."""
     from crystallm.model.architecture import build_model, count_parameters
 
-    if config.schedule != "wsd":
-        raise ConfigError(f"{name}: schedule={config.schedule}; a sweep continues runs and needs schedule: wsd")
     parameters = count_parameters(build_model(config.model, vocab_size=vocabulary, bos=0, eos=0, pad=0))
     length = float((corpus.lengths.astype(float) ** 2).sum() / corpus.lengths.sum())
     return Size(
@@ -122,7 +120,7 @@ def point_of(size: Size, budget: float, line: dict[str, Any]) -> dict[str, Any]:
 def reference_points(folder: Path, corpus: Corpus, vocabulary: int) -> list[dict[str, float]]:
     """Evaluations of another run, from the recipe and metrics in its folder: compute and loss."""
     config = load_recipe(TrainConfig, folder / "recipe.yaml")
-    size = make_size(folder.name, replace(config, schedule="wsd"), corpus, vocabulary)
+    size = make_size(folder.name, config, corpus, vocabulary)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [
         {"flops": size.flops_per_token * line["tokens"], "loss": line["loss"], "parameters": size.parameters}
@@ -147,6 +145,9 @@ def sweep(
     from crystallm.train.session import load_tokenizer
 
     configs = {recipe.stem: load_recipe(TrainConfig, recipe, overrides=overrides) for recipe in recipes}
+    for name, config in configs.items():
+        if config.schedule != "wsd":
+            raise ConfigError(f"{name}: schedule={config.schedule}; a sweep continues its runs and needs schedule: wsd")
     first = next(iter(configs.values()))
     if any((c.layout, c.longest_text) != (first.layout, first.longest_text) for c in configs.values()):
         raise ConfigError("the recipes of a sweep must have one layout and one max_tokens: their losses are compared")
@@ -172,9 +173,9 @@ def sweep(
     return points
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Train every size for every budget, and write scaling.json, scaling.md and scaling.png."""
-    parser = argparse.ArgumentParser(prog="python -m crystallm.train.sweep", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="crystallm train sweep", description=main.__doc__)
     parser.add_argument("data", type=Path, help="prepared folder with train.parquet and val.parquet")
     parser.add_argument("out", type=Path, help="folder of the runs")
     parser.add_argument("--recipes", type=Path, nargs="+", required=True, help="train/sweep/*.yaml, one for each size")
@@ -182,10 +183,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="folder of the report (default: OUT/report)")
     parser.add_argument("--reference", type=Path, help="recipe.yaml and metrics.jsonl of a run to show beside them")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for all recipes")
-    options = parser.parse_args()
-    from crystallm.train.__main__ import prepare_process
-
-    prepare_process()
+    options = parser.parse_args(argv)
     points = sweep(
         options.recipes,
         options.flops,
@@ -196,7 +194,3 @@ def main() -> None:
         overrides=options.set,
     )
     print(markdown(points))
-
-
-if __name__ == "__main__":
-    main()

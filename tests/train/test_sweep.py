@@ -59,6 +59,16 @@ def test_a_budget_spent_on_warm_up_is_refused() -> None:
     assert size.with_budget(1000 * 100 * 8192).epochs == pytest.approx(8192)
 
 
+def test_a_cosine_cannot_be_continued(
+    prepared: Path, train_here: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text("epochs: 1\n")
+    asked = ["sweep", str(prepared), str(tmp_path / "runs"), "--recipes", str(recipe), "--flops", "1e13"]
+    assert train_here(asked) == 2
+    assert "small: schedule=cosine; a sweep continues its runs and needs schedule: wsd" in capsys.readouterr().err
+
+
 @pytest.fixture
 def recipes(prepared: Path, tmp_path: Path) -> list[Path]:
     common = (prepared / "recipe.yaml").read_text().replace("max_steps: 24", "epochs: 1").replace("warmup_steps: 4", "")
