@@ -27,3 +27,7 @@ class LayoutError(CrystallmError):
 
 class CheckpointError(CrystallmError):
     """A checkpoint folder is missing, incomplete, or was not made by this project."""
+
+
+class DivergenceError(CrystallmError):
+    """A training run has left the numbers: its loss or gradient is infinite or not a number."""

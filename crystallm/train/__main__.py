@@ -11,6 +11,7 @@ from crystallm.config import load_recipe
 COMMANDS = {
     "finetune": "crystallm.train.finetune_command:main",
     "merge": "crystallm.train.adapter:main",
+    "sweep": "crystallm.train.sweep:main",
 }
 
 
@@ -20,6 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="crystallm train",
         description="Train a model from a recipe on a folder made by `crystallm data prepare`.",
         epilog="`crystallm train finetune --help`: your own crystals. `crystallm train merge --help`: LoRA adapters. "
+        "`crystallm train sweep --help`: loss against compute for several sizes. "
         "On several processes: accelerate launch -m crystallm train RECIPE ... See docs/train.md.",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as train/default.yaml")
@@ -27,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="run directory to write")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out from its last checkpoint")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer folder; by default built from the recipe's layout")
+    parser.add_argument("--track", choices=["wandb", "trackio"], help="also log there; the recipe's field `track`")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field, such as model.layers=4"
     )
@@ -43,7 +46,8 @@ def main(argv: list[str]) -> None:
     options = make_parser().parse_args(argv)
     from crystallm.train.config import TrainConfig
 
-    config = load_recipe(TrainConfig, options.recipe, overrides=options.set)
+    tracked = [f"track={options.track}"] if options.track else []
+    config = load_recipe(TrainConfig, options.recipe, overrides=[*options.set, *tracked])
     prepare_process()
     from crystallm.train.session import train
 

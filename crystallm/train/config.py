@@ -46,9 +46,16 @@ class TrainConfig:
     """Forward passes a step is cut into; each holds texts of similar length and batch_tokens / accumulate tokens."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon`: torch's Muon for the matrices inside the layers, AdamW for embeddings and norms."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """`wsd`: warm-up, a stable rate, and a decay in the last `decay_fraction` of the run."""
+    decay_fraction: float = 0.2
+    """With `wsd`: the part of the run in which the rate falls."""
+    decay_shape: Literal["1-sqrt", "linear"] = "1-sqrt"
+    """With `wsd`: how the rate falls; x being the part of the decay that is done, as 1 - sqrt(x) or 1 - x."""
     learning_rate: float = 1e-3
-    """At the top of the cosine."""
+    """At the top of the schedule."""
     final_learning_rate_fraction: float = 0.05
+    """The schedule ends at this part of the top."""
     warmup_steps: int = 300
     weight_decay: float = 0.1
     """On matrices only, not on norms and biases."""
@@ -56,6 +63,8 @@ class TrainConfig:
     beta2: float = 0.95
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
+    ema_decay: float = 0.0
+    """Weights are also averaged over steps, the average keeping this part of itself in each; 0: they are not."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
     """`bf16`: matrix products in bfloat16 by autocast, weights and optimiser in float32."""
@@ -71,6 +80,12 @@ class TrainConfig:
     """Steps between two lines of metrics."""
     eval_every: int = 500
     """Steps between two evaluations; the last step is always evaluated."""
+    probe: int = 0
+    """Validation crystals that are drawn during training, one draw each, to count valid ones and matches; 0: none."""
+    probe_every: int = 1
+    """Evaluations between two probes; the last evaluation is always followed by one."""
+    track: Literal["wandb", "trackio"] | None = None
+    """Also log to Weights & Biases or trackio, which must be installed."""
     save_every: int | None = None
     """Steps between two checkpoints."""
     save_minutes: float = 10.0
@@ -89,6 +104,7 @@ class TrainConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         self._check_adaptation()
+        self._check_schedule_and_watching()
         if not 0 < self.augmented_share <= 1:
             raise ConfigError(f"augmented_share must be above 0 and at most 1, got {self.augmented_share}")
         if self.save_every is not None and self.save_every < 1:
@@ -119,6 +135,16 @@ class TrainConfig:
         if self.lora_rank and self.frozen_layers:
             raise ConfigError("with lora_rank no weight of the model is trained: leave frozen_layers at 0")
 
+    def _check_schedule_and_watching(self) -> None:
+        if not 0 < self.decay_fraction <= 1:
+            raise ConfigError(f"decay_fraction must be above 0 and at most 1, got {self.decay_fraction}")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}; 0 keeps no average")
+        if self.probe < 0:
+            raise ConfigError(f"probe must not be negative, got {self.probe}; 0 draws nothing")
+        if self.probe_every < 1:
+            raise ConfigError(f"probe_every must be at least 1, got {self.probe_every}")
+
     @property
     def longest_text(self) -> int:
         """Longest text trained on, in tokens."""
@@ -127,6 +153,6 @@ class TrainConfig:
 
 CHANGEABLE = frozenset(
     {"epochs", "max_steps", "max_minutes", "patience", "log_every", "eval_every", "save_every", "save_minutes"}
-    | {"weights", "workers", "compile", "attention"}
+    | {"weights", "workers", "compile", "attention", "probe", "probe_every", "track"}
 )
 """Fields that may differ when a run is resumed; the others would make it another run."""

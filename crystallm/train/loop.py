@@ -3,9 +3,8 @@
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -20,27 +19,23 @@ from crystallm.errors import CheckpointError
 from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, joined, redraw
+from crystallm.train.decay import before_decay, has_begun, mark
+from crystallm.train.ema import make_average
+from crystallm.train.evaluated import EvaluationLoss, Export, losses_of
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
 from crystallm.train.run import RunFolder
-from crystallm.train.schedule import Position, learning_rate, progress
+from crystallm.train.schedule import Position, decaying, learning_rate, progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from crystallm.train.probe import Probe
 
 logger = logging.getLogger(__name__)
 
 Pass = tuple[torch.Tensor, torch.Tensor]
 """Token ids (B, T) and labels (B, T) of one forward pass."""
-
-
-@dataclass(frozen=True)
-class EvaluationLoss:
-    """Loss over a whole split, in nats."""
-
-    per_token: float
-    per_crystal: float
-    """Sum over the tokens of a crystal, averaged over crystals: what the model pays to write one."""
 
 
 class Trainer:
@@ -57,7 +52,8 @@ class Trainer:
         train: Corpus,
         val: Corpus,
         replay: Corpus | None = None,
-        export: Callable[["PreTrainedModel", Position, EvaluationLoss, bool], None],
+        export: Export,
+        probe: "Probe | None" = None,
     ) -> None:
         self.config, self.accelerator, self.tokenizer, self.run = config, accelerator, tokenizer, run
         self.own_texts = len(train)
@@ -69,9 +65,12 @@ class Trainer:
             model = torch.compile(model, dynamic=True)
         self.loss = torch.compile(summed_cross_entropy, dynamic=True) if config.compile else summed_cross_entropy
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
+        self.average = make_average(config, accelerator, model)
+        self.probe = probe
         self.position = Position()
         self.best_loss = float("inf")
-        self.evaluated: tuple[int, EvaluationLoss] | None = None
+        self.evaluated: tuple[int, EvaluationLoss, EvaluationLoss | None] | None = None
+        """Step of the last evaluation, loss of the weights, and of their average where there is one."""
         self.stale = 0
         """Evaluations since the lowest loss."""
         self.steps_in_epoch = 1
@@ -88,6 +87,10 @@ class Trainer:
         checkpoint = self.run.latest() if resume else None
         if checkpoint is not None:
             self.position = self.run.read_position(checkpoint)
+            if self.run.decay_step is not None:
+                done = progress(self.config, self.position, steps_in_epoch=len(self._plan()))
+                checkpoint = before_decay(self.config, self.run, self.position, done, self.accelerator) or checkpoint
+                self.position = self.run.read_position(checkpoint)
             try:
                 self.accelerator.load_state(str(checkpoint))
             except (OSError, SafetensorError) as error:
@@ -95,11 +98,11 @@ class Trainer:
         if self.main:
             self.run.rewind(self.position.step)
         self.accelerator.wait_for_everyone()
+        self.decays = has_begun(self.run, self.position)
         for line in self.run.lines():
             if line["kind"] == "eval":
-                loss = EvaluationLoss(per_token=line["loss"], per_crystal=line["loss_per_crystal"])
-                self._count(line["step"], loss)
-        with _asked_to_stop(self), Meter(self.run, self.position, enabled=self.main) as meter:
+                self._count(line["step"], *losses_of(line))
+        with _asked_to_stop(self), Meter(self.config, self.run, self.position, enabled=self.main) as meter:
             if self.position.step == 0 and self.config.start_from is not None:
                 self._evaluate(meter)  # so that the best model is never worse than the one it started from
             self._steps(meter)
@@ -117,6 +120,8 @@ class Trainer:
                 if done >= 1 or (config.patience is not None and self.stale >= config.patience):
                     self._save(meter)
                     return
+                if decaying(config, done) and not self.decays:
+                    self._save_before_decay(meter)
                 now = time.monotonic()
                 seconds, clock = now - clock, now
                 due = config.save_every is None and now - saved > 60 * config.save_minutes
@@ -173,6 +178,8 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update()
         return total, norm
 
     def _agree(self, passes: list[Pass], seconds: float, due: bool) -> tuple[int, float, bool, bool]:
@@ -197,28 +204,53 @@ class Trainer:
         started = time.monotonic()
         fresh = self.evaluated is None or self.evaluated[0] != self.position.step
         if fresh:
-            loss = evaluation_loss(
-                self.model, self.val_corpus, self.accelerator, self.config, self.tokenizer.pad_token_id
-            )
-            meter.log_evaluation(self.position, loss)
-            self._count(self.position.step, loss)
+            loss = self._loss()
+            averaged = None
+            if self.average is not None:
+                with self.average.worn():
+                    averaged = self._loss()
+            meter.log_evaluation(self.position, loss, averaged)
+            self._count(self.position.step, loss, averaged)
         assert self.evaluated is not None
-        loss = self.evaluated[1]
-        # Also when found in the log: a run killed between the log line and the export exports again.
-        better = loss.per_token == self.best_loss
+        _, loss, averaged = self.evaluated
         if self.main:
-            if better:
-                self.export(self.plain_model, self.position, loss, False)
-            if last:
-                self.export(self.plain_model, self.position, loss, True)
+            if self.probe is not None and self.probe.due(self.position, last=last):
+                meter.log_probe(self.position, self.probe.draw(self.plain_model))
+            self._export(loss, averaged, last=last)
+            self.run.after_evaluation()
         self.accelerator.wait_for_everyone()
         meter.pause(time.monotonic() - started)
         return loss
 
-    def _count(self, step: int, loss: EvaluationLoss) -> None:
+    def _loss(self) -> EvaluationLoss:
+        return evaluation_loss(self.model, self.val_corpus, self.accelerator, self.config, self.tokenizer.pad_token_id)
+
+    def _export(self, loss: EvaluationLoss, averaged: EvaluationLoss | None, *, last: bool) -> None:
+        """Write the models that this evaluation asks for; the best is the weights or their average, as it came."""
+        # Also when found in the log: a run killed between the log line and the export exports again.
+        if loss.per_token == self.best_loss:
+            self.export(self.plain_model, self.position, loss, "best")
+        if last:
+            self.export(self.plain_model, self.position, loss, "final")
+        if self.average is not None and averaged is not None:
+            with self.average.worn():
+                if averaged.per_token == self.best_loss < loss.per_token:
+                    self.export(self.plain_model, self.position, averaged, "best")
+                if last:
+                    self.export(self.plain_model, self.position, averaged, "final_ema")
+
+    def _count(self, step: int, loss: EvaluationLoss, averaged: EvaluationLoss | None) -> None:
         """Take an evaluation into account: the last one, the lowest, and how many came since that."""
-        self.stale = 0 if loss.per_token < self.best_loss else self.stale + 1
-        self.evaluated, self.best_loss = (step, loss), min(self.best_loss, loss.per_token)
+        lowest = min(loss.per_token, loss.per_token if averaged is None else averaged.per_token)
+        self.stale = 0 if lowest < self.best_loss else self.stale + 1
+        self.evaluated, self.best_loss = (step, loss, averaged), min(self.best_loss, lowest)
+
+    def _save_before_decay(self, meter: Meter) -> None:
+        """Write the checkpoint that a larger budget will continue from."""
+        self.decays = True
+        if self.main:
+            mark(self.run, self.position)
+        self._save(meter)
 
     def _save(self, meter: Meter) -> None:
         """Write a checkpoint that is either whole or not there."""

@@ -1,20 +1,24 @@
-"""What a run tells while it goes: progress bar, metrics as JSON lines, and TensorBoard where it is installed."""
+"""What a run tells while it goes: progress bar, metrics as JSON lines, TensorBoard, other trackers, and warnings."""
 
 import logging
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from tqdm import tqdm
 
+from crystallm.train.alarm import Watch, require_finite, warn
+from crystallm.train.config import TrainConfig
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position
+from crystallm.train.tracking import open_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from crystallm.train.loop import EvaluationLoss
+    from crystallm.train.evaluated import EvaluationLoss
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +26,14 @@ logger = logging.getLogger(__name__)
 class Meter:
     """Sums the loss between two log lines and writes them; on all processes but the main one it only sums."""
 
-    def __init__(self, run: RunFolder, position: Position, *, enabled: bool) -> None:
+    def __init__(self, config: TrainConfig, run: RunFolder, position: Position, *, enabled: bool) -> None:
         self.run, self.enabled = run, enabled
         self.bar = tqdm(initial=position.step, unit="step", disable=not enabled, dynamic_ncols=True)
         self.board = _tensorboard(run, position) if enabled else None
+        self.tracker = open_tracker(config, run) if enabled else None
+        self.watch = Watch(run.lines())
         self.loss = torch.zeros((), dtype=torch.float64)
+        self.norms: list[torch.Tensor] = []
         self.tokens, self.since = 0, time.monotonic()
 
     def expect(self, position: Position, done: float) -> None:
@@ -38,34 +45,55 @@ class Meter:
         """Count one step: `loss` is the sum over this process's tokens, `tokens` those of all processes."""
         self.loss = self.loss + loss.double()
         self.tokens += tokens
-        self.rate, self.norm, self.epoch = rate, norm, epoch
+        self.rate, self.epoch = rate, epoch
+        self.norms.append(norm)  # read when a line is written: reading would make a GPU wait in every step
         self.bar.update()
 
     def log(self, position: Position, accelerator: "Accelerator") -> None:
-        """Write one line about the steps since the last one."""
+        """Write one line about the steps since the last one; DivergenceError where they have left the numbers."""
         if self.tokens == 0:
             return
         loss = float(accelerator.reduce(torch.as_tensor(self.loss, device=accelerator.device), "sum")) / self.tokens
         speed = self.tokens / (time.monotonic() - self.since)
+        norms = [float(norm) for norm in self.norms]
+        require_finite(self.run, position, loss=loss, norms=norms, learning_rate=self.rate)
         self._write(
             position,
             kind="train",
             loss=loss,
             learning_rate=self.rate,
-            gradient_norm=float(self.norm),
+            gradient_norm=norms[-1],
+            largest_gradient_norm=max(norms),
             tokens_per_second=round(speed, 1),
             epoch=round(self.epoch, 4),
         )
         self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
+        alarming = self.watch.see(loss=loss, norm=max(norms))
+        if self.enabled:
+            warn(alarming, self.run, position)
         self._clear()
 
-    def log_evaluation(self, position: Position, loss: "EvaluationLoss") -> None:
-        """Write one line about an evaluation."""
-        self._write(position, kind="eval", loss=loss.per_token, loss_per_crystal=loss.per_crystal)
+    def log_evaluation(
+        self, position: Position, loss: "EvaluationLoss", averaged: "EvaluationLoss | None" = None
+    ) -> None:
+        """Write one line about an evaluation of the weights and, where there is one, of their average."""
+        values = {"loss": loss.per_token, "loss_per_crystal": loss.per_crystal}
+        if averaged is not None:
+            values |= {"ema_loss": averaged.per_token, "ema_loss_per_crystal": averaged.per_crystal}
+        self._write(position, kind="eval", **values)
+        more = "" if averaged is None else f"; averaged weights {averaged}"
+        self._say(f"step {position.step}: validation loss {loss}{more}")
+
+    def log_probe(self, position: Position, counts: Mapping[str, float]) -> None:
+        """Write one line about crystals that were drawn during training."""
+        self._write(position, kind="probe", **counts)
+        valid, matched, attempted = (round(counts[name]) for name in ("valid", "matched", "attempted"))
+        self._say(f"step {position.step}: draws valid {valid}/{attempted}, matching the truth {matched}/{attempted}")
+
+    def _say(self, text: str) -> None:
+        """Print a line above the bar."""
         if self.enabled:
-            self.bar.write(
-                f"step {position.step}: validation loss {loss.per_token:.4f} a token, {loss.per_crystal:.2f} a crystal"
-            )
+            self.bar.write(text)
 
     def pause(self, seconds: float) -> None:
         """Leave `seconds` out of the speed: time in which nothing was trained."""
@@ -79,9 +107,12 @@ class Meter:
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(f"{kind}/{name}", value, position.step)
+        if self.tracker is not None:
+            self.tracker.log({f"{kind}/{name}": value for name, value in values.items()}, step=position.step)
 
     def _clear(self) -> None:
         self.loss = torch.zeros((), dtype=torch.float64)
+        self.norms = []
         self.tokens, self.since = 0, time.monotonic()
 
     def __enter__(self) -> Self:
@@ -93,6 +124,8 @@ class Meter:
         self.bar.close()
         if self.board is not None:
             self.board.close()
+        if self.tracker is not None:
+            self.tracker.finish()
 
 
 def _tensorboard(run: RunFolder, position: Position) -> Any:

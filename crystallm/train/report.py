@@ -17,16 +17,30 @@ def draw_loss(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     except ImportError:
         logger.info("no loss curve: install crystallm[train] for one")
         return
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for kind, style in (("train", {"color": "0.7", "linewidth": 0.8}), ("eval", {"color": "C0", "marker": "."})):
-        chosen = [line for line in lines if line["kind"] == kind]
-        label = {"train": "training", "eval": "validation"}[kind]
-        axes.plot([line["tokens"] / 1e6 for line in chosen], [line["loss"] for line in chosen], label=label, **style)
-    floor = min((line["loss"] for line in lines), default=0.0)
-    axes.set(xlabel="tokens (millions)", ylabel="loss (nats per token)", ylim=(floor - 0.1, floor + 1.9))
-    axes.legend()
+    chosen = {kind: [line for line in lines if line["kind"] == kind] for kind in ("train", "eval", "probe")}
+    panels = 2 if chosen["probe"] else 1
+    figure = Figure(figsize=(6, 2 + 2.5 * panels), layout="constrained")
+    axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
+    _curve(axes[0], chosen["train"], "loss", "training", color="0.7", linewidth=0.8)
+    _curve(axes[0], chosen["eval"], "loss", "validation", color="C0", marker=".")
+    _curve(axes[0], chosen["eval"], "ema_loss", "validation, averaged weights", color="C3", marker=".")
+    floor = min((line["loss"] for kind in ("train", "eval") for line in chosen[kind]), default=0.0)
+    axes[0].set(ylabel="loss (nats per token)", ylim=(floor - 0.1, floor + 1.9))
+    axes[0].legend()
+    if chosen["probe"]:
+        _curve(axes[1], chosen["probe"], "valid", "valid", color="C2", marker=".")
+        _curve(axes[1], chosen["probe"], "matched", "matching the truth", color="C1", marker=".")
+        most = max(line["attempted"] for line in chosen["probe"])
+        axes[1].set(ylabel=f"of {most} draws", ylim=(-0.03 * most, 1.03 * most))
+        axes[1].legend()
+    axes[-1].set(xlabel="tokens (millions)")
     figure.savefig(path, dpi=150)
+
+
+def _curve(axes: Any, lines: Sequence[Mapping[str, Any]], value: str, label: str, **style: Any) -> None:
+    points = [(line["tokens"] / 1e6, line[value]) for line in lines if value in line]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, **style)
 
 
 CONTENTS = {
@@ -40,6 +54,8 @@ def model_card(config: TrainConfig, facts: Mapping[str, Any]) -> str:
     """Return the README.md of a checkpoint; `facts` is what the run measured."""
     shape = config.model
     contents = CONTENTS.get(config.layout, "a CIF of the conventional cell")
+    averaged = f"average over steps (exponential, decay {config.ema_decay:g})"
+    weights = averaged if facts.get("averaged") else "of the last of these steps"
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -65,6 +81,7 @@ constrains the text to valid crystals; it also loads with plain `transformers`.
 | epochs | {facts["epochs"]:.2f} |
 | tokens seen | {facts["tokens_seen"]:,} |
 | training time | {facts["hours"]:.2f} hours |
+| weights | {weights} |
 | validation loss | {facts["loss_per_token"]:.4f} nats a token, {facts["loss_per_crystal"]:.2f} nats a crystal |
 
 `crystallm.json` holds the recipe, versions, commit and the hashes of the training files. A probability of this model

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = path / "best"
         self.final = path / "final"
+        self.final_ema = path / "final_ema"
+        self.before_decay = path / "before_decay.json"
+        """Names the step whose checkpoint a `wsd` run goes back to when its budget is raised."""
+        self.after_evaluation: Callable[[], None] = lambda: None
+        """Called on the main process when an evaluation is logged and its models are written."""
 
     def start(self, config: TrainConfig, *, resume: bool) -> None:
         """Create the folder, or check that it holds a run that `config` continues; InputError or ConfigError if not."""
@@ -78,8 +83,10 @@ class RunFolder:
         whole = partial.with_suffix("")
         shutil.rmtree(whole, ignore_errors=True)
         partial.rename(whole)
+        kept = self.decay_step
         for old in sorted(self._whole())[:-KEPT]:
-            shutil.rmtree(old)
+            if self.step_of(old) != kept:
+                shutil.rmtree(old)
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line of metrics."""
@@ -103,6 +110,31 @@ class RunFolder:
         return [
             path for path in self.checkpoints.glob("step-*") if (path / POSITION_FILE).is_file() and not path.suffix
         ]
+
+    def checkpoint_of(self, step: int) -> Path | None:
+        """Return the whole checkpoint of a step, None if there is none."""
+        return next((path for path in self._whole() if self.step_of(path) == step), None)
+
+    def later(self, step: int) -> list[Path]:
+        """Return the whole checkpoints after a step, the first one first."""
+        return [path for path in sorted(self._whole()) if self.step_of(path) > step]
+
+    @property
+    def decay_step(self) -> int | None:
+        """Step at which a `wsd` run began to decay, None if it has not; CheckpointError for a damaged record of it."""
+        if not self.before_decay.is_file():
+            return None
+        try:
+            return int(json.loads(self.before_decay.read_text(encoding="utf-8"))["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"cannot read {self.before_decay}: {error}; delete it to continue from the last checkpoint"
+            ) from error
+
+    @staticmethod
+    def step_of(checkpoint: Path) -> int:
+        """Return the step at which a checkpoint was written."""
+        return int(checkpoint.name.removeprefix("step-"))
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

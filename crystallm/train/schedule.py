@@ -32,7 +32,30 @@ def progress(config: TrainConfig, position: Position, *, steps_in_epoch: int) ->
 
 
 def learning_rate(config: TrainConfig, *, step: int, done: float) -> float:
-    """Return the rate for the step after `step`: linear warm-up, then a cosine from the top to its final fraction."""
+    """Return the rate for the step after `step`: linear warm-up, then the schedule down to its final fraction."""
     warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    shape = cosine(done) if config.schedule == "cosine" else warm_stable_decay(config, done)
     low = config.final_learning_rate_fraction
-    return config.learning_rate * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+    return config.learning_rate * warm * (low + (1 - low) * shape)
+
+
+def cosine(done: float) -> float:
+    """Return the part of the top: 1 at the start, 1/2 half way, 0 at the end (Loshchilov and Hutter 2017)."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def warm_stable_decay(config: TrainConfig, done: float) -> float:
+    """Return the part of the top: 1 until the last `decay_fraction` of the run, in which it falls to 0.
+
+    Stable rate and short decay: Hu et al., MiniCPM, arXiv:2404.06395. Shape `1-sqrt`: 1 - sqrt(part of the decay that
+    is done), the best of those compared by Hägele et al., arXiv:2405.18392.
+    """
+    if not decaying(config, done):
+        return 1.0
+    decayed = min((done - (1 - config.decay_fraction)) / config.decay_fraction, 1.0)
+    return 1 - (decayed if config.decay_shape == "linear" else math.sqrt(max(decayed, 0.0)))
+
+
+def decaying(config: TrainConfig, done: float) -> bool:
+    """Return whether a warm-up-stable-decay run has begun its decay when this part of it is done."""
+    return config.schedule == "wsd" and done >= 1 - config.decay_fraction

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystallm.errors import CheckpointError, InputError
+from crystallm.errors import CheckpointError, ConfigError, InputError
 from crystallm.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from crystallm.model.checkpoint import Checkpoint
-    from crystallm.train.loop import EvaluationLoss
+    from crystallm.train.corpus import Corpus
+    from crystallm.train.evaluated import EvaluationLoss, Role
+    from crystallm.train.probe import Probe
     from crystallm.train.run import RunFolder
     from crystallm.train.schedule import Position
 
@@ -45,8 +47,11 @@ def train(
     from crystallm.train.corpus import load_corpus
     from crystallm.train.loop import Trainer
     from crystallm.train.memory import keep_freed_memory, or_advice
+    from crystallm.train.page import explained
     from crystallm.train.run import RunFolder
+    from crystallm.train.tracking import require_tracker
 
+    require_tracker(config.track)
     run = RunFolder(out)
     keep_freed_memory()
     accelerator = make_accelerator(config)
@@ -82,7 +87,7 @@ def train(
     if accelerator.is_main_process:
         run.describe(config, origin)
 
-    def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, last: bool) -> None:
+    def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, role: Role) -> None:
         measured = facts | {
             "steps": position.step,
             "epochs": trainer.epochs,
@@ -90,8 +95,9 @@ def train(
             "hours": position.seconds / 3600,
             "loss_per_token": loss.per_token,
             "loss_per_crystal": loss.per_crystal,
+            "averaged": trainer.average is not None and trainer.average.is_worn,
         }
-        write_models(config, run, model, tokenizer, origin | {"training": measured}, measured, last=last)
+        write_models(config, run, model, tokenizer, origin | {"training": measured}, measured, role=role)
 
     trainer = Trainer(
         config,
@@ -103,12 +109,31 @@ def train(
         val=val_corpus,
         replay=replay_corpus,
         export=export,
+        probe=probe_of(config, accelerator, val_corpus, tokenizer, run),
     )
-    with or_advice(config):
+    with or_advice(config), explained(run, origin, enabled=accelerator.is_main_process):
         loss = trainer.fit(resume=resume)
     if accelerator.num_processes > 1:
         accelerator.end_training()
     return Trained(run, loss, trainer.best_loss, accelerator.is_main_process)
+
+
+def probe_of(
+    config: TrainConfig, accelerator: Accelerator, val: Corpus, tokenizer: PreTrainedTokenizerFast, run: RunFolder
+) -> Probe | None:
+    """Return what draws crystals during training, on the main process of a run that asks for it.
+
+    ConfigError where the weights are divided among processes.
+    """
+    from accelerate.utils import DistributedType
+
+    if not config.probe:
+        return None
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise ConfigError("probe draws with whole weights on one process: set it to 0 with FSDP, or use DDP")
+    from crystallm.train.probe import Probe  # and with it much of evaluation
+
+    return Probe(config, val, tokenizer, run) if accelerator.is_main_process else None
 
 
 def nameless(config: TrainConfig) -> TrainConfig:
@@ -137,9 +162,9 @@ def write_models(
     origin: dict[str, Any],
     measured: dict[str, Any],
     *,
-    last: bool,
+    role: Role,
 ) -> None:
-    """Export a model as the best or the last one of a run; a LoRA adapter beside the model it is merged into."""
+    """Export a model as the best or a last one of a run; a LoRA adapter beside the model it is merged into."""
     import torch
 
     from crystallm.model.checkpoint import save_checkpoint
@@ -147,7 +172,7 @@ def write_models(
     from crystallm.train.report import draw_loss, model_card
 
     save_checkpoint(
-        run.final if last else run.best,
+        {"best": run.best, "final": run.final, "final_ema": run.final_ema}[role],
         merged(model),
         tokenizer,
         layout_name=config.layout,
@@ -156,9 +181,9 @@ def write_models(
         card=model_card(config, measured),
         dtype=torch.bfloat16 if config.weights == "bf16" else torch.float32,
     )
-    if config.lora_rank and not last and config.start_from is not None:
+    if config.lora_rank and role == "best" and config.start_from is not None:
         save_adapter(run.path / "adapter", model, base=folder_of(config.start_from))
-    if last or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
+    if role != "best" or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
         draw_loss(run.lines(), run.path / "loss.png")
 
 

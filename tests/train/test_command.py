@@ -36,7 +36,7 @@ def test_run_directory(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {
         *("recipe.yaml", "provenance.json", "metrics.jsonl", "loss.png", "tensorboard"),
-        *("checkpoints", "best", "final"),
+        *("checkpoints", "best", "final", "README.md"),
     }
     assert load_recipe(TrainConfig, finished / "recipe.yaml").max_steps == 60
     origin = json.loads((finished / "provenance.json").read_text())

@@ -8,7 +8,8 @@ from crystallm.config import from_mapping, load_recipe, to_mapping, write_recipe
 from crystallm.errors import ConfigError
 from crystallm.train.config import CHANGEABLE, TrainConfig
 
-RECIPES = sorted((Path(__file__).parents[2] / "train").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "train"
+RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("sweep/*.yaml")])
 
 
 def test_there_are_recipes() -> None:
