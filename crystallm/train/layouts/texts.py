@@ -1,7 +1,7 @@
-"""The same crystals in several layouts, to compare layouts on: MP-20 training rows, and validation rows of new formulas.
+"""The same crystals in several layouts: MP-20 training rows, and validation rows of other formulas.
 
-`python -m crystallm.train.layout_texts DATA OUT` writes OUT/LAYOUT/train.parquet and val.parquet, the crystals that every
-layout can write, and OUT/targets.parquet. The same command continues where it was stopped.
+`python -m crystallm.train.layouts.texts DATA OUT` writes OUT/LAYOUT/train.parquet and val.parquet, the crystals that
+every layout can write, and OUT/targets.parquet. The same command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def write_texts(data: Path, out: Path, *, validation: int, seed: int, train: int
 
 def main() -> None:
     """Write the same crystals in every layout that is compared."""
-    parser = argparse.ArgumentParser(prog="python -m crystallm.train.layout_texts", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m crystallm.train.layouts.texts", description=main.__doc__)
     parser.add_argument("data", type=Path, help="folder with the parquet files of the corpus")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--validation", type=int, default=1000, help="validation crystals (%(default)s)")
