@@ -151,7 +151,7 @@ def differences(arm: Path, reference: Path, *, draws: int) -> dict[str, Any]:
     if both:
         found["free"] = mean_of([free_of(own[name]) - free_of(other[name]) for name in both])
     changes = {f"@{top}": gained_and_lost(theirs, firsts, top=top) for top in sorted({1, draws})}
-    return {name: asdict(value) for name, value in found.items()} | {"gained_and_lost": changes}
+    return {**found, "gained_and_lost": changes}
 
 
 def free_of(bits: CrystalBits) -> float:

@@ -147,23 +147,11 @@ def digit_bits(log_V: torch.Tensor, tokens: Sequence[str], token: int) -> float:
     return float(torch.logsumexp(log_V[ten] * log(2), dim=0) / log(2) - log_V[token])
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A mean over crystals with its interval at 95 %."""
-
-    value: float
-    low: float
-    high: float
-    crystals: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.1f} ± {self.value - self.low:.1f}"
-
-
-def mean_of(values: Sequence[float]) -> Mean:
-    """Mean and normal interval at 95 %; the interval of a single value is that value."""
+def mean_of(values: Sequence[float]) -> dict[str, float]:
+    """Mean over crystals and its normal interval at 95 %; that of a single value is the value."""
+    middle = mean(values)
     spread = Z_95 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
-    return Mean(mean(values), mean(values) - spread, mean(values) + spread, len(values))
+    return {"value": middle, "low": middle - spread, "high": middle + spread, "crystals": len(values)}
 
 
 def summary(bits: Mapping[str, CrystalBits]) -> dict[str, Any]:
