@@ -1,26 +1,37 @@
 """The comparison of layouts: the same operations, the same crystals, and bits that can be added up by hand."""
 
+from collections.abc import Callable
 from math import log2
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 
 from crystallm.config import load_recipe
 from crystallm.crystal.cell import Cell, Rejection
-from crystallm.crystal.description import Description, describe
+from crystallm.crystal.cif import write_cif
+from crystallm.crystal.description import Description, Site, describe
 from crystallm.crystal.layout import get_layout
 from crystallm.errors import ConfigError, InputError
 from crystallm.model.architecture import ModelConfig, build_model
-from crystallm.sample.constraint import Limits, Prompt, Stage
+from crystallm.sample.constraint import Limits, Partial, Prompt, Stage
 from crystallm.sample.grammar import make_grammar
 from crystallm.train.compute import flop_per_step, matrix_parameters, steps_for, training_flop
 from crystallm.train.config import TrainConfig
-from crystallm.train.layouts.bits import CrystalBits, allowed_choices, digit_bits, free_bits, last_digits, mean_of, summary
+from crystallm.train.layouts.arms import compare
+from crystallm.train.layouts.bits import (
+    allowed_choices,
+    digit_bits,
+    free_bits,
+    last_digits,
+    mean_of,
+)
 from crystallm.train.layouts.config import LayoutsConfig
-from crystallm.train.layouts.report import markdown
 from crystallm.train.layouts.texts import chosen_crystals, in_all
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "layouts").glob("*.yaml"))
@@ -93,6 +104,24 @@ def test_free_bits_of_a_model_that_knows_nothing(name: str, rutile: Description)
     assert allowed_choices(grammar, other, ids) is None
 
 
+def test_a_digit_that_the_automaton_computes_may_differ(rutile: Description) -> None:
+    layout = get_layout("crystallm")
+    tokens = layout.checked_tokens(rutile)
+    assert not isinstance(tokens, Rejection)
+    grammar, vocabulary = make_grammar(layout, Limits(), 1024), layout.vocabulary()
+    ids = [vocabulary.index(token) for token in tokens]
+    prompt = Prompt(rutile.amounts, rutile.formula_units)
+    # 62.4347 cubic angstrom; the lengths before they were rounded may have given 62.4357.
+    place = next(n for n in range(len(tokens)) if layout.text(tokens[:n]).endswith("_cell_volume 62.43"))
+    other = [*ids[:place], vocabulary.index("5"), *ids[place + 1 :]]
+    assert tokens[place] == "4"
+    allowed = allowed_choices(grammar, prompt, ids)
+    assert allowed is not None
+    assert allowed_choices(grammar, prompt, other) == allowed
+    broken = [*ids[:place], vocabulary.index("Ti"), *ids[place + 1 :]]
+    assert allowed_choices(grammar, prompt, broken) is None
+
+
 def test_three_decimals_end_in_one_digit(rutile: Description) -> None:
     four, three = get_layout("wyckoff").checked_tokens(rutile), get_layout("wyckoff-3").checked_tokens(rutile)
     assert not isinstance(four, Rejection)
@@ -110,8 +139,6 @@ def test_every_walk_through_three_decimals_is_a_crystal() -> None:
     layout = get_layout("wyckoff-3")
     grammar = make_grammar(layout, Limits(), 1024)
     rng = np.random.default_rng(0)
-    from crystallm.sample.constraint import Partial
-
     for group in (1, 14, 62, 136, 225):
         partial, ids = Partial(), []
         steps = grammar.walk(Prompt((("Al", 2), ("O", 3)), 12, group), partial)
@@ -128,10 +155,10 @@ def test_every_walk_through_three_decimals_is_a_crystal() -> None:
 def test_bits_of_a_last_digit() -> None:
     tokens = ["x", *(f"{n:02d}" for n in range(100)), *"0123456789"]
     log_V = torch.full((len(tokens),), -20.0)
-    log_V[tokens.index("37")], log_V[tokens.index("38")] = -2.0, -2.0  # two of the 3x hold an eighth of a half each
+    log_V[tokens.index("37")], log_V[tokens.index("38")] = -2.0, -2.0  # the others of 3x are hardly possible
     assert digit_bits(log_V, tokens, tokens.index("37")) == pytest.approx(1.0, abs=1e-3)
-    log_V[tokens.index("5")] = -3.0
-    assert digit_bits(log_V, tokens, tokens.index("5")) == 3.0
+    log_V[[tokens.index(digit) for digit in "0123456789"]] = -7.0
+    assert digit_bits(log_V, tokens, tokens.index("5")) == pytest.approx(log2(10))
 
 
 def test_a_mean_with_its_interval() -> None:
@@ -162,3 +189,52 @@ def test_only_what_every_layout_can_write() -> None:
 def test_settings_that_cannot_work() -> None:
     with pytest.raises(ConfigError, match="draws must be above 0, got 0"):
         LayoutsConfig(draws=0)
+
+
+TINY = ModelConfig(layers=1, hidden=16, heads=2, kv_heads=1, ffn=16, context=400)
+OXIDES = {"Mg": 4.21, "Ca": 4.81, "Sr": 5.16, "Ba": 5.54, "Cd": 4.70, "Ni": 4.17}
+"""Rock salts with oxygen -> lattice parameter in angstrom (Wyckoff, Crystal Structures, 1963)."""
+
+
+def write_oxides(folder: Path) -> Path:
+    sites = {m: (Site(m, "a", ()), Site("O", "b", ())) for m in OXIDES}
+    cells = {m: (a, a, a, 90.0, 90.0, 90.0) for m, a in OXIDES.items()}
+    crystals = {m: Description(((m, 1), ("O", 1)), 1, 225, cells[m], sites[m]) for m in OXIDES}
+    for layout in ("wyckoff", "crystallm"):
+        rows = [{"id": m, "text": get_layout(layout).write(found)} for m, found in crystals.items()]
+        (folder / layout).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows[:4]), folder / layout / "train.parquet")
+        pq.write_table(pa.Table.from_pylist(rows[4:]), folder / layout / "val.parquet")
+    targets = [{"id": m, "cif": write_cif(crystals[m])} for m in list(OXIDES)[4:]]
+    pq.write_table(pa.Table.from_pylist(targets), folder / "targets.parquet")
+    (folder / "texts.json").write_text("{}")
+    return folder
+
+
+def test_two_arms_from_texts_to_tables(tmp_path: Path, train_here: Callable[[list[str]], int]) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    texts, out = write_oxides(tmp_path / "texts"), tmp_path / "out"
+    out.mkdir()
+    common: dict[str, Any] = {"model": TINY, "max_steps": 1, "batch_tokens": 800, "accumulate": 2, "precision": "fp32"}
+    arms = [(name, TrainConfig(layout=name, **common)) for name in ("wyckoff", "crystallm")]
+    # Four texts make one pass, filled up to 400 tokens: sixteen rows of 24.
+    operations = 3 * 16 * 24 * training_flop(TINY, vocabulary=1013, width=24)
+    config = LayoutsConfig(teraflop=operations / 1e12, targets=1, draws=2, timed=1)
+    report = compare(arms, config, texts, out)
+    ours, theirs = report["arms"]
+    assert ours["steps"] == 3
+    assert ours["budget"]["teraflop"] == pytest.approx(theirs["budget"]["teraflop"], rel=0.2)
+    # The automaton writes both texts of both validation crystals, and their free bits are less than the whole.
+    assert (ours["not_walked"], theirs["not_walked"]) == (0, 0)
+    assert 0 < ours["bits"]["free"]["value"] < ours["bits"]["whole"]["value"]
+    less = theirs["against_reference"]["whole"]
+    assert less["value"] == pytest.approx(theirs["bits"]["whole"]["value"] - ours["bits"]["whole"]["value"])
+    assert ours["finished"] == {**ours["finished"], "passed": 2, "attempted": 2}
+    lines = (out / "layouts.md").read_text().splitlines()
+    assert sum(line.startswith("| crystallm |") for line in lines) == 4
+    assert (out / "layouts.png").is_file()
+    again = compare(arms, config, texts, out)  # what is done is read
+    assert again["arms"] == report["arms"]
+    with pytest.raises(ConfigError, match="was begun with other settings"):
+        compare(arms, LayoutsConfig(draws=3), texts, out)

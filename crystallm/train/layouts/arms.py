@@ -52,8 +52,7 @@ def run_arm(
     """Train and measure one arm, or read what was measured."""
     folder = output_folder(out / name)
     if (folder / RESULT).is_file():
-        done: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        return done
+        return read_result(folder)
     data = texts / recipe.layout
     if not (data / "train.parquet").is_file():
         raise InputError(
@@ -68,7 +67,7 @@ def run_arm(
     write_json(folder / BITS, {crystal: asdict(found) for crystal, found in bits.items()})
     measured = measure(config, model, targets, folder)
     last = trained.run.lines()[-1]
-    result: dict[str, Any] = plain(
+    result = plain(
         {
             "arm": name,
             "recipe": to_mapping(planned),
@@ -86,7 +85,7 @@ def run_arm(
         }
     )
     write_json(folder / RESULT, result)
-    return result
+    return read_result(folder)
 
 
 def with_budget(recipe: TrainConfig, config: LayoutsConfig, data: Path) -> tuple[TrainConfig, dict[str, float]]:
@@ -144,14 +143,18 @@ def differences(arm: Path, reference: Path, *, draws: int) -> dict[str, Any]:
     """Bits of an arm less those of the reference, crystal by crystal, and targets that only one of them matches."""
     own, other = (read_bits(folder) for folder in (arm, reference))
     both = [name for name, found in own.items() if found.free is not None and other[name].free is not None]
-    firsts, theirs = (
-        json.loads((folder / RESULT).read_text(encoding="utf-8"))["first_match"] for folder in (arm, reference)
-    )
+    firsts, theirs = (read_result(folder)["first_match"] for folder in (arm, reference))
     found = {"whole": mean_of([own[name].whole - other[name].whole for name in own])}
     if both:
         found["free"] = mean_of([free_of(own[name]) - free_of(other[name]) for name in both])
     changes = {f"@{top}": gained_and_lost(theirs, firsts, top=top) for top in sorted({1, draws})}
     return {**found, "gained_and_lost": changes}
+
+
+def read_result(arm: Path) -> dict[str, Any]:
+    """What was measured of an arm that is done."""
+    found: dict[str, Any] = json.loads((arm / RESULT).read_text(encoding="utf-8"))
+    return found
 
 
 def free_of(bits: CrystalBits) -> float:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.layout import DIGITS, PAIRS, Layout, get_layout
+from crystallm.crystal.layout import DIGITS, PAIRS, WRITTEN, Layout, get_layout
 from crystallm.errors import CompositionError
 from crystallm.eval.rate import Z_95
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
@@ -84,7 +84,11 @@ def _log2_probabilities(checkpoint: Checkpoint, corpus: Any, context: int) -> It
 
 
 def allowed_choices(grammar: AnyGrammar, prompt: Prompt, ids: Sequence[int]) -> list[tuple[Stage, Choices]] | None:
-    """At each token of a text what the automaton would allow; None where it would not write this text."""
+    """At each token of a text what the automaton would allow; None where it would not write this text.
+
+    Digits that the automaton computes may differ: the published layouts take volume and dependent coordinates from more
+    decimals than they write (docs/decisions/0006).
+    """
     try:
         grammar.check(prompt)
     except CompositionError:
@@ -95,7 +99,9 @@ def allowed_choices(grammar: AnyGrammar, prompt: Prompt, ids: Sequence[int]) -> 
     found = []
     for token in ids:
         if token not in choices:
-            return None
+            if len(choices) != 1 or not (grammar.tokens[token] in DIGITS and grammar.tokens[choices[0]] in DIGITS):
+                return None
+            token = choices[0]
         found.append((partial.stage, choices))
         choices = next_choices(steps.send, token)
     return found
@@ -139,11 +145,9 @@ def last_digits(tokens: Sequence[str]) -> list[int]:
 
 
 def digit_bits(log_V: torch.Tensor, tokens: Sequence[str], token: int) -> float:
-    """Bits of the last digit of a token, the digit before it in the token given. log_V: base 2."""
+    """Bits of the last digit of a token, that it is a digit and the one before it in the token given. log_V: base 2."""
     text = tokens[token]
-    if len(text) == 1:
-        return -float(log_V[token])
-    ten = [number for number, other in enumerate(tokens) if other in PAIRS and other[0] == text[0]]
+    ten = [place for place, other in enumerate(tokens) if other in WRITTEN[len(text)] and other[:-1] == text[:-1]]
     return float(torch.logsumexp(log_V[ten] * log(2), dim=0) / log(2) - log_V[token])
 
 
