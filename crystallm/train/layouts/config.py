@@ -11,7 +11,7 @@ from crystallm.errors import ConfigError
 class LayoutsConfig:
     """Settings of a comparison; those of training stand in the recipes."""
 
-    teraflop: float = 70.0
+    teraflop: float = 60.0
     """Operations of training, 1e12, see `crystallm.train.compute`."""
     reference: str = "wyckoff"
     """The arm that the others are compared with."""

@@ -76,7 +76,8 @@ def write_texts(data: Path, out: Path, *, validation: int, seed: int, train: int
     if train is not None:
         crystals = [*crystals[:train], *crystals[-validation:]]
     table = out / "crystals.parquet"
-    write_table(pa.Table.from_pylist(crystals), table)
+    if not table.is_file() or pq.read_table(table).to_pylist() != crystals:  # `prepare` takes a new file for another
+        write_table(pa.Table.from_pylist(crystals), table)
     counts: dict[str, Any] = {}
     for layout in FROM_CELLS:
         logger.info("texts of layout %s", layout)
