@@ -33,6 +33,7 @@ from crystallm.train.layouts.bits import (
 )
 from crystallm.train.layouts.config import LayoutsConfig
 from crystallm.train.layouts.texts import chosen_crystals, in_all
+from crystallm.train.optimizers import make_optimizers
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "layouts").glob("*.yaml"))
 
@@ -72,6 +73,17 @@ def test_operations_count_every_matrix_once(kind: Any) -> None:
     assert matrix_parameters(shape, vocabulary=11) == sum(matrices)
     # Two layers, T = 10: 2 T d for the scores and as many for the values, three times with the backward pass.
     assert training_flop(shape, vocabulary=11, width=10) == 6 * sum(matrices) + 3 * 2 * (4 * 10 * 8)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_muon_takes_the_matrices_inside_the_layers(kind: Any) -> None:
+    shape = ModelConfig(model_type=kind, layers=2, hidden=8, heads=2, ffn=12, context=32)
+    model = build_model(shape, vocab_size=11, bos=0, eos=1, pad=2)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    muon, _ = make_optimizers(TrainConfig(model=shape, max_steps=1, max_tokens=32, optimizer="muon"), model)
+    taken = [names[id(parameter)] for group in muon.param_groups for parameter in group["params"]]
+    inside = [name for name, p in model.named_parameters() if p.dim() == 2 and (".layers." in name or ".h." in name)]
+    assert taken == inside
 
 
 def test_a_budget_of_operations_in_steps() -> None:
