@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ RESERVED = tuple(f"<reserved_{i}>" for i in range(24))
 DIGITS = tuple("0123456789")
 PAIRS = tuple(f"{number:02d}" for number in range(100))
 """Digits are written two at a time (docs/decisions/0003); a single one stands only where an odd number of them ends."""
+WRITTEN: Mapping[int, tuple[str, ...]] = {1: DIGITS, 2: PAIRS}
+"""Tokens of so many digits."""
 DEFAULT_LAYOUT = "wyckoff"
 
 Parameters = tuple[float, float, float, float, float, float]
@@ -79,12 +81,13 @@ class NumberFormat:
     lead: str = ""
     """White space in front."""
     decimals_in_start: int = 0
-    """Decimals that the token of the integer part holds too; those left are an even number."""
+    """Decimals that the token of the integer part holds too."""
 
     @property
-    def pairs(self) -> int:
-        """Number of tokens after the start."""
-        return (self.decimals - self.decimals_in_start) // 2
+    def widths(self) -> tuple[int, ...]:
+        """Digits of each token after the start: pairs, and a single one where an odd number is left."""
+        pairs, single = divmod(self.decimals - self.decimals_in_start, 2)
+        return (2,) * pairs + (1,) * single
 
     def vocabulary(self) -> list[str]:
         """Every token that can start a number, in order of value; digits are shared."""
@@ -96,15 +99,16 @@ class NumberFormat:
     def tokens(self, value: float) -> list[str]:
         """The tokens of a value."""
         text = self.lead + f"{value:.{self.decimals}f}"
-        end_of_start = len(text) - 2 * self.pairs
+        end_of_start = len(text) - sum(self.widths)
         return [text[:end_of_start], *digit_tokens(text[end_of_start:])]
 
     def read(self, cursor: Cursor) -> float:
         """The value at the cursor."""
         start = cursor.take()
-        digits = [cursor.take() for _ in range(self.pairs)]
+        digits = [cursor.take() for _ in self.widths]
         pattern = rf"{self.lead}\d+\.\d{{{self.decimals_in_start}}}"
-        if not re.fullmatch(pattern, start) or not all(pair in PAIRS for pair in digits):
+        known = all(token in WRITTEN[width] for token, width in zip(digits, self.widths, strict=True))
+        if not re.fullmatch(pattern, start) or not known:
             raise _SyntaxError(f"expected a number, found {(start + ''.join(digits)).strip()!r}")
         return float(start + "".join(digits))
 
@@ -396,19 +400,25 @@ class Layout:
         return description
 
 
-WYCKOFF = Layout(
-    name="wyckoff",
-    fields=(
-        FormulaField(),
-        ChoiceField("formula_units", "\n_cell_formula_units_Z_primitive", 192),
-        ChoiceField("space_group", "\n_space_group_IT_number", 230),
-        CellField(),
-        SitesField(),
-    ),
-)
+def wyckoff_layout(name: str, *, length: NumberFormat = LENGTH, coordinate: NumberFormat = COORDINATE) -> Layout:
+    """The layout that writes what is free in the asymmetric unit, its numbers in the formats given."""
+    return Layout(
+        name=name,
+        fields=(
+            FormulaField(),
+            ChoiceField("formula_units", "\n_cell_formula_units_Z_primitive", 192),
+            ChoiceField("space_group", "\n_space_group_IT_number", 230),
+            CellField(length=length),
+            SitesField(coordinate=coordinate),
+        ),
+    )
 
 
-LAYOUTS: Mapping[str, TextLayout] = {layout.name: layout for layout in (WYCKOFF, CRYSTALLM, CRYSTALLM_PI)}
+WYCKOFF = wyckoff_layout("wyckoff")
+WYCKOFF_3 = wyckoff_layout("wyckoff-3", length=replace(LENGTH, decimals=3), coordinate=replace(COORDINATE, decimals=3))
+"""Three decimals of lengths and coordinates instead of four: for the comparison of layouts (docs/train.md)."""
+
+LAYOUTS: Mapping[str, TextLayout] = {layout.name: layout for layout in (WYCKOFF, WYCKOFF_3, CRYSTALLM, CRYSTALLM_PI)}
 
 
 def get_layout(name: str = DEFAULT_LAYOUT) -> TextLayout:

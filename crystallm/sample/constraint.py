@@ -20,7 +20,7 @@ from crystallm.crystal.layout import (
     BEGIN,
     END,
     FREE_PARAMETERS,
-    PAIRS,
+    WRITTEN,
     CellField,
     ChoiceField,
     FormulaField,
@@ -56,7 +56,8 @@ class Grammar:
         self.group = _as(ChoiceField, fields["space_group"])
         self.cell = _as(CellField, fields["cell"])
         self.sites = _as(SitesField, fields["sites"])
-        self.pair_ids = tuple(self.ids[pair] for pair in PAIRS)
+        self.digit_ids = {width: tuple(self.ids[token] for token in tokens) for width, tokens in WRITTEN.items()}
+        """Ids of the tokens of one and of two digits, in order of value."""
         styles = (self.cell.length, self.cell.angle, self.sites.coordinate)
         self.start_ids = {style: tuple(self.ids[start] for start in style.vocabulary()) for style in styles}
         """Ids that start a number, in order of value, for each format."""
@@ -284,15 +285,16 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
     )
     if highest < lowest:  # narrower than the last digit: the bounds are wide enough that this is a defect of ours
         raise AssertionError(f"no number with {style.decimals} decimals between {low} and {high}")
-    unit = 100**style.pairs
+    unit = 10 ** sum(style.widths)
     starts, first = grammar.start_ids[style], style.lower * scale // unit
     token = yield starts[lowest // unit - first : highest // unit + 1 - first]
     value = starts.index(token) + first
-    for _ in range(style.pairs):
-        unit //= 100
-        least, most = max(lowest - value * 100 * unit, 0) // unit, (highest - value * 100 * unit) // unit
-        token = yield grammar.pair_ids[least : most + 1]
-        value = value * 100 + grammar.pair_ids.index(token)
+    for width in style.widths:
+        base = 10**width
+        unit //= base
+        least, most = max(lowest - value * base * unit, 0) // unit, (highest - value * base * unit) // unit
+        token = yield grammar.digit_ids[width][least : most + 1]
+        value = value * base + grammar.digit_ids[width].index(token)
     return float(value / scale)
 
 

@@ -49,7 +49,8 @@ def make_optimizers(config: TrainConfig, model: PreTrainedModel) -> list[torch.o
             continue
         depth = depth_of(name, layers=config.model.layers) if config.layer_decay < 1 else top
         matrix = parameter.dim() >= 2
-        if config.optimizer == "muon" and matrix and id(parameter) not in tables:
+        table = id(parameter) in tables or EMBEDDINGS.search(name) is not None
+        if config.optimizer == "muon" and matrix and not table:
             hidden.setdefault(depth, []).append(parameter)
         else:
             others.setdefault((depth, config.weight_decay if matrix else 0.0), []).append(parameter)

@@ -1,0 +1,1 @@
+"""Layouts, blocks and descriptions side by side (docs/train.md)."""
