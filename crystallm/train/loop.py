@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -19,11 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 from crystallm.errors import CheckpointError
 from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
 from crystallm.train.config import TrainConfig
-from crystallm.train.corpus import Corpus, joined, redraw
+from crystallm.train.corpus import NOTHING, Corpus, joined, redraw
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
 from crystallm.train.run import RunFolder
-from crystallm.train.schedule import Position, learning_rate, progress
+from crystallm.train.schedule import Cursor, Position, learning_rate, progress
+from crystallm.train.stream import StreamedSteps, TextStream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -54,14 +56,16 @@ class Trainer:
         tokenizer: "PreTrainedTokenizerFast",
         run: RunFolder,
         *,
-        train: Corpus,
+        train: Corpus | TextStream,
         val: Corpus,
         replay: Corpus | None = None,
         export: Callable[["PreTrainedModel", Position, EvaluationLoss, bool], None],
     ) -> None:
         self.config, self.accelerator, self.tokenizer, self.run = config, accelerator, tokenizer, run
         self.own_texts = len(train)
-        self.train_corpus, self.val_corpus, self.export = joined(train, replay), val, export
+        self.stream = train if isinstance(train, TextStream) else None
+        self.train_corpus = joined(train, replay) if isinstance(train, Corpus) else NOTHING
+        self.val_corpus, self.export = val, export
         self.plain_model = model
         """Without the wrappers of compilation and data parallelism, which share its weights."""
         optimizers = make_optimizers(config, model)
@@ -74,7 +78,8 @@ class Trainer:
         self.evaluated: tuple[int, EvaluationLoss] | None = None
         self.stale = 0
         """Evaluations since the lowest loss."""
-        self.steps_in_epoch = 1
+        self.steps_in_epoch: float = 1
+        self.next_cursor: Cursor | None = None
         self.stop_asked = False
         self.main = accelerator.is_main_process
 
@@ -109,10 +114,8 @@ class Trainer:
         config, position = self.config, self.position
         clock = saved = time.monotonic()
         while True:
-            steps = self._plan()
-            self.steps_in_epoch = len(steps)
-            for passes in self._passes(steps):
-                done = progress(config, position, steps_in_epoch=len(steps))
+            for passes in self._epoch():
+                done = progress(config, position, steps_in_epoch=self.steps_in_epoch)
                 meter.expect(position, done)
                 if done >= 1 or (config.patience is not None and self.stale >= config.patience):
                     self._save(meter)
@@ -130,7 +133,7 @@ class Trainer:
                 rate = learning_rate(config, step=position.step, done=done)
                 loss, norm = self._step(passes, tokens, rate)
                 position.step, position.step_in_epoch = position.step + 1, position.step_in_epoch + 1
-                position.tokens += tokens
+                position.tokens, position.cursor = position.tokens + tokens, self.next_cursor
                 meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=self.epochs)
                 if position.step % config.log_every == 0:
                     meter.log(position, self.accelerator)
@@ -139,7 +142,29 @@ class Trainer:
                 if due or (config.save_every is not None and position.step % config.save_every == 0):
                     self._save(meter)
                     saved = time.monotonic()
-            position.epoch, position.step_in_epoch = position.epoch + 1, 0
+            position.epoch, position.step_in_epoch, position.cursor = position.epoch + 1, 0, None
+
+    def _epoch(self) -> Iterator[list[Pass]]:
+        """Yield this process's part of the steps of the epoch, from where the run stands."""
+        if self.stream is None:
+            steps = self._plan()
+            self.steps_in_epoch = len(steps)
+            yield from self._passes(steps)
+            return
+        position, builder = self.position, _Steps(self, [], epoch=self.position.epoch)
+        steps_left = StreamedSteps(
+            self.stream,
+            self.config,
+            builder.of,
+            epoch=position.epoch,
+            step_in_epoch=position.step_in_epoch,
+            cursor=position.cursor,
+        )
+        # One reader: several would have to agree on who reads what.
+        workers = min(self.config.workers, 1)
+        for step in DataLoader(steps_left, batch_size=None, num_workers=workers, generator=torch.Generator()):
+            self.steps_in_epoch, self.next_cursor = step.steps_in_epoch, step.cursor
+            yield step.passes
 
     def _plan(self) -> list[list[Ints]]:
         """Return the steps of the epoch the run stands in: all its own texts, and the replayed ones drawn for it."""
@@ -294,9 +319,15 @@ class _Steps(Dataset[list[Pass]]):
     def __init__(self, trainer: Trainer, steps: list[list[Ints]], *, epoch: int) -> None:
         self.config, self.corpus, self.tokenizer = trainer.config, trainer.train_corpus, trainer.tokenizer
         self.process, self.processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        self.steps, self.epoch = steps, epoch
+        self.steps, self.epoch, self.first_row = steps, epoch, 0
         self.widths = widths(self.corpus.lengths)
         self.budget = -(-(self.config.batch_tokens // self.config.accumulate) // self.processes)
+
+    def of(self, corpus: Corpus, steps: list[list[Ints]], first_row: int) -> "_Steps":
+        """Return the same for the steps of another corpus, whose first text is the epoch's n-th."""
+        other = copy(self)
+        other.corpus, other.steps, other.first_row, other.widths = corpus, steps, first_row, widths(corpus.lengths)
+        return other
 
     def __getitem__(self, index: int) -> list[Pass]:
         passes = []
@@ -320,7 +351,7 @@ class _Steps(Dataset[list[Pass]]):
             layout_name=self.config.layout,
             seed=self.config.seed,
             epoch=self.epoch,
-            row=row,
+            row=self.first_row + row,
             chance=self.config.augmented_share,
         )
         ids: Ints = self.tokenizer(text, add_special_tokens=False, return_tensors="np")["input_ids"][0]
