@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from crystallm.errors import CheckpointError, InputError
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Passes = list[tuple[torch.Tensor, torch.Tensor]]
+P = TypeVar("P")
+"""The forward passes of a step, in the form in which they are trained on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,24 +138,24 @@ def _batches(files: list[int], pieces: list[int], names: tuple[str, ...]) -> Ite
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedStep:
+class StreamedStep(Generic[P]):
     """One optimiser step of a streamed epoch."""
 
-    passes: Passes
+    passes: P
     steps_in_epoch: float
     """Estimate by the rows read so far; exact at the end of the epoch."""
     cursor: Cursor
     """Where a run goes on that has taken this step."""
 
 
-class StreamedSteps(IterableDataset[StreamedStep]):
+class StreamedSteps(IterableDataset[StreamedStep[P]]):
     """The steps of an epoch from where a run stands, in a worker process where the recipe asks for workers."""
 
     def __init__(
         self,
         stream: TextStream,
         config: TrainConfig,
-        build: Callable[[Corpus, list[list[Ints]], int], Dataset[Passes]],
+        build: Callable[[Corpus, list[list[Ints]], int], Dataset[P]],
         *,
         epoch: int,
         step_in_epoch: int,
@@ -165,7 +165,7 @@ class StreamedSteps(IterableDataset[StreamedStep]):
         self.stream, self.config, self.build = stream, config, build
         self.epoch, self.step_in_epoch, self.cursor = epoch, step_in_epoch, cursor
 
-    def __iter__(self) -> Iterator[StreamedStep]:
+    def __iter__(self) -> Iterator[StreamedStep[P]]:
         taken, first = self.step_in_epoch, self.cursor.step if self.cursor is not None else 0
         for block in self.stream.blocks(self.epoch, self.cursor):
             steps = self._plan(block)
