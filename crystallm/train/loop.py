@@ -162,9 +162,10 @@ class Trainer:
         )
         # One reader: several would have to agree on who reads what.
         workers = min(self.config.workers, 1)
-        for step in DataLoader(steps_left, batch_size=None, num_workers=workers, generator=torch.Generator()):
-            self.steps_in_epoch, self.next_cursor = step.steps_in_epoch, step.cursor
-            yield step.passes
+        loader = DataLoader(steps_left, batch_size=None, num_workers=workers, generator=torch.Generator())
+        for passes, self.next_cursor in loader:
+            self.steps_in_epoch = self.next_cursor.steps_in_epoch
+            yield passes
 
     def _plan(self) -> list[list[Ints]]:
         """Return the steps of the epoch the run stands in: all its own texts, and the replayed ones drawn for it."""

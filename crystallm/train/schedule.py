@@ -19,6 +19,8 @@ class Cursor:
     """Steps taken of that block."""
     rows: int
     """All rows of an epoch, by which changed data is noticed."""
+    steps_in_epoch: float
+    """Estimate by the rows read so far; exact at the end of the epoch."""
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset
@@ -137,19 +137,8 @@ def _batches(files: list[int], pieces: list[int], names: tuple[str, ...]) -> Ite
             yield {"file": file, "texts": texts}
 
 
-@dataclass(frozen=True, eq=False)
-class StreamedStep(Generic[P]):
-    """One optimiser step of a streamed epoch."""
-
-    passes: P
-    steps_in_epoch: float
-    """Estimate by the rows read so far; exact at the end of the epoch."""
-    cursor: Cursor
-    """Where a run goes on that has taken this step."""
-
-
-class StreamedSteps(IterableDataset[StreamedStep[P]]):
-    """The steps of an epoch from where a run stands, in a worker process where the recipe asks for workers."""
+class StreamedSteps(IterableDataset[tuple[P, Cursor]]):
+    """The steps of an epoch from where a run stands, each with the place where a run goes on that has taken it."""
 
     def __init__(
         self,
@@ -165,7 +154,7 @@ class StreamedSteps(IterableDataset[StreamedStep[P]]):
         self.stream, self.config, self.build = stream, config, build
         self.epoch, self.step_in_epoch, self.cursor = epoch, step_in_epoch, cursor
 
-    def __iter__(self) -> Iterator[StreamedStep[P]]:
+    def __iter__(self) -> Iterator[tuple[P, Cursor]]:
         taken, first = self.step_in_epoch, self.cursor.step if self.cursor is not None else 0
         for block in self.stream.blocks(self.epoch, self.cursor):
             steps = self._plan(block)
@@ -173,8 +162,16 @@ class StreamedSteps(IterableDataset[StreamedStep[P]]):
             for step in range(first, len(steps)):
                 taken += 1
                 share = (block.first_row + block.rows * (step + 1) / len(steps)) / self.stream.rows
-                cursor = Cursor(reader=block.reader, first_row=block.first_row, step=step + 1, rows=self.stream.rows)
-                yield StreamedStep(built[step], taken / share, cursor)
+                yield (
+                    built[step],
+                    Cursor(
+                        reader=block.reader,
+                        first_row=block.first_row,
+                        step=step + 1,
+                        rows=self.stream.rows,
+                        steps_in_epoch=taken / share,
+                    ),
+                )
             first = 0
 
     def _plan(self, block: Block) -> list[list[Ints]]:

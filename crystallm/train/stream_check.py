@@ -73,8 +73,8 @@ def stream_once(folder: Path, buffer: int) -> tuple[int, int, float, float]:
         block_rows=buffer,
     )
     texts = steps = 0
-    for step in StreamedSteps(stream, config, Padded, epoch=0, step_in_epoch=0, cursor=None):
-        texts, steps = texts + sum(step.passes), steps + 1
+    for passes, _ in StreamedSteps(stream, config, Padded, epoch=0, step_in_epoch=0, cursor=None):
+        texts, steps = texts + sum(passes), steps + 1
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     return texts, steps, seconds, peak
