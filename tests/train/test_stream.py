@@ -30,7 +30,7 @@ from crystallm.train.stream_check import stream_once, write_rows
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
 CONFIG = TrainConfig(max_steps=1, max_tokens=40, batch_tokens=512, accumulate=2)
-SETTINGS: dict[str, Any] = {"streaming": True, "stream_buffer": 60}
+SETTINGS: dict[str, Any] = {"streaming": True, "stream_buffer": 60, "eval_every": 1000}
 """Three or four blocks for the 200 texts."""
 
 StreamOf = Callable[..., TextStream]
@@ -164,7 +164,7 @@ def test_a_killed_run_resumes_with_the_same_losses(
 def test_two_processes_train_as_one(
     sharded: Path, arguments: Any, train_here: Any, metrics: Any, tmp_path: Path
 ) -> None:
-    settings = {"data": sharded, "model__dropout": 0, "max_steps": 8, **SETTINGS}
+    settings = {"data": sharded, "model__dropout": 0, "max_steps": 6, **SETTINGS}
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
     launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
     launch += ["--main_process_port=0", "-m", "crystallm", "train", *arguments(tmp_path / "two", **settings)]
@@ -208,7 +208,7 @@ def test_broken_shards_are_named(
         assert train_here(arguments(tmp_path / f"run-{name}", **settings)) == 2
         return str(capsys.readouterr().err)
 
-    for name in ("cut", "lost", "both", "foreign"):
+    for name in ("cut", "lost", "both", "foreign", "gaps"):
         (tmp_path / name).mkdir()
     cut, foreign = copy("cut"), copy("foreign")
     cut.write_bytes(cut.read_bytes()[:-20])
@@ -219,6 +219,8 @@ def test_broken_shards_are_named(
     assert "there are both" in complaint("both")
     pq.write_table(pa.table({"cif": ["data_NaCl"]}), foreign)
     assert "has no column" in complaint("foreign")
+    pq.write_table(pa.table({"text": ["data_ w1 #END", None], "n_tokens": [3, 3]}), copy("gaps"))
+    assert "train-00001-of-00003.parquet has rows without text" in complaint("gaps")
 
 
 def test_a_shard_damaged_in_its_middle_stops_the_run_and_is_named(
