@@ -173,6 +173,11 @@ class StreamedSteps(IterableDataset[tuple[P, Cursor]]):
                     ),
                 )
             first = 0
+        if taken == 0:
+            raise InputError(
+                f"none of {self.stream.rows} texts has at most {self.stream.max_tokens} tokens, although their column "
+                "n_tokens says so; prepare the data again with `crystallm data prepare`"
+            )
 
     def _plan(self, block: Block) -> list[list[Ints]]:
         # Blocks of equal size would otherwise all be shuffled by the same permutation.

@@ -235,6 +235,14 @@ def test_a_shard_damaged_in_its_middle_stops_the_run_and_is_named(
         list(stream.blocks(0, None))
 
 
+def test_a_column_of_lengths_that_is_wrong(tmp_path: Path, stream_of: StreamOf, texts_of: Any) -> None:
+    """Training would otherwise begin one empty epoch after the other."""
+    (tmp_path / "train").mkdir()
+    pq.write_table(pa.table({"text": texts_of(5, seed=1), "n_tokens": [1] * 5}), tmp_path / "train" / "a.parquet")
+    with pytest.raises(InputError, match="none of 5 texts has at most 2 tokens"):
+        list(steps_of(stream_of(tmp_path, max_tokens=2)))
+
+
 def test_impossible_streaming() -> None:
     with pytest.raises(ConfigError, match="replay_share"):
         TrainConfig(epochs=1, streaming=True, replay_share=0.1)
