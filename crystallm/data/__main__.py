@@ -11,8 +11,8 @@ from typing import Any
 
 DESCRIPTION = """Read crystal structures, refuse what cannot be used (with a reason), write the others as text, remove
 duplicates and benchmark structures, and split. SOURCE is a folder, zip or tar of CIFs, a parquet with a `cif` column,
-an ASE database, a JSON list of pymatgen structures, or the name of a data set on the Hugging Face hub. An interrupted
-run continues when the same command is given again."""
+or with the columns of OPTIMADE and LeMat-Bulk, an ASE database, a JSON list of pymatgen structures, or the name of a
+data set on the Hugging Face hub. An interrupted run continues when the same command is given again."""
 
 
 def main(argv: list[str]) -> None:
@@ -34,10 +34,21 @@ def main(argv: list[str]) -> None:
     print(f"described {counts['described']}")
     for reason, number in counts["refused"].items():
         print(f"  refused, {reason}: {number}")
+    if config.shard is not None:
+        part, parts = config.shard
+        print(f"part {part} of {parts} is complete; when all are: crystallm data prepare PART... OUT, same options")
+        return
     print(f"duplicates taken out: {counts['duplicates']['taken_out']}")
     print(f"benchmark structures taken out: {counts['leakage']['taken_out']}")
     print("written: " + ", ".join(f"{name} {number}" for name, number in counts["written"].items()))
     print(f"report: {config.out / 'report.md'}; what was refused: {config.out / 'drops.jsonl'}")
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, such as 2/8")
+    return int(part), int(parts)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,5 +84,13 @@ def parser() -> argparse.ArgumentParser:
     option("val_fraction", "share of the formulas for val, without a split column", type=float, metavar="F")
     option("test_fraction", "share of the formulas for test, without a split column", type=float, metavar="F")
     option("seed", "draws another split by formula", type=int)
+    option("rows_per_file", "write the training rows as a folder train of files this long", type=int, metavar="N")
+    option(
+        "shard",
+        "describe only the i-th of every n crystals; the n folders, written by as many machines, are the SOURCEs of a "
+        "last run with the same options that compares, filters and splits",
+        type=_part,
+        metavar="I/N",
+    )
     option("workers", "processes; all cores unless given; does not change the result", type=int, metavar="N")
     return root

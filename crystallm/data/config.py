@@ -19,7 +19,7 @@ class PrepareConfig:
     sources: tuple[str, ...]
     """Folders, archives, tables or data set names; see docs/data.md."""
     out: Path
-    """Folder that receives train.parquet, val.parquet, test.parquet, drops.jsonl, report.json and report.md."""
+    """Folder that receives train.parquet (or train/), val.parquet, test.parquet, drops.jsonl and the report."""
     layout: str = DEFAULT_LAYOUT
     """How a crystal is written as text."""
     max_sites: int = 200
@@ -42,6 +42,10 @@ class PrepareConfig:
     """Share of the reduced formulas that go to test when there is no split column."""
     seed: int = 0
     """Draws another split by formula."""
+    rows_per_file: int | None = None
+    """Write the training rows as files of up to so many rows in a folder train; one file train.parquet by default."""
+    shard: tuple[int, int] | None = None
+    """(i, n): only describe the i-th of every n crystals, for a later run over the n folders to put together."""
     workers: int | None = None
     """Processes; all cores by default. Does not change the result."""
 
@@ -49,10 +53,12 @@ class PrepareConfig:
         get_layout(self.layout)
         if not self.sources:
             raise ConfigError("sources is empty; name at least one folder or file")
-        for name, least in (("max_sites", 1), ("max_tokens", 8), ("workers", 1)):
+        for name, least in (("max_sites", 1), ("max_tokens", 8), ("workers", 1), ("rows_per_file", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ConfigError(f"shard must be i/n with i from 1 to n, such as 2/8, got {self.shard[0]}/{self.shard[1]}")
         if not 0 <= self.min_distance_angstrom <= 2:
             raise ConfigError(f"min_distance_angstrom must be between 0 and 2, got {self.min_distance_angstrom}")
         if min(self.val_fraction, self.test_fraction) < 0 or self.val_fraction + self.test_fraction >= 1:

@@ -16,7 +16,9 @@ from crystallm.crystal.composition import format_formula
 from crystallm.crystal.description import Description, describe
 from crystallm.crystal.layout import get_layout
 from crystallm.data.config import SPLITS, PrepareConfig
+from crystallm.data.optimade import read_optimade
 from crystallm.data.readers import Entry, Form
+from crystallm.data.screening import atomic_number, sensible_cell
 
 MAX_INPUT_SITES = 5000
 """Larger cells are refused before their primitive cell is looked for: that alone would take minutes."""
@@ -95,13 +97,13 @@ def read_entry(entry: Entry) -> Cell | Rejection:
         return read_cif(entry.text)
     if entry.form is Form.STRUCTURE:
         return read_structure(json.loads(entry.text))
+    if entry.form is Form.OPTIMADE:
+        return read_optimade(json.loads(entry.text))
     return Rejection(Reason.UNREADABLE, entry.text)
 
 
 def read_structure(structure: Mapping[str, Any]) -> Cell | Rejection:
     """The cell in a pymatgen structure dictionary, read without building the Structure, which would be slow."""
-    from pymatgen.core.periodic_table import Element
-
     try:
         if not all(structure["lattice"].get("pbc", (True,))):
             return Rejection(Reason.UNREADABLE, "not periodic in three directions")
@@ -112,19 +114,17 @@ def read_structure(structure: Mapping[str, Any]) -> Cell | Rejection:
             if len(site["species"]) != 1 or abs(site["species"][0]["occu"] - 1) > 1e-3:
                 return Rejection(Reason.DISORDERED, f"site {index} holds {site['species']}")
             symbol = site["species"][0]["element"]
-            if symbol not in Element.__members__ or symbol in ("D", "T"):
+            number = atomic_number(symbol)
+            if number is None:
                 return Rejection(Reason.UNKNOWN_SPECIES, f"site {index} of type {symbol!r}")
-            numbers.append(Element(symbol).Z)
+            numbers.append(number)
             abc.append(site["abc"])
         positions = np.array(abc, dtype=np.float64).reshape(-1, 3)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return Rejection(Reason.UNREADABLE, f"not a structure dictionary: {type(error).__name__} {error}")
-    if not numbers:
-        return Rejection(Reason.EMPTY, "the list of sites is empty")
-    if lattice.shape != (3, 3) or not np.isfinite(lattice).all() or abs(np.linalg.det(lattice)) < 1.0:
-        return Rejection(Reason.BAD_CELL, f"lattice {lattice.tolist()} has no sensible volume")
-    if not np.isfinite(positions).all():
-        return Rejection(Reason.UNREADABLE, "a coordinate is not a finite number")
+    refusal = sensible_cell(lattice, positions, numbers)
+    if refusal is not None:
+        return refusal
     return Cell(lattice, positions, np.array(numbers, dtype=np.int64))
 
 

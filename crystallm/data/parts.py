@@ -24,6 +24,10 @@ PART_LIMIT_S = 600.0
 """A part that needs longer is done again item by item, so that only the items at fault are given up."""
 
 
+ROWS_PER_GROUP = 2_000
+"""Rows of a parquet file that are read together; streaming draws these groups in random order."""
+
+
 class Job(Generic[Item]):
     """A function from items to rows, one row an item, over items that are made part by part when they are due."""
 
@@ -82,7 +86,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write a parquet so that a reader sees nothing or the whole file."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", row_group_size=ROWS_PER_GROUP)
         os.replace(partial, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}; free some space or choose another folder") from error

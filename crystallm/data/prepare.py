@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystallm.data import steps
+from crystallm.data import shards, steps
 from crystallm.data.config import PrepareConfig
 from crystallm.data.convert import OTHER_SPLIT
 from crystallm.data.parts import write_table
@@ -21,7 +21,7 @@ from crystallm.data.sources import Source, SourceKind, open_source
 from crystallm.data.steps import Ledger, Shop
 from crystallm.data.workspace import REPORT, Workspace, manifest
 from crystallm.errors import InputError
-from crystallm.provenance import provenance, write_json, write_text
+from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +37,27 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         logger.info("%s was prepared before with the same inputs and options; nothing to do", config.out)
         return space.finished_report
     shop = Shop(space, config.workers or os.cpu_count() or 1)
-    entries = steps.read(sources, config.split_column, shop, title="read")
-    started = time.monotonic()
-    ledger = steps.describe_all(entries, config, shop, title="describe")
-    seconds = time.monotonic() - started
+    if shards.are_shards(sources):
+        ledger, seconds = shards.merge(sources, config, space.manifest, shop)
+    else:
+        ledger, seconds = _described(sources, config, shop)
     counts = _count_drops(ledger)
+    about = {
+        "describe_seconds": round(seconds, 1),
+        "workers": shop.workers,
+        "manifest": space.manifest,
+        "provenance": provenance(inputs=_files([*sources, *benchmarks])),
+    }
+    if config.shard is not None:
+        shards.write_shard(ledger, {"counts": counts} | about, config.out)
+        space.clear()
+        return {"counts": counts} | about
     counts["duplicates"] = steps.drop_duplicates(ledger, config, shop)
     counts["leakage"] = steps.drop_leakage(ledger, benchmarks, config, shop)
     if not ledger.kept:
         reasons = Counter(reason for reason, _ in ledger.drops.values())
         raise InputError(
-            f"nothing is left of {len(entries)} entries: "
+            f"nothing is left of {len(ledger.entries)} entries: "
             + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             + "; check the sources and options"
         )
@@ -59,14 +69,17 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     report = {
         "counts": counts,
         "statistics": {name: statistics(table) for name, table in described.items()},
-        "describe_seconds": round(seconds, 1),
-        "workers": shop.workers,
-        "manifest": space.manifest,
-        "provenance": provenance(inputs=_files([*sources, *benchmarks])),
-    }
-    _write(config.out, tables, ledger, report)
+    } | about
+    _write(config, tables, ledger, report)
     space.clear()
     return report
+
+
+def _described(sources: list[Source], config: PrepareConfig, shop: Shop) -> tuple[Ledger, float]:
+    """The ledger of the sources, or of one part of them, and the seconds that describing took."""
+    entries = steps.read(sources, config.split_column, shop, title="read", shard=config.shard)
+    started = time.monotonic()
+    return steps.describe_all(entries, config, shop, title="describe"), time.monotonic() - started
 
 
 def _count_drops(ledger: Ledger) -> dict[str, Any]:
@@ -87,10 +100,14 @@ def _files(sources: list[Source]) -> list[Path]:
     return [Path(s.location) for s in sources if s.kind not in (SourceKind.FOLDER, SourceKind.HUB)]
 
 
-def _write(out: Path, tables: dict[str, pa.Table], ledger: Ledger, report: dict[str, Any]) -> None:
+def _write(config: PrepareConfig, tables: dict[str, pa.Table], ledger: Ledger, report: dict[str, Any]) -> None:
     """Write all results; report.json comes last and says that the others are complete."""
+    out = config.out
     for name, table in tables.items():
-        write_table(table, out / f"{name}.parquet")
+        if name == "train" and config.rows_per_file is not None:
+            _write_many(table, output_folder(out / name), config.rows_per_file)
+        else:
+            write_table(table, out / f"{name}.parquet")
     names = ledger.rows["id"]
     lines = [
         json.dumps({"id": names[index].as_py(), "reason": reason, "detail": detail}, ensure_ascii=False)
@@ -99,3 +116,10 @@ def _write(out: Path, tables: dict[str, pa.Table], ledger: Ledger, report: dict[
     write_text(out / "drops.jsonl", "".join(f"{line}\n" for line in lines))
     write_text(out / "report.md", markdown(report))
     write_json(out / REPORT, report)
+
+
+def _write_many(table: pa.Table, folder: Path, rows_per_file: int) -> None:
+    """Write `train-00000-of-00012.parquet` and so on: names by which a reader can tell that one is missing."""
+    pieces = [table.slice(start, rows_per_file) for start in range(0, max(table.num_rows, 1), rows_per_file)]
+    for number, piece in enumerate(pieces):
+        write_table(piece, folder / f"{folder.name}-{number:05d}-of-{len(pieces):05d}.parquet")

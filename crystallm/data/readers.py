@@ -13,9 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from crystallm.data.optimade import HELPFUL, NEEDED
 from crystallm.errors import InputError
 
-ID_COLUMNS = ("id", "material_id")
+ID_COLUMNS = ("id", "material_id", "immutable_id")
 
 
 class Form(StrEnum):
@@ -24,6 +25,8 @@ class Form(StrEnum):
     CIF = "cif"
     STRUCTURE = "structure"
     """JSON of a pymatgen structure's dictionary."""
+    OPTIMADE = "optimade"
+    """JSON of the columns of OPTIMADE that say what a structure is."""
     UNREADABLE = "unreadable"
     """Not a structure; the text says why."""
 
@@ -111,7 +114,7 @@ def _require(found: bool, path: Path) -> None:
 
 
 def read_parquet(location: str, split_column: str | None) -> Iterator[Entry]:
-    """The rows of a parquet with a `cif` column."""
+    """The rows of a parquet with a `cif` column, or with the columns of OPTIMADE and LeMat-Bulk."""
     import pyarrow
     import pyarrow.parquet
 
@@ -128,15 +131,16 @@ def read_parquet(location: str, split_column: str | None) -> Iterator[Entry]:
 
 
 def read_hub(location: str, split_column: str | None) -> Iterator[Entry]:
-    """The rows of all splits of a data set on the Hugging Face hub; its own split names are used unless a column is."""
+    """The rows of all splits of a data set on the Hugging Face hub; `location` is `owner/name` or `owner/name:part`."""
     import datasets
 
+    name, _, part = location.partition(":")
     try:
-        splits = datasets.load_dataset(location)
+        splits = datasets.load_dataset(name, part or None)
     except (datasets.exceptions.DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError) as error:
         raise InputError(
-            f"{location} is no file here, and no data set of that name could be loaded ({type(error).__name__}); "
-            "check the spelling, or fetch the data while online and give the file"
+            f"{location} is no file here, and no data set of that name could be loaded ({type(error).__name__}: "
+            f"{error}); check the spelling, or fetch the data while online and give the file"
         ) from error
     for name, rows in splits.items():
         columns = _columns(rows.column_names, location, split_column)
@@ -147,7 +151,10 @@ def read_hub(location: str, split_column: str | None) -> Iterator[Entry]:
 def _columns(names: Iterable[str], location: str, split_column: str | None) -> dict[str, str]:
     """Which column gives what; InputError names the columns there are."""
     names = list(names)
-    columns = {"cif": "cif"}
+    structure = ["cif"]
+    if "cif" not in names and "lattice_vectors" in names:
+        structure = [*NEEDED, *(name for name in HELPFUL if name in names)]
+    columns = {name: name for name in structure}
     known_ids = [name for name in ID_COLUMNS if name in names]
     if known_ids:
         columns["id"] = known_ids[0]
@@ -162,10 +169,17 @@ def _columns(names: Iterable[str], location: str, split_column: str | None) -> d
 def _table_entry(values: dict[str, Any], columns: dict[str, str], default_id: str) -> Entry:
     name = values[columns["id"]] if "id" in columns else None
     split = values[columns["split"]] if "split" in columns else None
-    cif = values["cif"]
-    form = Form.CIF if isinstance(cif, str) else Form.UNREADABLE
-    text = cif if isinstance(cif, str) else f"the cif column holds {cif!r:.40}"
+    form, text = _cif_of(values) if "cif" in columns else _optimade_of(values, columns)
     return Entry(default_id if name is None else str(name), form, text, None if split is None else str(split))
+
+
+def _cif_of(values: dict[str, Any]) -> tuple[Form, str]:
+    cif = values["cif"]
+    return (Form.CIF, cif) if isinstance(cif, str) else (Form.UNREADABLE, f"the cif column holds {cif!r:.40}")
+
+
+def _optimade_of(values: dict[str, Any], columns: dict[str, str]) -> tuple[Form, str]:
+    return Form.OPTIMADE, json.dumps({name: values[name] for name in (*NEEDED, *HELPFUL) if name in columns})
 
 
 def read_ase(path: Path) -> Iterator[Entry]:

@@ -29,14 +29,22 @@ class SourceKind(StrEnum):
     ASE = "ASE database"
     JSON = "JSON list of structures"
     HUB = "data set of the Hugging Face hub"
+    SHARD = "part of a preparation"
 
 
-ACCEPTED = "a folder, zip or tar of .cif files, a .parquet with a `cif` column, an ASE .db, or a .json of structures"
+ACCEPTED = (
+    "a folder, zip or tar of .cif files, a .parquet with a `cif` column or the columns of OPTIMADE, an ASE .db, "
+    "or a .json of structures"
+)
+
+
+SHARD_FILES = ("entries.parquet", "described.parquet", "report.json")
+"""What a part of a preparation consists of; the last is written last."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One place to read structures from; `location` is a path, or `owner/name` for the hub."""
+    """One place to read structures from; `location` is a path, or `owner/name` or `owner/name:part` for the hub."""
 
     location: str
     kind: SourceKind
@@ -57,6 +65,10 @@ class Source:
             SourceKind.ASE: readers.read_ase,
             SourceKind.JSON: readers.read_json,
         }
+        if self.kind is SourceKind.SHARD:
+            raise InputError(
+                f"{self.location} is a part of a preparation; merge all parts with `crystallm data prepare`"
+            )
         if self.kind in tables:
             return tables[self.kind](self.location, split_column)
         if split_column is not None:
@@ -71,7 +83,11 @@ class Source:
         if self.kind is SourceKind.HUB:
             return {"name": self.name, "kind": self.kind.value, "files": None, "bytes": None, "digest": None}
         path = Path(self.location)
-        files = readers.cif_files(path) if self.kind is SourceKind.FOLDER else [path]
+        files = [path]
+        if self.kind is SourceKind.FOLDER:
+            files = readers.cif_files(path)
+        elif self.kind is SourceKind.SHARD:
+            files = [path / name for name in SHARD_FILES]
         digest, size = hashlib.sha256(), 0
         for file in files:
             stat = file.stat()
@@ -94,7 +110,7 @@ def open_source(location: str) -> Source:
     except OSError as error:
         raise InputError(f"cannot look at {location}: {error.strerror}") from error
     if not exists:
-        if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", location) and not path.parent.exists():
+        if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", location) and not path.parent.exists():
             return Source(location, SourceKind.HUB)
         raise InputError(f"{location} does not exist; give {ACCEPTED}")
     if not os.access(path, os.R_OK):
@@ -110,7 +126,7 @@ def open_source(location: str) -> Source:
 def _kind(path: Path) -> SourceKind:
     """What an existing path holds, by content where a signature exists and by suffix otherwise."""
     if path.is_dir():
-        return SourceKind.FOLDER
+        return SourceKind.SHARD if all((path / name).is_file() for name in SHARD_FILES) else SourceKind.FOLDER
     try:
         with path.open("rb") as file:
             head = file.read(16)

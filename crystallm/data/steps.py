@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import datasets
@@ -23,7 +24,7 @@ from crystallm.data.parts import Job
 from crystallm.data.readers import Entry, Form
 from crystallm.data.sources import Source
 from crystallm.data.workspace import Workspace
-from crystallm.errors import CrystallmError
+from crystallm.errors import CrystallmError, InputError
 
 CRYSTALS_PER_PART = 500
 PAIRS_PER_PART = 200
@@ -70,12 +71,21 @@ class Shop:
     workers: int
 
 
-def read(sources: list[Source], split_column: str | None, shop: Shop, *, title: str) -> datasets.Dataset:
-    """All entries as a memory-mapped data set, read once and kept until the preparation is complete."""
+def read(
+    sources: list[Source], split_column: str | None, shop: Shop, *, title: str, shard: tuple[int, int] | None = None
+) -> datasets.Dataset:
+    """All entries as a memory-mapped data set, read once and kept until the preparation is complete.
+
+    shard: (i, n) for the i-th of every n entries, counted from 1 through all sources.
+    """
+    part, parts = shard or (1, 1)
 
     def generate() -> Iterator[dict[str, Any]]:
+        place = count()
         for number, source in enumerate(sources):
             for entry in tqdm(source.entries(split_column), desc=f"{title} {source.name}", unit=" crystals"):
+                if next(place) % parts != part - 1:
+                    continue
                 columns = {"id": entry.id, "form": entry.form.value, "text": entry.text, "split": entry.split}
                 yield columns | {"source": number}
 
@@ -93,6 +103,12 @@ def read(sources: list[Source], split_column: str | None, shop: Shop, *, title: 
         if isinstance(error.__cause__, CrystallmError):
             raise error.__cause__ from None
         raise
+    except ValueError as error:
+        if "corresponds to no data" not in str(error):  # what `datasets` says of a generator that gave nothing
+            raise
+        what = "; cut the sources into fewer parts" if parts > 1 else ""
+        names = ", ".join(source.name for source in sources)
+        raise InputError(f"there is no structure in {names} for part {part} of {parts}{what}") from None
     finally:
         datasets.enable_progress_bars()
 
@@ -117,6 +133,11 @@ def describe_all(entries: datasets.Dataset, config: PrepareConfig, shop: Shop, *
         title=title,
         unit="crystals",
     )
+    return ledger_of(entries, rows)
+
+
+def ledger_of(entries: datasets.Dataset, rows: pa.Table) -> Ledger:
+    """Return what rows of the schema CONVERTED say of their entries."""
     reasons = zip(rows["reason"].to_pylist(), rows["detail"].to_pylist(), strict=True)
     drops = {index: (reason, detail) for index, (reason, detail) in enumerate(reasons) if reason is not None}
     columns = [rows[name].to_pylist() for name in Traits.__slots__]

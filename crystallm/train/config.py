@@ -74,6 +74,10 @@ class TrainConfig:
     """Pass the model through torch.compile; needs a C++ compiler."""
     workers: int = 0
     """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions."""
+    streaming: bool = False
+    """Read the training texts from their files as they are needed, for data beyond memory; see docs/train.md."""
+    stream_buffer: int = 100_000
+    """With `streaming`: texts in memory at a time, among which they are shuffled and sorted by length."""
     seed: int = 0
 
     log_every: int = 20
@@ -107,6 +111,10 @@ class TrainConfig:
         self._check_schedule_and_watching()
         if not 0 < self.augmented_share <= 1:
             raise ConfigError(f"augmented_share must be above 0 and at most 1, got {self.augmented_share}")
+        if self.stream_buffer < 1:
+            raise ConfigError(f"stream_buffer must be at least 1, got {self.stream_buffer}")
+        if self.streaming and self.replay_share:
+            raise ConfigError(f"replay_share={self.replay_share} needs all texts in memory; set streaming to false")
         if self.save_every is not None and self.save_every < 1:
             raise ConfigError(f"save_every must be at least 1, got {self.save_every}")
         if self.longest_text > self.model.context:

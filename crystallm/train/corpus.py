@@ -1,7 +1,9 @@
 """Tokenised texts of a prepared folder, and the texts drawn anew for augmented descriptions."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +11,12 @@ import numpy as np
 
 from crystallm.errors import InputError, LayoutError
 from crystallm.train.batches import Ints
+from crystallm.train.shards import files_of, read_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
-CHUNK = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,11 @@ class Corpus:
         """Tokens of each text."""
         return np.diff(self.starts)
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all texts."""
+        return len(self.ids)
+
     def tokens(self, row: int) -> Ints:
         """Return the ids of one text."""
         return self.ids[self.starts[row] : self.starts[row + 1]]
@@ -54,43 +61,57 @@ def joined(first: Corpus, second: Corpus | None) -> Corpus:
     )
 
 
+NOTHING = Corpus(ids=np.zeros(0, np.int64), starts=np.zeros(1, np.int64), texts=[], left_out=0)
+"""No texts at all."""
+
+
 def load_corpus(
     path: Path, tokenizer: "PreTrainedTokenizerFast", *, max_tokens: int, keep_texts: bool = False
 ) -> Corpus:
-    """Read and tokenise the `text` column of a prepared file; texts above `max_tokens` are left out and counted."""
-    import pyarrow
-    import pyarrow.parquet
+    """Read and tokenise the `text` column of a prepared split; texts above `max_tokens` are left out and counted.
 
-    if not path.is_file():
-        raise InputError(f"there is no {path}; make the folder with `crystallm data prepare`")
-    try:
-        column = pyarrow.parquet.read_table(path, columns=["text"])["text"]
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a prepared file: {error}; make it with `crystallm data prepare`") from error
-    pieces: list[Ints] = []
-    kept: list[str] = []
-    for start in range(0, len(column), CHUNK):
-        texts = column.slice(start, CHUNK).to_pylist()
-        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        for text, ids in zip(texts, encoded, strict=True):
-            _check(ids, text, tokenizer, path)
-            if len(ids) <= max_tokens:
-                pieces.append(np.asarray(ids, dtype=np.int64))
-                kept.append(text)
-    if not pieces:
+    path: a file such as `train.parquet`, which may also be a folder `train` of several files (see `shards.files_of`).
+    """
+    batches = ((file, texts) for file in files_of(path) for texts in read_all(file, "text"))
+    corpus = corpus_of(batches, tokenizer, max_tokens=max_tokens, keep_texts=keep_texts)
+    if not len(corpus):
         raise InputError(f"{path} holds no text of at most {max_tokens} tokens; prepare more data or raise max_tokens")
-    corpus = Corpus(
-        ids=np.concatenate(pieces),
-        starts=np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]),
-        texts=kept if keep_texts else None,
-        left_out=len(column) - len(pieces),
-    )
     logger.info(
         "%s: %d texts, %d tokens, %.1f on average, longest %d; %d left out (above %d tokens)",
         *(path.name, len(corpus), len(corpus.ids), corpus.lengths.mean(), corpus.lengths.max()),
         *(corpus.left_out, max_tokens),
     )
     return corpus
+
+
+def corpus_of(
+    batches: Iterable[tuple[Path, list[str]]],
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    max_tokens: int,
+    keep_texts: bool = False,
+) -> Corpus:
+    """Tokenise batches of texts, each with the file it is from, which is named if a text is of another layout."""
+    ids_of_batches = [NOTHING.ids]
+    lengths: list[int] = []
+    kept: list[str] = []
+    left_out = 0
+    for file, texts in batches:
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        short = [i for i, ids in enumerate(encoded) if len(ids) <= max_tokens]
+        for text, ids in zip(texts, encoded, strict=True):
+            _check(ids, text, tokenizer, file)
+        ids_of_batches.append(np.fromiter(chain.from_iterable(encoded[i] for i in short), np.int64))
+        lengths.extend(len(encoded[i]) for i in short)
+        left_out += len(texts) - len(short)
+        if keep_texts:
+            kept.extend(texts[i] for i in short)
+    return Corpus(
+        ids=np.concatenate(ids_of_batches),
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        texts=kept if keep_texts else None,
+        left_out=left_out,
+    )
 
 
 def _check(ids: list[int], text: str, tokenizer: "PreTrainedTokenizerFast", path: Path) -> None:

@@ -21,6 +21,7 @@ from crystallm.errors import InputError
 from crystallm.eval.targets import Target, make_target
 from crystallm.provenance import output_folder
 from crystallm.train.finetune_config import FinetuneConfig
+from crystallm.train.shards import files_of
 
 Rows = list[dict[str, Any]]
 
@@ -115,10 +116,8 @@ def replay_table(config: FinetuneConfig, layout: str) -> pa.Table:
     """The texts to be replayed: the packaged sample, or those of the prepared folder that the recipe names."""
     if config.replay is None:
         return _texts(item.text for item in replay_texts(layout))
-    file = config.replay / "train.parquet"
-    if not file.is_file():
-        raise InputError(f"replay: there is no {file}; give a folder made by `crystallm data prepare`")
-    return pq.read_table(file, columns=["text"])
+    files = files_of(config.replay / "train.parquet")
+    return pa.concat_tables([pq.read_table(file, columns=["text"]) for file in files])
 
 
 def known_formulas(rows: dict[str, Rows]) -> dict[str, tuple[int, int]]:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 from crystallm.errors import CheckpointError
 from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
 from crystallm.train.config import TrainConfig
-from crystallm.train.corpus import Corpus, joined, redraw
+from crystallm.train.corpus import NOTHING, Corpus, joined, redraw
 from crystallm.train.decay import before_decay, has_begun, mark
 from crystallm.train.ema import make_average
 from crystallm.train.evaluated import EvaluationLoss, Export, losses_of
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
 from crystallm.train.run import RunFolder
-from crystallm.train.schedule import Position, decaying, learning_rate, progress
+from crystallm.train.schedule import Cursor, Position, decaying, learning_rate, progress
+from crystallm.train.stream import StreamedSteps, TextStream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -49,7 +51,7 @@ class Trainer:
         tokenizer: "PreTrainedTokenizerFast",
         run: RunFolder,
         *,
-        train: Corpus,
+        train: Corpus | TextStream,
         val: Corpus,
         replay: Corpus | None = None,
         export: Export,
@@ -57,7 +59,9 @@ class Trainer:
     ) -> None:
         self.config, self.accelerator, self.tokenizer, self.run = config, accelerator, tokenizer, run
         self.own_texts = len(train)
-        self.train_corpus, self.val_corpus, self.export = joined(train, replay), val, export
+        self.stream = train if isinstance(train, TextStream) else None
+        self.train_corpus = joined(train, replay) if isinstance(train, Corpus) else NOTHING
+        self.val_corpus, self.export = val, export
         self.plain_model = model
         """Without the wrappers of compilation and data parallelism, which share its weights."""
         optimizers = make_optimizers(config, model)
@@ -73,7 +77,8 @@ class Trainer:
         """Step of the last evaluation, loss of the weights, and of their average where there is one."""
         self.stale = 0
         """Evaluations since the lowest loss."""
-        self.steps_in_epoch = 1
+        self.steps_in_epoch: float = 1
+        self.next_cursor: Cursor | None = None
         self.stop_asked = False
         self.main = accelerator.is_main_process
 
@@ -88,7 +93,7 @@ class Trainer:
         if checkpoint is not None:
             self.position = self.run.read_position(checkpoint)
             if self.run.decay_step is not None:
-                done = progress(self.config, self.position, steps_in_epoch=len(self._plan()))
+                done = progress(self.config, self.position, steps_in_epoch=self._known_steps())
                 checkpoint = before_decay(self.config, self.run, self.position, done, self.accelerator) or checkpoint
                 self.position = self.run.read_position(checkpoint)
             try:
@@ -112,10 +117,8 @@ class Trainer:
         config, position = self.config, self.position
         clock = saved = time.monotonic()
         while True:
-            steps = self._plan()
-            self.steps_in_epoch = len(steps)
-            for passes in self._passes(steps):
-                done = progress(config, position, steps_in_epoch=len(steps))
+            for passes in self._epoch():
+                done = progress(config, position, steps_in_epoch=self.steps_in_epoch)
                 meter.expect(position, done)
                 if done >= 1 or (config.patience is not None and self.stale >= config.patience):
                     self._save(meter)
@@ -135,7 +138,7 @@ class Trainer:
                 rate = learning_rate(config, step=position.step, done=done)
                 loss, norm = self._step(passes, tokens, rate)
                 position.step, position.step_in_epoch = position.step + 1, position.step_in_epoch + 1
-                position.tokens += tokens
+                position.tokens, position.cursor = position.tokens + tokens, self.next_cursor
                 meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=self.epochs)
                 if position.step % config.log_every == 0:
                     meter.log(position, self.accelerator)
@@ -144,7 +147,36 @@ class Trainer:
                 if due or (config.save_every is not None and position.step % config.save_every == 0):
                     self._save(meter)
                     saved = time.monotonic()
-            position.epoch, position.step_in_epoch = position.epoch + 1, 0
+            position.epoch, position.step_in_epoch, position.cursor = position.epoch + 1, 0, None
+
+    def _epoch(self) -> Iterator[list[Pass]]:
+        """Yield this process's part of the steps of the epoch, from where the run stands."""
+        if self.stream is None:
+            steps = self._plan()
+            self.steps_in_epoch = len(steps)
+            yield from self._passes(steps)
+            return
+        position, builder = self.position, _Steps(self, [], epoch=self.position.epoch)
+        steps_left = StreamedSteps(
+            self.stream,
+            self.config,
+            builder.of,
+            epoch=position.epoch,
+            step_in_epoch=position.step_in_epoch,
+            cursor=position.cursor,
+        )
+        # One reader: several would have to agree on who reads what.
+        workers = min(self.config.workers, 1)
+        loader = DataLoader(steps_left, batch_size=None, num_workers=workers, generator=torch.Generator())
+        for passes, self.next_cursor in loader:
+            self.steps_in_epoch = self.next_cursor.steps_in_epoch
+            yield passes
+
+    def _known_steps(self) -> float:
+        """Return how many steps the epoch has in which a run resumes; of a stream what its checkpoint says."""
+        if self.stream is None:
+            return len(self._plan())
+        return 1 if self.position.cursor is None else self.position.cursor.steps_in_epoch
 
     def _plan(self) -> list[list[Ints]]:
         """Return the steps of the epoch the run stands in: all its own texts, and the replayed ones drawn for it."""
@@ -326,9 +358,15 @@ class _Steps(Dataset[list[Pass]]):
     def __init__(self, trainer: Trainer, steps: list[list[Ints]], *, epoch: int) -> None:
         self.config, self.corpus, self.tokenizer = trainer.config, trainer.train_corpus, trainer.tokenizer
         self.process, self.processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        self.steps, self.epoch = steps, epoch
+        self.steps, self.epoch, self.first_row = steps, epoch, 0
         self.widths = widths(self.corpus.lengths)
         self.budget = -(-(self.config.batch_tokens // self.config.accumulate) // self.processes)
+
+    def of(self, corpus: Corpus, steps: list[list[Ints]], first_row: int) -> "_Steps":
+        """Return the same for the steps of another corpus, whose first text is the epoch's n-th."""
+        other = copy(self)
+        other.corpus, other.steps, other.first_row, other.widths = corpus, steps, first_row, widths(corpus.lengths)
+        return other
 
     def __getitem__(self, index: int) -> list[Pass]:
         passes = []
@@ -352,7 +390,7 @@ class _Steps(Dataset[list[Pass]]):
             layout_name=self.config.layout,
             seed=self.config.seed,
             epoch=self.epoch,
-            row=row,
+            row=self.first_row + row,
             chance=self.config.augmented_share,
         )
         ids: Ints = self.tokenizer(text, add_special_tokens=False, return_tensors="np")["input_ids"][0]

@@ -2,8 +2,25 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from crystallm.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cursor:
+    """Where a run stands in an epoch that is streamed (`stream.py`)."""
+
+    reader: Any
+    """State of the reader before the block of texts that is being trained on."""
+    first_row: int
+    """Rows of the epoch before that block."""
+    step: int
+    """Steps taken of that block."""
+    rows: int
+    """All rows of an epoch, by which changed data is noticed."""
+    steps_in_epoch: float
+    """Estimate by the rows read so far; exact at the end of the epoch."""
 
 
 @dataclass(kw_only=True)
@@ -17,9 +34,11 @@ class Position:
     """Tokens trained on, padding left out."""
     seconds: float = 0.0
     """Time spent, summed over resumed parts."""
+    cursor: Cursor | None = None
+    """With `streaming`, from the first step of an epoch to its last."""
 
 
-def progress(config: TrainConfig, position: Position, *, steps_in_epoch: int) -> float:
+def progress(config: TrainConfig, position: Position, *, steps_in_epoch: float) -> float:
     """Return the part of the run that is done, 0 to 1, by the one budget that the recipe gives."""
     if config.max_steps is not None:
         done = position.step / config.max_steps

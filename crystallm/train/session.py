@@ -50,6 +50,8 @@ def train(
     from crystallm.train.page import explained
     from crystallm.train.run import RunFolder
     from crystallm.train.tracking import require_tracker
+    from crystallm.train.shards import files_of
+    from crystallm.train.stream import TextStream
 
     require_tracker(config.track)
     run = RunFolder(out)
@@ -63,9 +65,21 @@ def train(
     tokenizer = load_tokenizer(config.layout, tokenizer_folder)
     augmented = config.descriptions == "augmented"
     limit = config.longest_text
-    train_corpus = load_corpus(data / "train.parquet", tokenizer, max_tokens=limit, keep_texts=augmented)
+    train_texts = data / "train.parquet"
+    train_corpus = (
+        TextStream(
+            train_texts,
+            tokenizer,
+            max_tokens=limit,
+            seed=config.seed,
+            block_rows=config.stream_buffer,
+            keep_texts=augmented,
+        )
+        if config.streaming
+        else load_corpus(train_texts, tokenizer, max_tokens=limit, keep_texts=augmented)
+    )
     val_corpus = load_corpus(data / "val.parquet", tokenizer, max_tokens=limit)
-    files = [data / "train.parquet", data / "val.parquet"]
+    files = [*files_of(train_texts), *files_of(data / "val.parquet")]
     replay_corpus = None
     if config.replay_share:
         files.append(data / "replay.parquet")
@@ -77,7 +91,7 @@ def train(
         "parameters_trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "processes": accelerator.num_processes,
         "train_texts": len(train_corpus),
-        "train_tokens": len(train_corpus.ids),
+        "train_tokens": train_corpus.n_tokens,
         "train_left_out": train_corpus.left_out,
         "val_texts": len(val_corpus),
         "val_left_out": val_corpus.left_out,

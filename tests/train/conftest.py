@@ -1,6 +1,7 @@
 """A tiny language of its own: texts over twelve words, so that training needs neither crystals nor their tokenizer."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from crystallm import cli
+from crystallm.train.stream import TextStream
 
 WORDS = [f"w{i}" for i in range(12)]
 
@@ -52,6 +54,17 @@ def make_texts(count: int, *, seed: int) -> list[str]:
     return texts
 
 
+def write_shards(folder: Path, texts: list[str], *, files: int = 3, group: int = 16) -> Path:
+    """The texts as `train/train-0000i-of-0000n.parquet`, with few rows in a row group."""
+    (folder / "train").mkdir(parents=True)
+    for i in range(files):
+        own = texts[i * len(texts) // files : (i + 1) * len(texts) // files]
+        columns = {"text": own, "n_tokens": [len(text.split()) for text in own]}
+        name = f"train-{i:05d}-of-{files:05d}.parquet"
+        pq.write_table(pa.table(columns), folder / "train" / name, row_group_size=group)
+    return folder
+
+
 def write_prepared(folder: Path, *, train: int = 200, val: int = 40) -> Path:
     folder.mkdir(parents=True)
     for name, count, seed in (("train", train, 1), ("val", val, 2)):
@@ -78,6 +91,33 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sharded(prepared: Path) -> Path:
+    """The same texts in three files of small row groups, beside the same validation texts."""
+    texts = pq.read_table(prepared / "train.parquet")["text"].to_pylist()
+    folder = write_shards(prepared.parent / "sharded", texts)
+    shutil.copy(prepared / "val.parquet", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stream_of() -> Callable[..., TextStream]:
+    """A stream over texts of the tiny language, which are written to a folder."""
+
+    def make(folder: Path, texts: list[str] | None = None, **settings: Any) -> TextStream:
+        if texts is not None:
+            write_shards(folder, texts)
+        defaults = {"max_tokens": 40, "seed": 0, "block_rows": 60}
+        return TextStream(folder / "train.parquet", make_tokenizer(), **defaults | settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def texts_of() -> Callable[..., list[str]]:
+    return make_texts
+
+
+@pytest.fixture(scope="session")
 def metrics() -> Callable[[Path, str], list[tuple[int, float, int]]]:
     return read_metrics
 
@@ -87,8 +127,9 @@ def arguments(prepared: Path) -> Arguments:
     """Arguments of `crystallm train` on the tiny language; keywords change fields of the recipe."""
 
     def make(out: Path, *options: str, **fields: object) -> list[str]:
+        data = fields.pop("data", prepared)
         changes = [part for name, value in fields.items() for part in ("--set", f"{name.replace('__', '.')}={value}")]
-        inputs = ["--data", str(prepared), "--tokenizer", str(prepared / "tokenizer")]
+        inputs = ["--data", str(data), "--tokenizer", str(prepared / "tokenizer")]
         return [str(prepared / "recipe.yaml"), *inputs, "--out", str(out), *options, *changes]
 
     return make
