@@ -49,9 +49,9 @@ def train(
     from crystallm.train.memory import keep_freed_memory, or_advice
     from crystallm.train.page import explained
     from crystallm.train.run import RunFolder
-    from crystallm.train.tracking import require_tracker
     from crystallm.train.shards import files_of
     from crystallm.train.stream import TextStream
+    from crystallm.train.tracking import require_tracker
 
     require_tracker(config.track)
     run = RunFolder(out)
