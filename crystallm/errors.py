@@ -27,3 +27,7 @@ class LayoutError(CrystallmError):
 
 class CheckpointError(CrystallmError):
     """A checkpoint folder is missing, incomplete, or was not made by this project."""
+
+
+class ProcessError(CrystallmError):
+    """Another process of the same run has ended, and this one cannot go on without it."""

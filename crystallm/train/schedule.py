@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from crystallm.train.config import TrainConfig
 
 
@@ -36,3 +38,11 @@ def learning_rate(config: TrainConfig, *, step: int, done: float) -> float:
     warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     low = config.final_learning_rate_fraction
     return config.learning_rate * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def step_seed(config: TrainConfig, position: Position, *, process: int) -> int:
+    """Return the seed of a process's dropout in the step after `position.step`.
+
+    Each step has its own, so that no random state must be saved and a run goes on alike on other processes.
+    """
+    return int(np.random.SeedSequence((config.seed, position.step, process)).generate_state(1, np.uint64)[0] >> 1)

@@ -43,6 +43,7 @@ def train(
     from crystallm.model.architecture import count_parameters
     from crystallm.provenance import provenance
     from crystallm.train.corpus import load_corpus
+    from crystallm.train.disk import or_room
     from crystallm.train.loop import Trainer
     from crystallm.train.memory import keep_freed_memory, or_advice
     from crystallm.train.run import RunFolder
@@ -104,7 +105,7 @@ def train(
         replay=replay_corpus,
         export=export,
     )
-    with or_advice(config):
+    with or_advice(config), or_room(out):
         loss = trainer.fit(resume=resume)
     if accelerator.num_processes > 1:
         accelerator.end_training()
@@ -123,10 +124,14 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     import torch
     from accelerate import Accelerator
 
+    from crystallm.train.sharding import set_up_sharding
+
     # Without being told, Accelerate takes processes started together on CPUs for runs of their own.
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=not torch.accelerator.is_available()
     )
+    set_up_sharding(accelerator, config)
+    return accelerator
 
 
 def write_models(
