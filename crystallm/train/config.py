@@ -76,7 +76,7 @@ class TrainConfig:
     save_minutes: float = 10.0
     """Minutes between two checkpoints, used where `save_every` is not given."""
     checkpoints: Literal["whole", "sharded"] = "whole"
-    """`whole`: the main process writes all of a checkpoint. `sharded`: each writes its part, for models that need it."""
+    """`whole`: the main process writes all of it. `sharded`: each process writes its part, for models that need it."""
     weights: Literal["bf16", "fp32"] = "bf16"
     """Number format of the exported model."""
 

@@ -1,22 +1,24 @@
 """Starts groups of training processes, as a launcher would, from one that has loaded the libraries already.
 
 Reads a JSON line per group from standard input: for each process the arguments of `crystallm`, its environment, and
-perhaps after how many steps it dies; answers with the exit codes. A process ended by signal N has the code -N.
+perhaps in which of its steps it dies and at which step the disk is full; answers with the exit codes. A process ended
+by signal N has the code -N.
 """
 
 import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch.distributed.checkpoint.state_dict
 import torch.distributed.fsdp
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard
 import transformers.models.llama.modeling_llama  # noqa: F401
 
 from crystallm import cli
-from crystallm.train import corpus, loop, report, session  # noqa: F401
+from crystallm.train import corpus, loop, report, run, session  # noqa: F401
 
 
 def become(process: dict[str, Any]) -> None:
@@ -26,8 +28,9 @@ def become(process: dict[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     torch.set_num_threads(1)
+    run.KEPT = 99  # so that tests may go on from each
     steps = 0
-    step = loop.Trainer._step
+    step, partial = loop.Trainer._step, run.RunFolder.partial
 
     def step_or_die(*arguments: Any) -> Any:
         nonlocal steps
@@ -36,7 +39,15 @@ def become(process: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(*arguments)
 
+    def partial_on_full_disk(folder: Any, position: Any) -> Path:
+        where = partial(folder, position)
+        if position.step == process["disk_full_at"] and not where.exists():
+            where.mkdir(parents=True)
+            (where / "optimizer.bin").symlink_to("/dev/full")  # whoever writes to it is told that no space is left
+        return where
+
     loop.Trainer._step = step_or_die  # type: ignore[method-assign]
+    run.RunFolder.partial = partial_on_full_disk  # type: ignore[method-assign]
     sys.exit(cli.main(process["arguments"]))
 
 

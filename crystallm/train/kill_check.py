@@ -1,0 +1,113 @@
+"""`python -m crystallm.train.kill_check RECIPE --data FOLDER --out REPORT`: are losses bitwise the same after kill -9?
+
+Trains a recipe twice on one process: once undisturbed, and once killed at random steps and resumed each time. The
+report compares every loss of the two, training and validation, as the numbers they are.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crystallm.config import load_recipe, to_mapping
+from crystallm.errors import ProcessError
+from crystallm.provenance import provenance, write_json
+from crystallm.train.config import TrainConfig
+from crystallm.train.run import RunFolder
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.01
+
+
+def killing_steps(steps: int, kills: int, *, seed: int) -> list[int]:
+    """Return the steps after which a run of `steps` steps is killed, in order and all different."""
+    return sorted(int(step) for step in np.random.default_rng(seed).choice(np.arange(1, steps), kills, replace=False))
+
+
+def losses(run: RunFolder) -> list[tuple[str, int, float]]:
+    """Return kind, step and loss of every line a run has logged."""
+    return [(line["kind"], line["step"], line["loss"]) for line in run.lines()]
+
+
+def train_to(command: list[str], run: RunFolder, *, kill_after: int | None) -> int:
+    """Run a training command; kill it once it has logged step `kill_after`. Return the last step it had logged.
+
+    ProcessError if it ends in another way than by this kill, or badly where none is asked for.
+    """
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while kill_after is not None and process.poll() is None:
+            if any(step >= kill_after for _, step, _ in losses(run)):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(POLL_SECONDS)
+        code = process.wait()
+    if code != (0 if kill_after is None else -signal.SIGKILL):
+        raise ProcessError(f"`{' '.join(command)}` ended with code {code}; run it by itself to see why")
+    return max(step for _, step, _ in losses(run))
+
+
+def check(recipe: Path, data: Path, changes: list[str], folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+    """Return what became of the two runs, which are written into `folder`."""
+    config = load_recipe(TrainConfig, recipe, overrides=changes)
+    assert config.max_steps is not None
+    sets = [part for change in changes for part in ("--set", change)]
+
+    def command(run: RunFolder, *options: str) -> list[str]:
+        asked = [str(recipe), "--data", str(data), "--out", str(run.path), *sets, *options]
+        return [sys.executable, "-m", "crystallm", "train", *asked]
+
+    calm, killed = RunFolder(folder / "undisturbed"), RunFolder(folder / "killed")
+    train_to(command(calm), calm, kill_after=None)
+    logger.info("the undisturbed run is done")
+    found: list[dict[str, Any]] = []
+    for step in killing_steps(config.max_steps, kills, seed=seed):
+        options = ["--resume"] if killed.recipe.is_file() else []
+        reached = train_to(command(killed, *options), killed, kill_after=step)
+        saved = killed.latest()
+        found.append({"killed_after_step": reached, "last_checkpoint": saved.name if saved else None})
+        logger.info("killed after step %d, last checkpoint %s", reached, found[-1]["last_checkpoint"])
+    train_to(command(killed, "--resume"), killed, kill_after=None)
+    ours, theirs = losses(killed), losses(calm)
+    return {
+        "kills": found,
+        "losses_compared": len(theirs),
+        "losses_equal": sum(a == b for a, b in zip(ours, theirs, strict=False)),
+        "same_length": len(ours) == len(theirs),
+        "config": to_mapping(config),
+        "provenance": provenance(config, inputs=[data / "train.parquet", data / "val.parquet"]),
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Run the check and write its report; 0 if all losses are equal, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m crystallm.train.kill_check", description=__doc__)
+    parser.add_argument("recipe", type=Path, help="a recipe with a budget of max_steps")
+    parser.add_argument("--data", type=Path, required=True, help="prepared folder")
+    parser.add_argument("--out", type=Path, required=True, help="report to write, JSON")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
+    )
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0, help="of the steps at which the run is killed")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    changes = [*options.set, "log_every=1"]
+    with tempfile.TemporaryDirectory() as folder:
+        report = check(options.recipe, options.data, changes, Path(folder), kills=options.kills, seed=options.seed)
+    write_json(options.out, report)
+    equal = report["same_length"] and report["losses_equal"] == report["losses_compared"]
+    print(f"{report['losses_equal']}/{report['losses_compared']} losses equal after {len(report['kills'])} kills")
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
