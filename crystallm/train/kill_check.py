@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from crystallm.config import load_recipe, to_mapping
-from crystallm.errors import ProcessError
+from crystallm.errors import ConfigError, CrystallmError, ProcessError
 from crystallm.provenance import provenance, write_json
 from crystallm.train.config import TrainConfig
 from crystallm.train.run import RunFolder
@@ -58,7 +58,8 @@ def train_to(command: list[str], run: RunFolder, *, kill_after: int | None) -> i
 def check(recipe: Path, data: Path, changes: list[str], folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
     """Return what became of the two runs, which are written into `folder`."""
     config = load_recipe(TrainConfig, recipe, overrides=changes)
-    assert config.max_steps is not None
+    if config.max_steps is None or config.max_steps <= kills:
+        raise ConfigError(f"max_steps must be above the {kills} kills, got {config.max_steps}; add --set max_steps=40")
     sets = [part for change in changes for part in ("--set", change)]
 
     def command(run: RunFolder, *options: str) -> list[str]:
@@ -101,8 +102,12 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     changes = [*options.set, "log_every=1"]
-    with tempfile.TemporaryDirectory() as folder:
-        report = check(options.recipe, options.data, changes, Path(folder), kills=options.kills, seed=options.seed)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            report = check(options.recipe, options.data, changes, Path(folder), kills=options.kills, seed=options.seed)
+    except CrystallmError as error:
+        print(f"crystallm: {error}", file=sys.stderr)
+        return 2
     write_json(options.out, report)
     equal = report["same_length"] and report["losses_equal"] == report["losses_compared"]
     print(f"{report['losses_equal']}/{report['losses_compared']} losses equal after {len(report['kills'])} kills")

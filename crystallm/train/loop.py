@@ -132,6 +132,7 @@ class Trainer:
                 if stop:
                     self._save(meter)
                     self.checkpoints.wait()
+                    self.accelerator.wait_for_everyone()  # a launcher stops the others when the first one leaves
                     logger.info("stopped at step %d and saved; --resume continues", position.step)
                     raise KeyboardInterrupt
                 position.seconds += seconds

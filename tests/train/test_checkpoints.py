@@ -94,3 +94,13 @@ def test_a_checkpoint_that_does_not_fit(
     said = capsys.readouterr().err
     assert message in said
     assert "delete it to use the one before" in said
+
+
+def test_a_checkpoint_of_an_earlier_version(saved: Path, arguments: Any, train_here: Any, tmp_path: Path) -> None:
+    """They named weights as data parallelism and compilation wrap them, and held random states."""
+    out = tmp_path / "run"
+    shutil.copytree(saved, out)
+    last = out / "checkpoints" / "step-00000004"
+    weights = {f"module._orig_mod.{name}": value for name, value in load_file(last / "model.safetensors").items()}
+    save_file(weights, last / "model.safetensors")
+    assert train_here(arguments(out, "--resume", max_steps=5, save_every=2)) == 0

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from crystallm.errors import ProcessError
 from crystallm.model.checkpoint import load_checkpoint
+from crystallm.train.kill_check import killing_steps, train_to
+from crystallm.train.kill_check import main as kill_check
 from crystallm.train.run import RunFolder
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
@@ -19,7 +22,10 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", 
 KILLED_WHILE_SAVING = """
 import os, signal, sys
 from crystallm.cli import main
+from crystallm.errors import ProcessError
 from crystallm.model.checkpoint import load_checkpoint
+from crystallm.train.kill_check import killing_steps, train_to
+from crystallm.train.kill_check import main as kill_check
 from crystallm.train.run import RunFolder
 
 finish = RunFolder.finish
@@ -115,3 +121,26 @@ def test_compiled_runs_resume_and_export(
     run, plain = (load_checkpoint(tmp_path / name / "final").model.state_dict() for name in ("run", "plain"))
     assert run.keys() == plain.keys()
     assert [step for step, *_ in metrics(tmp_path / "run", "train")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_steps_to_be_killed_at() -> None:
+    steps = killing_steps(40, 5, seed=0)
+    assert steps == sorted(set(steps))
+    assert len(steps) == 5
+    assert 1 <= steps[0] <= steps[-1] < 40
+    assert killing_steps(40, 5, seed=1) != steps
+
+
+def test_a_kill_waits_for_its_step(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.log({"kind": "train", "step": 3, "loss": 1.0})
+    sleeps = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    assert train_to(sleeps, run, kill_after=3) == 3
+    with pytest.raises(ProcessError, match="ended with code 7; run it by itself to see why"):
+        train_to([sys.executable, "-S", "-c", "raise SystemExit(7)"], run, kill_after=4)
+
+
+def test_a_recipe_too_short_to_be_killed(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(prepared / "recipe.yaml"), "--data", str(prepared), "--out", str(tmp_path / "report.json")]
+    assert kill_check([*arguments, "--kills", "24"]) == 2
+    assert "max_steps must be above the 24 kills, got 24; add --set max_steps=40" in capsys.readouterr().err
