@@ -147,7 +147,8 @@ class Checkpoints:
         return {"model": weights, "optimizer": states}
 
     def _start_shards(self, folder: Path) -> Future[Any]:
-        from torch.distributed.checkpoint import FileSystemWriter, async_save
+        from torch.distributed.checkpoint.filesystem import FileSystemWriter
+        from torch.distributed.checkpoint.state_dict_saver import async_save
 
         writer = FileSystemWriter(folder)
         started = async_save(self._state(), storage_writer=writer, process_group=self._group)
@@ -170,14 +171,16 @@ class Checkpoints:
             optimizer.load_state_dict(state)
 
     def _load_shards(self, checkpoint: Path) -> None:
-        from torch.distributed.checkpoint import FileSystemReader, load
+        from torch.distributed.checkpoint.filesystem import FileSystemReader
+        from torch.distributed.checkpoint.metadata import TensorStorageMetadata
         from torch.distributed.checkpoint.state_dict import set_state_dict
+        from torch.distributed.checkpoint.state_dict_loader import load
 
         reader = FileSystemReader(checkpoint / SHARDS)
-        about = reader.read_metadata().state_dict_metadata
-        sizes = {name.removeprefix("model."): one.size for name, one in about.items() if name.startswith("model.")}
-        state = self._state()
+        about = {name: one for name, one in reader.read_metadata().state_dict_metadata.items() if name[:6] == "model."}
+        sizes = {name[6:]: one.size for name, one in about.items() if isinstance(one, TensorStorageMetadata)}
         _require_fit(checkpoint, sizes, self._named())
+        state = self._state()
         load(state, storage_reader=reader, process_group=self._group)
         set_state_dict(
             self.model, self.optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizer"]

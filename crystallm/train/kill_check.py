@@ -8,18 +8,18 @@ import argparse
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from crystallm.config import load_recipe, to_mapping
 from crystallm.errors import ConfigError, CrystallmError, ProcessError
 from crystallm.provenance import provenance, write_json
+from crystallm.train.__main__ import prepare_process
 from crystallm.train.config import TrainConfig
 from crystallm.train.run import RunFolder
 
@@ -38,21 +38,43 @@ def losses(run: RunFolder) -> list[tuple[str, int, float]]:
     return [(line["kind"], line["step"], line["loss"]) for line in run.lines()]
 
 
-def train_to(command: list[str], run: RunFolder, *, kill_after: int | None) -> int:
-    """Run a training command; kill it once it has logged step `kill_after`. Return the last step it had logged.
+def train_to(arguments: list[str], run: RunFolder, *, kill_after: int | None) -> int:
+    """Run `crystallm train` with these arguments in a process of its own; kill it once step `kill_after` is logged.
 
-    ProcessError if it ends in another way than by this kill, or badly where none is asked for.
+    Return the last step logged. ProcessError if it ends in another way than by this kill, or badly where none is asked.
     """
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while kill_after is not None and process.poll() is None:
-            if any(step >= kill_after for _, step, _ in losses(run)):
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            time.sleep(POLL_SECONDS)
-        code = process.wait()
+    child = os.fork()  # it has the libraries loaded, which takes longer than all the steps
+    if child == 0:
+        _become(arguments)
+    while kill_after is not None and not _has_ended(child):
+        if any(step >= kill_after for _, step, _ in losses(run)):
+            os.kill(child, signal.SIGKILL)
+            break
+        time.sleep(POLL_SECONDS)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != (0 if kill_after is None else -signal.SIGKILL):
-        raise ProcessError(f"`{' '.join(command)}` ended with code {code}; run it by itself to see why")
+        raise ProcessError(f"`crystallm train {' '.join(arguments)}` ended with code {code}; run it to see why")
     return max(step for _, step, _ in losses(run))
+
+
+def _has_ended(child: int) -> bool:
+    """Return whether a child has ended; it stays there to be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _become(arguments: list[str]) -> NoReturn:
+    """Turn this process into a training run without output, which ends with 0 only if all went well."""
+    from crystallm.train.__main__ import main as train
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    code = 1
+    try:
+        train(arguments)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def check(recipe: Path, data: Path, changes: list[str], folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
@@ -62,21 +84,20 @@ def check(recipe: Path, data: Path, changes: list[str], folder: Path, *, kills: 
         raise ConfigError(f"max_steps must be above the {kills} kills, got {config.max_steps}; add --set max_steps=40")
     sets = [part for change in changes for part in ("--set", change)]
 
-    def command(run: RunFolder, *options: str) -> list[str]:
-        asked = [str(recipe), "--data", str(data), "--out", str(run.path), *sets, *options]
-        return [sys.executable, "-m", "crystallm", "train", *asked]
+    def asked(run: RunFolder, *options: str) -> list[str]:
+        return [str(recipe), "--data", str(data), "--out", str(run.path), *sets, *options]
 
     calm, killed = RunFolder(folder / "undisturbed"), RunFolder(folder / "killed")
-    train_to(command(calm), calm, kill_after=None)
+    train_to(asked(calm), calm, kill_after=None)
     logger.info("the undisturbed run is done")
     found: list[dict[str, Any]] = []
     for step in killing_steps(config.max_steps, kills, seed=seed):
         options = ["--resume"] if killed.recipe.is_file() else []
-        reached = train_to(command(killed, *options), killed, kill_after=step)
+        reached = train_to(asked(killed, *options), killed, kill_after=step)
         saved = killed.latest()
         found.append({"killed_after_step": reached, "last_checkpoint": saved.name if saved else None})
         logger.info("killed after step %d, last checkpoint %s", reached, found[-1]["last_checkpoint"])
-    train_to(command(killed, "--resume"), killed, kill_after=None)
+    train_to(asked(killed, "--resume"), killed, kill_after=None)
     ours, theirs = losses(killed), losses(calm)
     return {
         "kills": found,
@@ -100,7 +121,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the steps at which the run is killed")
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    prepare_process()
+    from crystallm.train import loop, session  # noqa: F401 (loaded once, before the processes part)
+
     changes = [*options.set, "log_every=1"]
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,13 @@ def test_steps_to_be_killed_at() -> None:
     assert killing_steps(40, 5, seed=1) != steps
 
 
-def test_a_kill_waits_for_its_step(tmp_path: Path) -> None:
+def test_a_kill_waits_for_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(tmp_path)
     run.log({"kind": "train", "step": 3, "loss": 1.0})
-    sleeps = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
-    assert train_to(sleeps, run, kill_after=3) == 3
-    with pytest.raises(ProcessError, match="ended with code 7; run it by itself to see why"):
-        train_to([sys.executable, "-S", "-c", "raise SystemExit(7)"], run, kill_after=4)
+    monkeypatch.setattr("crystallm.train.__main__.main", lambda seconds: time.sleep(float(seconds[0])))
+    assert train_to(["60"], run, kill_after=3) == 3
+    with pytest.raises(ProcessError, match="`crystallm train 0` ended with code 0; run it to see why"):
+        train_to(["0"], run, kill_after=4)
 
 
 def test_a_recipe_too_short_to_be_killed(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
