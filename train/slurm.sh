@@ -22,7 +22,7 @@ shift 3
 export PYTHON=${PYTHON:-python} PROFILE=${PROFILE:-train/accelerate/nodes.yaml}
 per_node=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 PROCESSES=$((SLURM_NNODES * per_node))
-MAIN=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MAIN=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 PORT=$((20000 + SLURM_JOB_ID % 20000))
 export PROCESSES MAIN PORT
 

@@ -63,7 +63,6 @@ class Checkpoints:
         Waits for the save before, and raises what that one failed with.
         """
         self.wait()
-        self.accelerator.wait_for_everyone()
         partial = self.run.partial(position)
         files = self._other_files()
         shards: Future[Any] | None = None

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from crystallm.errors import InputError
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 """No space left, a quota is used up, a file is larger than allowed."""
 
 

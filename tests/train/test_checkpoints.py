@@ -104,3 +104,18 @@ def test_a_checkpoint_of_an_earlier_version(saved: Path, arguments: Any, train_h
     weights = {f"module._orig_mod.{name}": value for name, value in load_file(last / "model.safetensors").items()}
     save_file(weights, last / "model.safetensors")
     assert train_here(arguments(out, "--resume", max_steps=5, save_every=2)) == 0
+
+
+def test_shards_of_one_process(
+    saved: Path, arguments: Any, train_here: Any, metrics: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, sharded = tmp_path / "run", {"save_every": 2, "checkpoints": "sharded"}
+    assert train_here(arguments(out, **sharded, max_steps=4)) == 0
+    shutil.rmtree(out / "checkpoints" / "step-00000004")
+    assert train_here(arguments(out, "--resume", **sharded, max_steps=4)) == 0
+    assert metrics(out, "train") == metrics(saved, "train")  # bitwise, dropout included
+    last = out / "checkpoints" / "step-00000004"
+    for shard in (last / "shards").glob("*.distcp"):
+        shard.write_bytes(shard.read_bytes()[:100])
+    assert train_here(arguments(out, "--resume", **sharded, max_steps=6)) == 2
+    assert f"{last} is damaged: " in capsys.readouterr().err

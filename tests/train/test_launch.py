@@ -98,7 +98,7 @@ def test_a_job_saves_before_its_limit_and_goes_on(slurm: dict[str, str], argumen
     options = [part for part in rest if part not in ("--out", str(out))]
     command, metrics, said = [*job, recipe, data, str(out), *options], out / "metrics.jsonl", tmp_path / "said"
     with said.open("w") as log, subprocess.Popen(command, env=slurm, cwd=ROOT, stderr=log) as first:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 300
         while not (metrics.is_file() and metrics.read_text().count("\n") >= 3):
             assert time.monotonic() < give_up
             assert first.poll() is None, said.read_text()
@@ -111,13 +111,14 @@ def test_a_job_saves_before_its_limit_and_goes_on(slurm: dict[str, str], argumen
     checkpoints = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert checkpoints[-1] == f"step-{steps[-1]:08d}"
 
-    told = slurm | {"DRY": str(tmp_path / "told"), "PYTHON": "python"}
+    told = slurm | {"DRY": str(tmp_path / "told"), "PYTHON": "python", "PROFILE": "train/accelerate/fsdp2.yaml"}
     subprocess.run(command, env=told, cwd=ROOT, check=True)
     for node in ("0", "1"):
         started = (tmp_path / f"told.{node}").read_text().splitlines()
         assert started[:2] == ["-m", "accelerate.commands.launch"]
         asked = launched(started[2:])
         assert (asked.machine_rank, asked.num_machines, asked.num_processes) == (int(node), 2, 2)
+        assert (asked.use_fsdp, asked.fsdp_version) == (True, 2)
         assert asked.main_process_ip == "127.0.0.1"
         ours = make_parser().parse_args(asked.training_script_args[1:])
         assert (ours.recipe, ours.data, ours.out, ours.resume) == (Path(recipe), Path(data), out, True)
