@@ -7,13 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
 
+from crystallm.errors import ConfigError
 from crystallm.train.__main__ import make_parser
+from crystallm.train.config import TrainConfig
+from crystallm.train.sharding import set_up_sharding
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +58,24 @@ def test_profiles(name: str, processes: int, machines: int, several: bool, shard
         assert asked.nproc_per_node == str(processes // machines)
         assert told.get("FSDP_VERSION", "2") == "2"
         assert told.get("FSDP_AUTO_WRAP_POLICY") == ("TRANSFORMER_BASED_WRAP" if sharded else None)
+
+
+@pytest.mark.parametrize(
+    ("version_2", "fields", "message"),
+    [
+        (True, {"lora_rank": 4}, "lora_rank cannot be used with FSDP2: adapters are small"),
+        (False, {}, "the profile asks for FSDP version 1; set fsdp_version: 2"),
+    ],
+)
+def test_what_cannot_be_sharded(
+    version_2: bool, fields: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    accelerator: Any = SimpleNamespace(
+        num_processes=2, distributed_type=DistributedType.FSDP, is_fsdp2=version_2, state=SimpleNamespace()
+    )
+    with pytest.raises(ConfigError, match=message):
+        set_up_sharding(accelerator, TrainConfig(max_steps=1, start_from="default", **fields))
 
 
 SRUN = """#!/usr/bin/env bash
