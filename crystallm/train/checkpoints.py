@@ -111,6 +111,7 @@ class Checkpoints:
             raise CheckpointError(f"{checkpoint} is damaged: {error}; delete it to use the one before") from error
 
     def _registered(self) -> list[Any]:
+        """Return what else the run keeps, as given to `accelerator.register_for_checkpointing`."""
         found: list[Any] = self.accelerator._custom_objects
         return found
 
