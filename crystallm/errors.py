@@ -31,3 +31,7 @@ class CheckpointError(CrystallmError):
 
 class DivergenceError(CrystallmError):
     """A training run has left the numbers: its loss or gradient is infinite or not a number."""
+
+
+class ProcessError(CrystallmError):
+    """Another process of the same run has ended, and this one cannot go on without it."""

@@ -49,9 +49,11 @@ def main(argv: list[str]) -> None:
     tracked = [f"track={options.track}"] if options.track else []
     config = load_recipe(TrainConfig, options.recipe, overrides=[*options.set, *tracked])
     prepare_process()
+    from crystallm.train.peers import or_lost_peer
     from crystallm.train.session import train
 
-    trained = train(config, options.data, options.out, resume=options.resume, tokenizer_folder=options.tokenizer)
+    with or_lost_peer(options.out):
+        trained = train(config, options.data, options.out, resume=options.resume, tokenizer_folder=options.tokenizer)
     if trained.main:
         losses = f"{trained.last.per_token:.4f} a token, {trained.last.per_crystal:.2f} a crystal"
         print(f"last model: {trained.run.final}, validation loss {losses}")

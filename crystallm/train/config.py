@@ -94,6 +94,8 @@ class TrainConfig:
     """Steps between two checkpoints."""
     save_minutes: float = 10.0
     """Minutes between two checkpoints, used where `save_every` is not given."""
+    checkpoints: Literal["whole", "sharded"] = "whole"
+    """`whole`: the main process writes all of it. `sharded`: each process writes its part, for models that need it."""
     weights: Literal["bf16", "fp32"] = "bf16"
     """Number format of the exported model."""
 
@@ -161,6 +163,6 @@ class TrainConfig:
 
 CHANGEABLE = frozenset(
     {"epochs", "max_steps", "max_minutes", "patience", "log_every", "eval_every", "save_every", "save_minutes"}
-    | {"weights", "workers", "compile", "attention", "probe", "probe_every", "track"}
+    | {"weights", "workers", "compile", "attention", "probe", "probe_every", "track", "checkpoints"}
 )
 """Fields that may differ when a run is resumed; the others would make it another run."""

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 
-from crystallm.errors import CheckpointError
 from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
+from crystallm.train.checkpoints import Checkpoints
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import NOTHING, Corpus, joined, redraw
 from crystallm.train.decay import before_decay, has_begun, mark
@@ -26,7 +25,8 @@ from crystallm.train.evaluated import EvaluationLoss, Export, losses_of
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
 from crystallm.train.run import RunFolder
-from crystallm.train.schedule import Cursor, Position, decaying, learning_rate, progress
+from crystallm.train.schedule import Cursor, Position, decaying, learning_rate, progress, step_seed
+from crystallm.train.sharding import is_sharded, whole, whole_model
 from crystallm.train.stream import StreamedSteps, TextStream
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from crystallm.train.probe import Probe
 
 logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
+"""SIGUSR1 is what batch systems are told to send before the time limit; Windows has none."""
 
 Pass = tuple[torch.Tensor, torch.Tensor]
 """Token ids (B, T) and labels (B, T) of one forward pass."""
@@ -65,10 +68,16 @@ class Trainer:
         self.plain_model = model
         """Without the wrappers of compilation and data parallelism, which share its weights."""
         optimizers = make_optimizers(config, model)
-        if config.compile:
+        sharded = is_sharded(accelerator)
+        if config.compile and not sharded:
             model = torch.compile(model, dynamic=True)
         self.loss = torch.compile(summed_cross_entropy, dynamic=True) if config.compile else summed_cross_entropy
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
+        if config.compile and sharded:  # after the weights were cut: cutting a compiled model would lose its layers
+            self.model = torch.compile(self.model, dynamic=True)
+        self.checkpoints = Checkpoints(
+            run, accelerator, self.plain_model, self.optimizers, sharded=config.checkpoints == "sharded"
+        )
         self.average = make_average(config, accelerator, model)
         self.probe = probe
         self.position = Position()
@@ -96,10 +105,8 @@ class Trainer:
                 done = progress(self.config, self.position, steps_in_epoch=self._known_steps())
                 checkpoint = before_decay(self.config, self.run, self.position, done, self.accelerator) or checkpoint
                 self.position = self.run.read_position(checkpoint)
-            try:
-                self.accelerator.load_state(str(checkpoint))
-            except (OSError, SafetensorError) as error:
-                raise CheckpointError(f"{checkpoint} is damaged: {error}; delete it to use the one before") from error
+            self.checkpoints.load(checkpoint)
+        self.accelerator.wait_for_everyone()  # all have read what the next line may delete
         if self.main:
             self.run.rewind(self.position.step)
         self.accelerator.wait_for_everyone()
@@ -107,7 +114,11 @@ class Trainer:
         for line in self.run.lines():
             if line["kind"] == "eval":
                 self._count(line["step"], *losses_of(line))
-        with _asked_to_stop(self), Meter(self.config, self.run, self.position, enabled=self.main) as meter:
+        with (
+            self.checkpoints,
+            _asked_to_stop(self),
+            Meter(self.config, self.run, self.position, enabled=self.main) as meter,
+        ):
             if self.position.step == 0 and self.config.start_from is not None:
                 self._evaluate(meter)  # so that the best model is never worse than the one it started from
             self._steps(meter)
@@ -132,6 +143,8 @@ class Trainer:
                 tokens, seconds, due, stop = self._agree(passes, seconds, due)
                 if stop:
                     self._save(meter)
+                    self.checkpoints.wait()
+                    self.accelerator.wait_for_everyone()  # a launcher stops the others when the first one leaves
                     logger.info("stopped at step %d and saved; --resume continues", position.step)
                     raise KeyboardInterrupt
                 position.seconds += seconds
@@ -198,6 +211,7 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("rate_scale", 1.0)  # runs saved before there was one lack it
+        torch.manual_seed(step_seed(self.config, self.position, process=self.accelerator.process_index))
         total = torch.zeros((), device=self.accelerator.device)
         for i, (ids_BT, labels_BT) in enumerate(passes):
             last = i + 1 == len(passes)
@@ -212,16 +226,19 @@ class Trainer:
             optimizer.zero_grad()
         if self.average is not None:
             self.average.update()
-        return total, norm
+        return total, whole(norm)
 
     def _agree(self, passes: list[Pass], seconds: float, due: bool) -> tuple[int, float, bool, bool]:
         """Return tokens of the step, seconds, and whether to save and to stop, equal on all processes."""
         tokens = sum(int((labels_BT[:, 1:] != IGNORED).sum()) for _, labels_BT in passes)
-        if self.accelerator.num_processes == 1:
+        failed = self.checkpoints.failed
+        if self.accelerator.num_processes == 1 and not failed:
             return tokens, seconds, due, self.stop_asked
-        said = [tokens, seconds * self.main, due * self.main, self.stop_asked]
+        said = [tokens, seconds * self.main, due * self.main, self.stop_asked, failed]
         heard = self.accelerator.reduce(torch.tensor(said, dtype=torch.float64, device=self.accelerator.device), "sum")
-        tokens_all, seconds_main, due_main, stops = heard.tolist()
+        tokens_all, seconds_main, due_main, stops, failures = heard.tolist()
+        if failures:
+            self.checkpoints.give_up()
         return round(tokens_all), seconds_main, bool(due_main), bool(stops)
 
     def _passes(self, steps: list[list[Ints]]) -> DataLoader[list[Pass]]:
@@ -245,10 +262,10 @@ class Trainer:
             self._count(self.position.step, loss, averaged)
         assert self.evaluated is not None
         _, loss, averaged = self.evaluated
+        if self.main and self.probe is not None and self.probe.due(self.position, last=last):
+            meter.log_probe(self.position, self.probe.draw(self.plain_model))
+        self._export(loss, averaged, last=last)
         if self.main:
-            if self.probe is not None and self.probe.due(self.position, last=last):
-                meter.log_probe(self.position, self.probe.draw(self.plain_model))
-            self._export(loss, averaged, last=last)
             self.run.after_evaluation()
         self.accelerator.wait_for_everyone()
         meter.pause(time.monotonic() - started)
@@ -260,10 +277,16 @@ class Trainer:
     def _export(self, loss: EvaluationLoss, averaged: EvaluationLoss | None, *, last: bool) -> None:
         """Write the models that this evaluation asks for; the best is the weights or their average, as it came."""
         # Also when found in the log: a run killed between the log line and the export exports again.
-        if loss.per_token == self.best_loss:
-            self.export(self.plain_model, self.position, loss, "best")
+        better = loss.per_token == self.best_loss
+        model: PreTrainedModel | None = self.plain_model
+        if is_sharded(self.accelerator) and (better or last):
+            model = whole_model(self.plain_model, keep=self.main)
+        if not self.main or model is None:
+            return
+        if better:
+            self.export(model, self.position, loss, "best")
         if last:
-            self.export(self.plain_model, self.position, loss, "final")
+            self.export(model, self.position, loss, "final")
         if self.average is not None and averaged is not None:
             with self.average.worn():
                 if averaged.per_token == self.best_loss < loss.per_token:
@@ -285,24 +308,20 @@ class Trainer:
         self._save(meter)
 
     def _save(self, meter: Meter) -> None:
-        """Write a checkpoint that is either whole or not there."""
+        """Write a checkpoint that is either whole or not there, while training goes on."""
         meter.log(self.position, self.accelerator)
-        self.accelerator.save_state(str(self.run.partial(self.position)))
-        self.accelerator.wait_for_everyone()
-        if self.main:
-            self.run.finish(self.position)
-        self.accelerator.wait_for_everyone()
+        self.checkpoints.save(self.position)
 
 
 @contextmanager
 def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM finish the step and save; a second one ends the process at once."""
+    """Let the first Ctrl-C, SIGTERM or SIGUSR1 finish the step and save; a second Ctrl-C ends the process at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         trainer.stop_asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -335,16 +354,16 @@ def evaluation_loss(
     wide = widths(corpus.lengths)
     for rows in plan_evaluation(corpus.lengths, budget=budget):
         mine = share(rows, process=accelerator.process_index, processes=accelerator.num_processes)
-        if len(mine):
-            arrays = pad(
-                [corpus.tokens(i) for i in mine],
-                wide=int(wide[rows].max()),
-                budget=-(-budget // accelerator.num_processes),
-                longest=config.longest_text,
-                pad_id=pad_id,
-            )
-            ids_BT, labels_BT = (torch.from_numpy(array).to(device) for array in arrays)
-            total += summed_cross_entropy(logits(model, ids_BT), labels_BT)
+        # Also where a process has no row: with several processes a forward pass may be a collective.
+        arrays = pad(
+            [corpus.tokens(i) for i in mine],
+            wide=int(wide[rows].max()),
+            budget=-(-budget // accelerator.num_processes),
+            longest=config.longest_text,
+            pad_id=pad_id,
+        )
+        ids_BT, labels_BT = (torch.from_numpy(array).to(device) for array in arrays)
+        total += summed_cross_entropy(logits(model, ids_BT), labels_BT)
     model.train()
     nats = float(accelerator.reduce(total, "sum"))
     crystals = len(corpus)

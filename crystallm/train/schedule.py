@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from crystallm.train.config import TrainConfig
 
 
@@ -78,3 +80,11 @@ def warm_stable_decay(config: TrainConfig, done: float) -> float:
 def decaying(config: TrainConfig, done: float) -> bool:
     """Return whether a warm-up-stable-decay run has begun its decay when this part of it is done."""
     return config.schedule == "wsd" and done >= 1 - config.decay_fraction
+
+
+def step_seed(config: TrainConfig, position: Position, *, process: int) -> int:
+    """Return the seed of a process's dropout in the step after `position.step`.
+
+    Each step has its own, so that no random state must be saved and a run goes on alike on other processes.
+    """
+    return int(np.random.SeedSequence((config.seed, position.step, process)).generate_state(1, np.uint64)[0] >> 1)

@@ -45,6 +45,7 @@ def train(
     from crystallm.model.architecture import count_parameters
     from crystallm.provenance import provenance
     from crystallm.train.corpus import load_corpus
+    from crystallm.train.disk import or_room
     from crystallm.train.loop import Trainer
     from crystallm.train.memory import keep_freed_memory, or_advice
     from crystallm.train.page import explained
@@ -125,7 +126,7 @@ def train(
         export=export,
         probe=probe_of(config, accelerator, val_corpus, tokenizer, run),
     )
-    with or_advice(config), explained(run, origin, enabled=accelerator.is_main_process):
+    with or_advice(config), or_room(out), explained(run, origin, enabled=accelerator.is_main_process):
         loss = trainer.fit(resume=resume)
     if accelerator.num_processes > 1:
         accelerator.end_training()
@@ -162,10 +163,14 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     import torch
     from accelerate import Accelerator
 
+    from crystallm.train.sharding import set_up_sharding
+
     # Without being told, Accelerate takes processes started together on CPUs for runs of their own.
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=not torch.accelerator.is_available()
     )
+    set_up_sharding(accelerator, config)
+    return accelerator
 
 
 def write_models(
