@@ -59,8 +59,12 @@ class TrainConfig:
 
     precision: Literal["bf16", "fp32"] = "bf16"
     """`bf16`: matrix products in bfloat16 by autocast, weights and optimiser in float32."""
-    attention: Literal["auto", "eager", "sdpa"] = "auto"
-    """`auto`: eager on a CPU, where it is faster for texts this short, sdpa on a GPU."""
+    attention: Literal["auto", "eager", "sdpa", "flex", "flash"] = "auto"
+    """`auto`: eager on a CPU, where it is faster for texts this short; on a GPU flash or flex for packed rows, sdpa
+    otherwise. `flash` needs the package flash-attn."""
+    packing: Literal["auto", "buckets", "packed"] = "auto"
+    """`buckets`: a pass holds texts of similar length side by side. `packed`: one row of texts end to end, none of
+    which sees another. `auto`: packed on a GPU whose attention skips what is hidden, otherwise buckets."""
     compile: bool = False
     """Pass the model through torch.compile; needs a C++ compiler."""
     workers: int = 0

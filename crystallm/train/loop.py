@@ -22,6 +22,7 @@ from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, joined, redraw
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
+from crystallm.train.packing import pack, plan_packed
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position, learning_rate, progress
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Pass = tuple[torch.Tensor, torch.Tensor]
-"""Token ids (B, T) and labels (B, T) of one forward pass."""
+Pass = tuple[torch.Tensor, ...]
+"""Token ids (B, T), labels (B, T) and, of packed rows, positions (B, T) of one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ class Trainer:
         others = len(self.train_corpus) - self.own_texts
         drawn = draw_replay(self.own_texts, others, share=config.replay_share, seed=config.seed, epoch=epoch)
         rows = np.concatenate([np.arange(self.own_texts), self.own_texts + drawn])
-        steps = plan_epoch(
+        plan = plan_packed if config.packing == "packed" else plan_epoch
+        steps = plan(
             self.train_corpus.lengths[rows],
             seed=config.seed,
             epoch=epoch,
@@ -162,10 +164,11 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("rate_scale", 1.0)  # runs saved before there was one lack it
         total = torch.zeros((), device=self.accelerator.device)
-        for i, (ids_BT, labels_BT) in enumerate(passes):
+        for i, tensors in enumerate(passes):
             last = i + 1 == len(passes)
+            ids_BT, labels_BT, *positions = (tensor.to(total.device, non_blocking=True) for tensor in tensors)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self.loss(logits(self.model, ids_BT.to(total.device)), labels_BT.to(total.device))
+                loss = self.loss(logits(self.model, ids_BT, *positions), labels_BT)
                 # Data-parallel training averages gradients over processes; the sum is meant.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / tokens))
             total += loss.detach()
@@ -177,7 +180,7 @@ class Trainer:
 
     def _agree(self, passes: list[Pass], seconds: float, due: bool) -> tuple[int, float, bool, bool]:
         """Return tokens of the step, seconds, and whether to save and to stop, equal on all processes."""
-        tokens = sum(int((labels_BT[:, 1:] != IGNORED).sum()) for _, labels_BT in passes)
+        tokens = sum(int((labels_BT[:, 1:] != IGNORED).sum()) for _, labels_BT, *_ in passes)
         if self.accelerator.num_processes == 1:
             return tokens, seconds, due, self.stop_asked
         said = [tokens, seconds * self.main, due * self.main, self.stop_asked]
@@ -246,9 +249,9 @@ def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def logits(model: torch.nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
-    """Return the logits (B, T, V) of the tokens that follow each token."""
-    logits_BTV: torch.Tensor = model(input_ids=ids_BT, use_cache=False).logits
+def logits(model: torch.nn.Module, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the logits (B, T, V) of the tokens that follow each token; packed rows need each token's place in its text."""
+    logits_BTV: torch.Tensor = model(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).logits
     return logits_BTV
 
 
@@ -299,18 +302,16 @@ class _Steps(Dataset[list[Pass]]):
         self.budget = -(-(self.config.batch_tokens // self.config.accumulate) // self.processes)
 
     def __getitem__(self, index: int) -> list[Pass]:
-        passes = []
-        for rows in self.steps[index]:
-            mine = share(rows, process=self.process, processes=self.processes)
-            ids_BT, labels_BT = pad(
-                [self._text(int(row)) for row in mine],
-                wide=int(self.widths[rows].max()),
-                budget=self.budget,
-                longest=self.config.longest_text,
-                pad_id=self.tokenizer.pad_token_id,
-            )
-            passes.append((torch.from_numpy(ids_BT), torch.from_numpy(labels_BT)))
-        return passes
+        return [tuple(map(torch.from_numpy, self._arrays(rows))) for rows in self.steps[index]]
+
+    def _arrays(self, rows: Ints) -> tuple[Ints, ...]:
+        """Return this process's share of a pass."""
+        mine = share(rows, process=self.process, processes=self.processes)
+        texts, pad_id = [self._text(int(row)) for row in mine], self.tokenizer.pad_token_id
+        if self.config.packing == "packed":
+            return pack(texts, budget=self.budget, pad_id=pad_id)
+        wide = int(self.widths[rows].max())
+        return pad(texts, wide=wide, budget=self.budget, longest=self.config.longest_text, pad_id=pad_id)
 
     def _text(self, row: int) -> Ints:
         if self.corpus.texts is None:
