@@ -67,8 +67,9 @@ class TrainConfig:
     which sees another. `auto`: packed on a GPU whose attention skips what is hidden, otherwise buckets."""
     compile: bool = False
     """Pass the model through torch.compile; needs a C++ compiler."""
-    workers: int = 0
-    """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions."""
+    workers: int | None = None
+    """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions. None: two where a
+    GPU would wait for them, none on a CPU."""
     seed: int = 0
 
     log_every: int = 20
@@ -90,7 +91,7 @@ class TrainConfig:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("warmup_steps", "weight_decay", "workers", "save_minutes", "final_learning_rate_fraction"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         self._check_adaptation()
         if not 0 < self.augmented_share <= 1:

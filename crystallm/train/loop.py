@@ -20,11 +20,13 @@ from crystallm.errors import CheckpointError
 from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, joined, redraw
+from crystallm.train.loading import step_loader
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
 from crystallm.train.packing import pack, plan_packed
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position, learning_rate, progress
+from crystallm.train.throughput import Throughput, peak_flops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -100,7 +102,10 @@ class Trainer:
             if line["kind"] == "eval":
                 loss = EvaluationLoss(per_token=line["loss"], per_crystal=line["loss_per_crystal"])
                 self._count(line["step"], loss)
-        with _asked_to_stop(self), Meter(self.run, self.position, enabled=self.main) as meter:
+        parameters = sum(parameter.numel() for parameter in self.plain_model.parameters())
+        peak = peak_flops(self.accelerator.device, precision=self.config.precision)
+        throughput = Throughput(self.config.model, parameters=parameters, peak=peak)
+        with _asked_to_stop(self), Meter(self.run, self.position, throughput, enabled=self.main) as meter:
             if self.position.step == 0 and self.config.start_from is not None:
                 self._evaluate(meter)  # so that the best model is never worse than the one it started from
             self._steps(meter)
@@ -112,7 +117,7 @@ class Trainer:
         while True:
             steps = self._plan()
             self.steps_in_epoch = len(steps)
-            for passes in self._passes(steps):
+            for passes in meter.throughput.waiting(self._passes(steps)):
                 done = progress(config, position, steps_in_epoch=len(steps))
                 meter.expect(position, done)
                 if done >= 1 or (config.patience is not None and self.stale >= config.patience):
@@ -132,6 +137,7 @@ class Trainer:
                 loss, norm = self._step(passes, tokens, rate)
                 position.step, position.step_in_epoch = position.step + 1, position.step_in_epoch + 1
                 position.tokens += tokens
+                meter.throughput.add(passes)
                 meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=self.epochs)
                 if position.step % config.log_every == 0:
                     meter.log(position, self.accelerator)
@@ -192,9 +198,7 @@ class Trainer:
         """Return this process's part of the steps of the epoch, from where the run stands."""
         dataset = _Steps(self, steps, epoch=self.position.epoch)
         remaining = range(self.position.step_in_epoch, len(steps))
-        # Its own generator, unused: the loader would otherwise draw from the random state that dropout continues.
-        own = torch.Generator()
-        return DataLoader(dataset, sampler=remaining, batch_size=None, num_workers=self.config.workers, generator=own)
+        return step_loader(dataset, remaining, self.config, on_gpu=self.accelerator.device.type == "cuda")
 
     def _evaluate(self, meter: Meter, *, last: bool = False) -> EvaluationLoss:
         started = time.monotonic()
@@ -250,7 +254,7 @@ def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
 
 
 def logits(model: torch.nn.Module, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the logits (B, T, V) of the tokens that follow each token; packed rows need each token's place in its text."""
+    """Return the logits (B, T, V) of the tokens that follow each token; of packed rows, given places in texts."""
     logits_BTV: torch.Tensor = model(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).logits
     return logits_BTV
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position
+from crystallm.train.throughput import Throughput, shown
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 class Meter:
     """Sums the loss between two log lines and writes them; on all processes but the main one it only sums."""
 
-    def __init__(self, run: RunFolder, position: Position, *, enabled: bool) -> None:
-        self.run, self.enabled = run, enabled
+    def __init__(self, run: RunFolder, position: Position, throughput: Throughput, *, enabled: bool) -> None:
+        self.run, self.throughput, self.enabled = run, throughput, enabled
         self.bar = tqdm(initial=position.step, unit="step", disable=not enabled, dynamic_ncols=True)
         self.board = _tensorboard(run, position) if enabled else None
         self.loss = torch.zeros((), dtype=torch.float64)
@@ -46,7 +47,8 @@ class Meter:
         if self.tokens == 0:
             return
         loss = float(accelerator.reduce(torch.as_tensor(self.loss, device=accelerator.device), "sum")) / self.tokens
-        speed = self.tokens / (time.monotonic() - self.since)
+        seconds = time.monotonic() - self.since
+        speed, rates = self.tokens / seconds, self.throughput.rates(seconds, accelerator)
         self._write(
             position,
             kind="train",
@@ -55,8 +57,9 @@ class Meter:
             gradient_norm=float(self.norm),
             tokens_per_second=round(speed, 1),
             epoch=round(self.epoch, 4),
+            **rates,
         )
-        self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} tokens/s, {shown(rates)}", refresh=False)
         self._clear()
 
     def log_evaluation(self, position: Position, loss: "EvaluationLoss") -> None:
