@@ -39,6 +39,8 @@ class Timing:
 
     way: str
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    """Of this process's threads together: what a machine that does other things as well leaves alone."""
     work: Work = field(default_factory=Work)
 
     @property
@@ -146,23 +148,29 @@ def timed(ways: dict[str, Step], *, steps: int, warm: int = WARM) -> list[Timing
     for number in range(warm + steps):
         order = list(ways)
         for way in order[number % len(order) :] + order[: number % len(order)]:
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             work = ways[way]()
             if number >= warm:
                 timings[way].seconds.append(time.perf_counter() - start)
+                timings[way].cpu_seconds.append(time.process_time() - cpu_start)
                 timings[way].work += work
     return list(timings.values())
 
 
-def ratios(timing: Timing, base: Timing) -> tuple[float, float, float]:
-    """Return how many times as many useful crystals a second as `base`: by all steps, and the quartiles round by round.
+def ratio(timing: Timing, base: Timing) -> dict[str, float]:
+    """Return how many times as many useful crystals a second as `base`.
 
-    A step's crystals are the mean ones of its way; only the seconds are those of the round.
+    By the clock over all steps, by the clock in the quartiles of the rounds, and by the processor's time. A step's
+    crystals are the mean ones of its way; only the seconds are those of the round.
     """
     more = timing.work.crystals / max(base.work.crystals, 1)
-    by_round = more * np.array(base.seconds) / np.array(timing.seconds)
-    low, high = np.percentile(by_round, [25, 75])
-    return more * sum(base.seconds) / sum(timing.seconds), float(low), float(high)
+    low, high = np.percentile(more * np.array(base.seconds) / np.array(timing.seconds), [25, 75])
+    return {
+        "ratio": more * sum(base.seconds) / sum(timing.seconds),
+        "ratio_low": float(low),
+        "ratio_high": float(high),
+        "ratio_cpu": more * sum(base.cpu_seconds) / sum(timing.cpu_seconds),
+    }
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -235,11 +243,11 @@ def facts(timings: Sequence[Timing], model: ModelConfig, *, parameters: int, pea
 
     lines = []
     for timing in timings:
-        total, low, high = ratios(timing, timings[0])
         seconds, flops = sum(timing.seconds), training_flops(timing.work, model, parameters=parameters)
         lines.append(
             asdict(timing)
-            | {"crystals_per_second": timing.crystals_per_second, "ratio": total, "ratio_quartiles": [low, high]}
+            | ratio(timing, timings[0])
+            | {"crystals_per_second": timing.crystals_per_second}
             | {"tokens_per_second": (timing.work.tokens + timing.work.crystals) / seconds}
             | {"mfu": None if peak is None else flops / seconds / peak}
         )

@@ -8,7 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from crystallm.cli import main
-from crystallm.train.bench import PACKED, WINDOWS, Timing, ratios, timed, whole_texts
+from crystallm.train.bench import PACKED, WINDOWS, Timing, ratio, timed, whole_texts
 from crystallm.train.throughput import Work
 
 STARTS = np.array([0, 4, 10, 13, 20])
@@ -43,10 +43,10 @@ def test_ways_take_turns() -> None:
 
 
 def test_ratio_of_crystals_a_second() -> None:
-    base = Timing("base", [2.0, 4.0], Work(crystals=30))
-    other = Timing("other", [1.0, 4.0], Work(crystals=60))
-    assert ratios(other, base) == pytest.approx((2.4, 2.5, 3.5))
-    assert ratios(base, base) == (1, 1, 1)
+    base = Timing("base", [2.0, 4.0], [1.0, 1.0], Work(crystals=30))
+    other = Timing("other", [1.0, 4.0], [1.0, 0.6], Work(crystals=60))
+    assert ratio(other, base) == pytest.approx({"ratio": 2.4, "ratio_low": 2.5, "ratio_high": 3.5, "ratio_cpu": 2.5})
+    assert set(ratio(base, base).values()) == {1}
 
 
 @pytest.fixture(autouse=True)
