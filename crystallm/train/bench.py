@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from crystallm.model.architecture import ModelConfig
     from crystallm.train.corpus import Corpus
 
-WINDOWS, BUCKETS, PACKED, RECIPE = "windows", "crystallm, buckets", "crystallm, packed", "crystallm, whole recipe"
+WINDOWS = "windows"
+BUCKETS, PACKED, RECIPE = OURS = ("buckets", "packed", "recipe")
 WARM = 2
 """Rounds before the clock counts: kernels, compilation."""
 
@@ -38,15 +39,22 @@ class Timing:
     """One way of training: the seconds of each of its steps, and what they learned from in all."""
 
     way: str
+    crystals_per_token: float
+    """Useful crystals for each token read, over all texts; those of the few passes timed may be short or long."""
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     """Of this process's threads together: what a machine that does other things as well leaves alone."""
     work: Work = field(default_factory=Work)
 
     @property
+    def tokens(self) -> int:
+        """Tokens read, padding left out."""
+        return self.work.tokens + self.work.crystals
+
+    @property
     def crystals_per_second(self) -> float:
-        """Crystals whose text was seen whole, from its start."""
-        return self.work.crystals / sum(self.seconds)
+        """Crystals whose text is seen whole, from its start."""
+        return self.crystals_per_token * self.tokens / sum(self.seconds)
 
 
 class Windows:
@@ -110,6 +118,15 @@ def whole_texts(starts: Ints, place: int, width: int) -> int:
     return max(int(last - first), 0)
 
 
+def useful_in_windows(corpus: Corpus, width: int) -> float:
+    """Return the useful crystals for each token of windows, on average over all places where a window may begin."""
+    places = len(corpus.ids) - width
+    # Where a text lies whole: from its last predicted token backwards to its first one, as far as the corpus goes.
+    begins, ends = corpus.starts[:-1], corpus.starts[1:]
+    hits = np.minimum(begins, places - 1) - np.maximum(ends - width - 1, 0) + 1
+    return float(np.maximum(hits, 0).sum() / places / width)
+
+
 def our_step(
     config: TrainConfig, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, accelerator: Accelerator, folder: Path
 ) -> Step:
@@ -142,9 +159,8 @@ def our_step(
     return step
 
 
-def timed(ways: dict[str, Step], *, steps: int, warm: int = WARM) -> list[Timing]:
+def timed(ways: dict[str, Step], timings: dict[str, Timing], *, steps: int, warm: int = WARM) -> None:
     """Take the steps of all ways in turn, so that a busy moment of the machine meets all of them alike."""
-    timings = {way: Timing(way) for way in ways}
     for number in range(warm + steps):
         order = list(ways)
         for way in order[number % len(order) :] + order[: number % len(order)]:
@@ -154,16 +170,16 @@ def timed(ways: dict[str, Step], *, steps: int, warm: int = WARM) -> list[Timing
                 timings[way].seconds.append(time.perf_counter() - start)
                 timings[way].cpu_seconds.append(time.process_time() - cpu_start)
                 timings[way].work += work
-    return list(timings.values())
 
 
 def ratio(timing: Timing, base: Timing) -> dict[str, float]:
     """Return how many times as many useful crystals a second as `base`.
 
-    By the clock over all steps, by the clock in the quartiles of the rounds, and by the processor's time. A step's
-    crystals are the mean ones of its way; only the seconds are those of the round.
+    By the clock over all steps, by the clock in the quartiles of the rounds, and by the processor's time. A round's
+    tokens are the mean ones of its way; only the seconds are its own.
     """
-    more = timing.work.crystals / max(base.work.crystals, 1)
+    useful = [way.crystals_per_token * way.tokens for way in (timing, base)]
+    more = useful[0] / useful[1]
     low, high = np.percentile(more * np.array(base.seconds) / np.array(timing.seconds), [25, 75])
     return {
         "ratio": more * sum(base.seconds) / sum(timing.seconds),
@@ -181,6 +197,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer folder; by default built from the recipe's layout")
     parser.add_argument("--steps", type=int, default=20, help="steps of each way (%(default)s)")
+    parser.add_argument("--ways", nargs="+", choices=OURS, default=OURS, help="of ours (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="also write report.md and a figure here")
     parser.add_argument("--note", help="a sentence for the report, such as what else the machine did")
@@ -219,16 +236,17 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, or_advice(config):
         windows = Windows(plain, tokenizer, corpus)
         ours = {BUCKETS: replace(plain, packing="buckets"), PACKED: replace(plain, packing="packed")}
-        if config.optimizer != plain.optimizer:
-            ours[RECIPE] = replace(plain, packing=settled.packing, optimizer=config.optimizer)
+        ours[RECIPE] = replace(plain, packing=settled.packing, optimizer=config.optimizer)
         ways: dict[str, Step] = {WINDOWS: windows.step} | {
-            way: our_step(changed, tokenizer, corpus, accelerator, Path(folder)) for way, changed in ours.items()
+            way: our_step(ours[way], tokenizer, corpus, accelerator, Path(folder)) for way in options.ways
         }
-        timings = timed(ways, steps=options.steps)
-        profiles = {way: profile(ways[way]) for way in (WINDOWS, BUCKETS)} if options.profile else {}
+        timings = {way: Timing(way, len(corpus) / len(corpus.ids)) for way in ways}
+        timings[WINDOWS].crystals_per_token = useful_in_windows(corpus, windows.width)
+        timed(ways, timings, steps=options.steps)
+        profiles = {way: profile(step) for way, step in ways.items()} if options.profile else {}
     peak = peak_flops(accelerator.device, precision=config.precision)
     parameters = sum(parameter.numel() for parameter in windows.plain.parameters())
-    result = facts(timings, config.model, parameters=parameters, peak=peak)
+    result = facts(list(timings.values()), config.model, parameters=parameters, peak=peak)
     result |= {"texts": len(corpus), "tokens_a_text": float(corpus.lengths.mean()), "window": windows.width}
     result |= {"note": options.note, "profiles": profiles}
     result["provenance"] = provenance(settled, inputs=[options.data / "train.parquet"])
@@ -241,14 +259,15 @@ def facts(timings: Sequence[Timing], model: ModelConfig, *, parameters: int, pea
     """Return everything that was measured, for people to look through and for the report; the first way is the base."""
     import torch
 
-    lines = []
+    threads, lines = torch.get_num_threads(), []
     for timing in timings:
-        seconds, flops = sum(timing.seconds), training_flops(timing.work, model, parameters=parameters)
+        seconds, cpu_seconds = sum(timing.seconds), sum(timing.cpu_seconds) / threads
+        flops = training_flops(timing.work, model, parameters=parameters)
         lines.append(
             asdict(timing)
             | ratio(timing, timings[0])
-            | {"crystals_per_second": timing.crystals_per_second}
-            | {"tokens_per_second": (timing.work.tokens + timing.work.crystals) / seconds}
+            | {"crystals_per_second": timing.crystals_per_second, "tokens_per_second": timing.tokens / seconds}
             | {"mfu": None if peak is None else flops / seconds / peak}
+            | {"mfu_cpu": None if peak is None else flops / cpu_seconds / peak}
         )
-    return {"timings": lines, "parameters": parameters, "peak_flops": peak, "threads": torch.get_num_threads()}
+    return {"timings": lines, "parameters": parameters, "peak_flops": peak, "threads": threads}

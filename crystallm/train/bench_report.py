@@ -59,17 +59,18 @@ def write_report(result: Mapping[str, Any], folder: Path | None) -> str:
 def table(timings: list[dict[str, Any]]) -> str:
     """Return one line a way, as Markdown."""
     lines = [
-        "| way | steps | useful crystals | seconds | tokens/s | useful crystals/s | MFU | times windows (quartiles) "
-        "| by CPU time |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| way | steps | tokens | seconds | tokens/s | useful crystals/s | times windows (quartiles) | by CPU time "
+        "| MFU | by CPU time |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for line in timings:
+        seconds = sum(line["seconds"])
         cells = [
-            *(line["way"], len(line["seconds"]), line["work"]["crystals"], f"{sum(line['seconds']):.1f}"),
+            *(line["way"], len(line["seconds"]), f"{line['tokens_per_second'] * seconds:,.0f}", f"{seconds:.1f}"),
             *(f"{line['tokens_per_second']:,.0f}", f"{line['crystals_per_second']:.1f}"),
-            "" if line["mfu"] is None else f"{line['mfu']:.0%}",
             f"{line['ratio']:.2f} ({line['ratio_low']:.2f}-{line['ratio_high']:.2f})",
             f"{line['ratio_cpu']:.2f}",
+            *("" if line[name] is None else f"{line[name]:.0%}" for name in ("mfu", "mfu_cpu")),
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
@@ -89,8 +90,10 @@ def page(result: Mapping[str, Any]) -> str:
         f"compile {config['compile']}, {result['threads']} thread(s), seed {config['seed']}.{peak}",
         "All ways have the same initial weights and texts, and take their steps in turn. *windows*: a plain loop over "
         f"windows of {result['window']} tokens at random places of all texts end to end, causal attention over the "
-        "whole window, AdamW. A crystal is useful if its text was seen whole, from its start, in one pass. "
-        "*buckets*, *packed*: the steps of `crystallm train`, with AdamW.",
+        "whole window, AdamW. A crystal is useful if its text was seen whole, from its start, in one pass; "
+        "how many there are for each token is counted over all texts. "
+        "*buckets*, *packed*: the steps of `crystallm train`, with AdamW; *recipe*: with the recipe's own optimiser, "
+        f"{config['optimizer']}, and packing, {config['packing']}.",
         *([f"**{result['note']}**"] if result["note"] else []),
         table(result["timings"]),
         "![crystals a second](throughput.png)",

@@ -8,7 +8,8 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from crystallm.cli import main
-from crystallm.train.bench import PACKED, WINDOWS, Timing, ratio, timed, whole_texts
+from crystallm.train.bench import PACKED, WINDOWS, Timing, ratio, timed, useful_in_windows, whole_texts
+from crystallm.train.corpus import Corpus
 from crystallm.train.throughput import Work
 
 STARTS = np.array([0, 4, 10, 13, 20])
@@ -29,6 +30,14 @@ def test_a_cut_crystal_is_not_useful(place: int, width: int, whole: int) -> None
     assert whole_texts(STARTS, place, width) == whole
 
 
+@pytest.mark.parametrize("width", [1, 7, 12, 18])
+def test_useful_crystals_of_a_mean_window(width: int) -> None:
+    """Against counting in every window there is."""
+    corpus = Corpus(ids=np.zeros(20, dtype=np.int64), starts=STARTS, texts=None, left_out=0)
+    counted = [whole_texts(STARTS, place, width) for place in range(20 - width)]
+    assert useful_in_windows(corpus, width) == pytest.approx(np.mean(counted) / width)
+
+
 def test_ways_take_turns() -> None:
     taken: list[str] = []
 
@@ -36,15 +45,17 @@ def test_ways_take_turns() -> None:
         taken.append(name)
         return Work(crystals=2)
 
-    timings = timed({"a": lambda: way("a"), "b": lambda: way("b")}, steps=2, warm=1)
+    timings = {name: Timing(name, 0.5) for name in "ab"}
+    timed({"a": lambda: way("a"), "b": lambda: way("b")}, timings, steps=2, warm=1)
     assert taken == ["a", "b", "b", "a", "a", "b"]
-    assert [timing.work.crystals for timing in timings] == [4, 4]
-    assert [len(timing.seconds) for timing in timings] == [2, 2]
+    assert [timing.work.crystals for timing in timings.values()] == [4, 4]
+    assert [len(timing.seconds) for timing in timings.values()] == [2, 2]
 
 
 def test_ratio_of_crystals_a_second() -> None:
-    base = Timing("base", [2.0, 4.0], [1.0, 1.0], Work(crystals=30))
-    other = Timing("other", [1.0, 4.0], [1.0, 0.6], Work(crystals=60))
+    """Of 10 tokens each, all useful or half of them."""
+    base = Timing("base", 0.05, [2.0, 4.0], [1.0, 1.0], Work(tokens=10))
+    other = Timing("other", 0.1, [1.0, 4.0], [1.0, 0.6], Work(tokens=10))
     assert ratio(other, base) == pytest.approx({"ratio": 2.4, "ratio_low": 2.5, "ratio_high": 3.5, "ratio_cpu": 2.5})
     assert set(ratio(base, base).values()) == {1}
 
@@ -64,7 +75,7 @@ def test_bench_train(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     common = ["--data", str(prepared), "--tokenizer", str(prepared / "tokenizer")]
     recipe = ["--recipe", str(prepared / "recipe.yaml"), "--set", "model.dropout=0"]
     outputs = ["--json", str(tmp_path / "all.json"), "--report", str(tmp_path), "--note", "The machine was shared."]
-    assert main(["bench", "train", *common, *recipe, *outputs, "--steps", "3", "--profile"]) == 0
+    assert main(["bench", "train", *common, *recipe, *outputs, "--steps", "3", "--profile", "--ways", "packed"]) == 0
     result = json.loads((tmp_path / "all.json").read_text())
     timings = {line["way"]: line for line in result["timings"]}
     assert timings[WINDOWS]["ratio"] == 1
