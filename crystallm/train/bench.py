@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.train.__main__ import prepare_process
@@ -65,32 +67,27 @@ class Windows:
     window, predicted tokens included, is not useful: its start, or its end, is missing.
     """
 
-    def __init__(self, config: TrainConfig, tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> None:
-        import torch
+    def __init__(
+        self, config: TrainConfig, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, device: torch.device
+    ) -> None:
 
         from crystallm.train.optimizers import make_optimizers
         from crystallm.train.session import starting_model
 
-        self.config, self.corpus = config, corpus
+        self.config, self.corpus, self.device = config, corpus, device
         self.rng = np.random.default_rng(config.seed)
         self.width = config.model.context
         self.rows = max(config.batch_tokens // config.accumulate // self.width, 1)
         if len(corpus.ids) <= self.width:
             raise InputError(f"the texts hold {len(corpus.ids)} tokens, less than one window; give more data")
         torch.manual_seed(config.seed)
-        plain = starting_model(
-            replace(config, attention="sdpa"), tokenizer, on_cpu=not torch.accelerator.is_available()
-        )
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
-        self.plain = plain.to(self.device).train()
+        fused = replace(config, attention="sdpa")
+        self.plain = starting_model(fused, tokenizer, on_cpu=device.type == "cpu").to(device).train()
         self.model = torch.compile(self.plain) if config.compile else self.plain
         self.optimizers = make_optimizers(config, self.plain)
 
     def step(self) -> Work:
         """Take one step, at the top of the learning rate."""
-        import torch
-        import torch.nn.functional as F  # noqa: N812
-
         work = Work()
         for _ in range(self.config.accumulate):
             places = self.rng.integers(len(self.corpus.ids) - self.width, size=self.rows)
@@ -131,8 +128,6 @@ def our_step(
     config: TrainConfig, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, accelerator: Accelerator, folder: Path
 ) -> Step:
     """Return one step of `crystallm train`, taken by its own loop: texts laid out, counted, learned."""
-    import torch
-
     from crystallm.train.loop import Pass, Trainer
     from crystallm.train.run import RunFolder
     from crystallm.train.session import starting_model
@@ -166,6 +161,8 @@ def timed(ways: dict[str, Step], timings: dict[str, Timing], *, steps: int, warm
         for way in order[number % len(order) :] + order[: number % len(order)]:
             start, cpu_start = time.perf_counter(), time.process_time()
             work = ways[way]()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             if number >= warm:
                 timings[way].seconds.append(time.perf_counter() - start)
                 timings[way].cpu_seconds.append(time.process_time() - cpu_start)
@@ -229,12 +226,16 @@ def main(argv: list[str]) -> None:
 
     keep_freed_memory()
     accelerator = make_accelerator(config)
+    if accelerator.num_processes > 1:
+        raise ConfigError(
+            f"the benchmark times one process, got {accelerator.num_processes}; start it without launcher"
+        )
     settled = settle(config, on_cpu=accelerator.device.type == "cpu")
     tokenizer = load_tokenizer(config.layout, options.tokenizer)
     corpus = load_corpus(options.data / "train.parquet", tokenizer, max_tokens=config.longest_text)
     plain = replace(config, optimizer="adamw", descriptions="canonical", replay_share=0.0)
     with tempfile.TemporaryDirectory() as folder, or_advice(config):
-        windows = Windows(plain, tokenizer, corpus)
+        windows = Windows(plain, tokenizer, corpus, accelerator.device)
         ours = {BUCKETS: replace(plain, packing="buckets"), PACKED: replace(plain, packing="packed")}
         ours[RECIPE] = replace(plain, packing=settled.packing, optimizer=config.optimizer)
         ways: dict[str, Step] = {WINDOWS: windows.step} | {
@@ -257,8 +258,6 @@ def main(argv: list[str]) -> None:
 
 def facts(timings: Sequence[Timing], model: ModelConfig, *, parameters: int, peak: float | None) -> dict[str, Any]:
     """Return everything that was measured, for people to look through and for the report; the first way is the base."""
-    import torch
-
     threads, lines = torch.get_num_threads(), []
     for timing in timings:
         seconds, cpu_seconds = sum(timing.seconds), sum(timing.cpu_seconds) / threads
