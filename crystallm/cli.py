@@ -14,9 +14,18 @@ STAGES = {
     "model": ("crystallm.model.__main__:main", "bring models of other projects, share checkpoints"),
     "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
     "gather": ("crystallm.sample.parts:main", "put the draws of several processes into one file"),
-    "bench": ("crystallm.sample.bench:main", "time sampling against plain generate"),
+    "bench": ("crystallm.cli:bench", "time sampling and training against plain ways"),
     "eval": ("crystallm.eval.__main__:main", "measure crystals: validity and benchmarks"),
 }
+
+
+BENCHMARKS = {"sample": "crystallm.sample.bench:main", "train": "crystallm.train.bench:main"}
+
+
+def bench(argv: list[str]) -> None:
+    """Run the benchmark named by the first word, that of sampling where there is none."""
+    module, function = BENCHMARKS.get(argv[0] if argv else "sample", BENCHMARKS["sample"]).split(":")
+    getattr(import_module(module), function)(argv[1:] if argv[:1] == ["train"] else argv)
 
 
 def help_text() -> str:

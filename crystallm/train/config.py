@@ -68,12 +68,17 @@ class TrainConfig:
 
     precision: Literal["bf16", "fp32"] = "bf16"
     """`bf16`: matrix products in bfloat16 by autocast, weights and optimiser in float32."""
-    attention: Literal["auto", "eager", "sdpa"] = "auto"
-    """`auto`: eager on a CPU, where it is faster for texts this short, sdpa on a GPU."""
+    attention: Literal["auto", "eager", "sdpa", "flex", "flash"] = "auto"
+    """`auto`: eager on a CPU, where it is faster for texts this short; on a GPU flash or flex for packed rows, sdpa
+    otherwise. `flash` needs the package flash-attn."""
+    packing: Literal["auto", "buckets", "packed"] = "auto"
+    """`buckets`: a pass holds texts of similar length side by side. `packed`: one row of texts end to end, none of
+    which sees another. `auto`: packed on a GPU whose attention skips what is hidden, otherwise buckets."""
     compile: bool = False
     """Pass the model through torch.compile; needs a C++ compiler."""
-    workers: int = 0
-    """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions."""
+    workers: int | None = None
+    """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions. None: two where a
+    GPU would wait for them, none on a CPU."""
     streaming: bool = False
     """Read the training texts from their files as they are needed, for data beyond memory; see docs/train.md."""
     stream_buffer: int = 100_000
@@ -107,7 +112,7 @@ class TrainConfig:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("warmup_steps", "weight_decay", "workers", "save_minutes", "final_learning_rate_fraction"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         self._check_adaptation()
         self._check_schedule_and_watching()

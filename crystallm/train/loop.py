@@ -22,12 +22,15 @@ from crystallm.train.corpus import NOTHING, Corpus, joined, redraw
 from crystallm.train.decay import before_decay, has_begun, mark
 from crystallm.train.ema import make_average
 from crystallm.train.evaluated import EvaluationLoss, Export, losses_of
+from crystallm.train.loading import step_loader, stream_loader
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
+from crystallm.train.packing import pack, plan_packed
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Cursor, Position, decaying, learning_rate, progress, step_seed
 from crystallm.train.sharding import is_sharded, whole, whole_model
 from crystallm.train.stream import StreamedSteps, TextStream
+from crystallm.train.throughput import Throughput, peak_flops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -39,8 +42,8 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
 """SIGUSR1 is what batch systems are told to send before the time limit; Windows has none."""
 
-Pass = tuple[torch.Tensor, torch.Tensor]
-"""Token ids (B, T) and labels (B, T) of one forward pass."""
+Pass = tuple[torch.Tensor, ...]
+"""Token ids (B, T), labels (B, T) and, of packed rows, positions (B, T) of one forward pass."""
 
 
 class Trainer:
@@ -92,6 +95,10 @@ class Trainer:
         self.main = accelerator.is_main_process
 
     @property
+    def _on_gpu(self) -> bool:
+        return bool(self.accelerator.device.type == "cuda")
+
+    @property
     def epochs(self) -> float:
         """How often the training texts were seen, replay left out."""
         return self.position.epoch + self.position.step_in_epoch / self.steps_in_epoch
@@ -114,10 +121,13 @@ class Trainer:
         for line in self.run.lines():
             if line["kind"] == "eval":
                 self._count(line["step"], *losses_of(line))
+        parameters = sum(parameter.numel() for parameter in self.plain_model.parameters())
+        peak = peak_flops(self.accelerator.device, precision=self.config.precision)
+        throughput = Throughput(self.config.model, parameters=parameters, peak=peak)
         with (
             self.checkpoints,
             _asked_to_stop(self),
-            Meter(self.config, self.run, self.position, enabled=self.main) as meter,
+            Meter(self.config, self.run, self.position, throughput, enabled=self.main) as meter,
         ):
             if self.position.step == 0 and self.config.start_from is not None:
                 self._evaluate(meter)  # so that the best model is never worse than the one it started from
@@ -128,7 +138,7 @@ class Trainer:
         config, position = self.config, self.position
         clock = saved = time.monotonic()
         while True:
-            for passes in self._epoch():
+            for passes in meter.throughput.waiting(self._epoch()):
                 done = progress(config, position, steps_in_epoch=self.steps_in_epoch)
                 meter.expect(position, done)
                 if done >= 1 or (config.patience is not None and self.stale >= config.patience):
@@ -152,6 +162,7 @@ class Trainer:
                 loss, norm = self._step(passes, tokens, rate)
                 position.step, position.step_in_epoch = position.step + 1, position.step_in_epoch + 1
                 position.tokens, position.cursor = position.tokens + tokens, self.next_cursor
+                meter.throughput.add(passes)
                 meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=self.epochs)
                 if position.step % config.log_every == 0:
                     meter.log(position, self.accelerator)
@@ -178,9 +189,7 @@ class Trainer:
             step_in_epoch=position.step_in_epoch,
             cursor=position.cursor,
         )
-        # One reader: several would have to agree on who reads what.
-        workers = min(self.config.workers, 1)
-        loader = DataLoader(steps_left, batch_size=None, num_workers=workers, generator=torch.Generator())
+        loader = stream_loader(steps_left, self.config, on_gpu=self._on_gpu)
         for passes, self.next_cursor in loader:
             self.steps_in_epoch = self.next_cursor.steps_in_epoch
             yield passes
@@ -197,7 +206,8 @@ class Trainer:
         others = len(self.train_corpus) - self.own_texts
         drawn = draw_replay(self.own_texts, others, share=config.replay_share, seed=config.seed, epoch=epoch)
         rows = np.concatenate([np.arange(self.own_texts), self.own_texts + drawn])
-        steps = plan_epoch(
+        plan = plan_packed if config.packing == "packed" else plan_epoch
+        steps = plan(
             self.train_corpus.lengths[rows],
             seed=config.seed,
             epoch=epoch,
@@ -213,10 +223,11 @@ class Trainer:
                 group["lr"] = rate * group.get("rate_scale", 1.0)  # runs saved before there was one lack it
         torch.manual_seed(step_seed(self.config, self.position, process=self.accelerator.process_index))
         total = torch.zeros((), device=self.accelerator.device)
-        for i, (ids_BT, labels_BT) in enumerate(passes):
+        for i, tensors in enumerate(passes):
             last = i + 1 == len(passes)
+            ids_BT, labels_BT, *positions = (tensor.to(total.device, non_blocking=True) for tensor in tensors)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self.loss(logits(self.model, ids_BT.to(total.device)), labels_BT.to(total.device))
+                loss = self.loss(logits(self.model, ids_BT, *positions), labels_BT)
                 # Data-parallel training averages gradients over processes; the sum is meant.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / tokens))
             total += loss.detach()
@@ -230,7 +241,7 @@ class Trainer:
 
     def _agree(self, passes: list[Pass], seconds: float, due: bool) -> tuple[int, float, bool, bool]:
         """Return tokens of the step, seconds, and whether to save and to stop, equal on all processes."""
-        tokens = sum(int((labels_BT[:, 1:] != IGNORED).sum()) for _, labels_BT in passes)
+        tokens = sum(int((labels_BT[:, 1:] != IGNORED).sum()) for _, labels_BT, *_ in passes)
         failed = self.checkpoints.failed
         if self.accelerator.num_processes == 1 and not failed:
             return tokens, seconds, due, self.stop_asked
@@ -245,9 +256,7 @@ class Trainer:
         """Return this process's part of the steps of the epoch, from where the run stands."""
         dataset = _Steps(self, steps, epoch=self.position.epoch)
         remaining = range(self.position.step_in_epoch, len(steps))
-        # Its own generator, unused: the loader would otherwise draw from the random state that dropout continues.
-        own = torch.Generator()
-        return DataLoader(dataset, sampler=remaining, batch_size=None, num_workers=self.config.workers, generator=own)
+        return step_loader(dataset, remaining, self.config, on_gpu=self._on_gpu)
 
     def _evaluate(self, meter: Meter, *, last: bool = False) -> EvaluationLoss:
         started = time.monotonic()
@@ -329,9 +338,9 @@ def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def logits(model: torch.nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
-    """Return the logits (B, T, V) of the tokens that follow each token."""
-    logits_BTV: torch.Tensor = model(input_ids=ids_BT, use_cache=False).logits
+def logits(model: torch.nn.Module, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the logits (B, T, V) of the tokens that follow each token; of packed rows, given places in texts."""
+    logits_BTV: torch.Tensor = model(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).logits
     return logits_BTV
 
 
@@ -388,18 +397,16 @@ class _Steps(Dataset[list[Pass]]):
         return other
 
     def __getitem__(self, index: int) -> list[Pass]:
-        passes = []
-        for rows in self.steps[index]:
-            mine = share(rows, process=self.process, processes=self.processes)
-            ids_BT, labels_BT = pad(
-                [self._text(int(row)) for row in mine],
-                wide=int(self.widths[rows].max()),
-                budget=self.budget,
-                longest=self.config.longest_text,
-                pad_id=self.tokenizer.pad_token_id,
-            )
-            passes.append((torch.from_numpy(ids_BT), torch.from_numpy(labels_BT)))
-        return passes
+        return [tuple(map(torch.from_numpy, self._arrays(rows))) for rows in self.steps[index]]
+
+    def _arrays(self, rows: Ints) -> tuple[Ints, ...]:
+        """Return this process's share of a pass."""
+        mine = share(rows, process=self.process, processes=self.processes)
+        texts, pad_id = [self._text(int(row)) for row in mine], self.tokenizer.pad_token_id
+        if self.config.packing == "packed":
+            return pack(texts, budget=self.budget, pad_id=pad_id)
+        wide = int(self.widths[rows].max())
+        return pad(texts, wide=wide, budget=self.budget, longest=self.config.longest_text, pad_id=pad_id)
 
     def _text(self, row: int) -> Ints:
         if self.corpus.texts is None:

@@ -13,6 +13,7 @@ from crystallm.train.alarm import Watch, require_finite, warn
 from crystallm.train.config import TrainConfig
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position
+from crystallm.train.throughput import Throughput, shown
 from crystallm.train.tracking import open_tracker
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ logger = logging.getLogger(__name__)
 class Meter:
     """Sums the loss between two log lines and writes them; on all processes but the main one it only sums."""
 
-    def __init__(self, config: TrainConfig, run: RunFolder, position: Position, *, enabled: bool) -> None:
-        self.run, self.enabled = run, enabled
+    def __init__(
+        self, config: TrainConfig, run: RunFolder, position: Position, throughput: Throughput, *, enabled: bool
+    ) -> None:
+        self.run, self.throughput, self.enabled = run, throughput, enabled
         self.bar = tqdm(initial=position.step, unit="step", disable=not enabled, dynamic_ncols=True)
         self.board = _tensorboard(run, position) if enabled else None
         self.tracker = open_tracker(config, run) if enabled else None
@@ -54,7 +57,8 @@ class Meter:
         if self.tokens == 0:
             return
         loss = float(accelerator.reduce(torch.as_tensor(self.loss, device=accelerator.device), "sum")) / self.tokens
-        speed = self.tokens / (time.monotonic() - self.since)
+        seconds = time.monotonic() - self.since
+        speed, rates = self.tokens / seconds, self.throughput.rates(seconds, accelerator)
         norms = [float(norm) for norm in self.norms]
         require_finite(self.run, position, loss=loss, norms=norms, learning_rate=self.rate)
         self._write(
@@ -66,8 +70,9 @@ class Meter:
             largest_gradient_norm=max(norms),
             tokens_per_second=round(speed, 1),
             epoch=round(self.epoch, 4),
+            **rates,
         )
-        self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {speed:,.0f} tokens/s, {shown(rates)}", refresh=False)
         alarming = self.watch.see(loss=loss, norm=max(norms))
         if self.enabled:
             warn(alarming, self.run, position)

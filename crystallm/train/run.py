@@ -47,6 +47,8 @@ class RunFolder:
         if not self.recipe.is_file():
             raise InputError(f"there is no run to resume in {self.path}; start it without --resume")
         before, now = to_mapping(load_recipe(TrainConfig, self.recipe)), to_mapping(config)
+        if before["packing"] == "auto":
+            before["packing"] = "buckets"  # begun before there was a choice; a run records what it settled on
         changed = [name for name in now if now[name] != before[name] and name not in CHANGEABLE]
         if changed:
             raise ConfigError(

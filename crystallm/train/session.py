@@ -48,6 +48,7 @@ def train(
     from crystallm.train.disk import or_room
     from crystallm.train.loop import Trainer
     from crystallm.train.memory import keep_freed_memory, or_advice
+    from crystallm.train.packing import settle
     from crystallm.train.page import explained
     from crystallm.train.run import RunFolder
     from crystallm.train.shards import files_of
@@ -58,6 +59,7 @@ def train(
     run = RunFolder(out)
     keep_freed_memory()
     accelerator = make_accelerator(config)
+    config = settle(config, on_cpu=accelerator.device.type == "cpu")
     if accelerator.is_main_process:
         run.start(config, resume=resume)
     else:
@@ -221,8 +223,9 @@ def starting_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, o
     from crystallm.model.architecture import build_model
     from crystallm.train.adapter import add_adapter
     from crystallm.train.optimizers import freeze
+    from crystallm.train.packing import IMPLEMENTATIONS, attention_of
 
-    attention = config.attention if config.attention != "auto" else "eager" if on_cpu else "sdpa"
+    attention = IMPLEMENTATIONS[attention_of(config, on_cpu=on_cpu)]
     if config.start_from is None:
         model = build_model(
             config.model,

@@ -20,6 +20,7 @@ from crystallm.errors import CheckpointError, InputError
 from crystallm.train.batches import Ints, plan_epoch
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, corpus_of
+from crystallm.train.packing import plan_packed
 from crystallm.train.schedule import Cursor
 from crystallm.train.shards import files_of, piece_rows, read_all, read_piece
 
@@ -182,7 +183,8 @@ class StreamedSteps(IterableDataset[tuple[P, Cursor]]):
     def _plan(self, block: Block) -> list[list[Ints]]:
         # Blocks of equal size would otherwise all be shuffled by the same permutation.
         seed = int(np.random.SeedSequence((self.config.seed, block.first_row)).generate_state(1)[0])
-        return plan_epoch(
+        plan = plan_packed if self.config.packing == "packed" else plan_epoch
+        return plan(
             block.corpus.lengths,
             seed=seed,
             epoch=self.epoch,

@@ -51,9 +51,9 @@ def test_bench_sample(
 
 
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "train"]) == 2
+    assert main(["bench", "smaple"]) == 2
     assert main(["bench", "sample", "--rows", "0"]) == 2
-    assert "unknown benchmark 'train'" in capsys.readouterr().err
+    assert "unknown benchmark 'smaple'" in capsys.readouterr().err
     free = tmp_path / "free.jsonl"
     free.write_text('{"space_group": 225}\n')
     assert main(["bench", "sample", "--prompts", str(free)]) == 2
