@@ -5,6 +5,7 @@ from __future__ import annotations
 from crystallm.model.architecture import ModelConfig
 from crystallm.train.batches import Ints, plan_epoch, widths
 from crystallm.train.config import TrainConfig
+from crystallm.train.throughput import flops_per_token
 
 
 def matrix_parameters(shape: ModelConfig, *, vocabulary: int) -> int:
@@ -15,14 +16,14 @@ def matrix_parameters(shape: ModelConfig, *, vocabulary: int) -> int:
     return shape.layers * (projections + mlp) + shape.hidden * vocabulary
 
 
-def training_flop(shape: ModelConfig, *, vocabulary: int, width: int) -> int:
+def training_flop(shape: ModelConfig, *, vocabulary: int, width: int) -> float:
     """Operations of forward and backward pass for a token of a pass that is `width` tokens wide.
 
     Six for each weight, and the whole square of the attention, which plain attention computes (Chowdhery et al. 2022,
     appendix B). Optimiser, norms and softmax are left out.
     """
     weights = matrix_parameters(shape, vocabulary=vocabulary)
-    return 6 * weights + 12 * shape.layers * shape.hidden * width
+    return flops_per_token(shape, parameters=weights, length=width)
 
 
 def flop_per_step(config: TrainConfig, lengths: Ints, *, vocabulary: int) -> float:
@@ -31,7 +32,7 @@ def flop_per_step(config: TrainConfig, lengths: Ints, *, vocabulary: int) -> flo
         lengths, seed=config.seed, epoch=0, batch_tokens=config.batch_tokens, accumulate=config.accumulate
     )
     budget, wide = config.batch_tokens // config.accumulate, widths(lengths)
-    total = 0
+    total = 0.0
     for rows in (rows for step in steps for rows in step):
         width = min(int(wide[rows].max()), config.longest_text)
         tokens = max(budget // width, len(rows)) * width

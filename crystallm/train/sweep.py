@@ -20,6 +20,7 @@ from crystallm.errors import ConfigError
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 from crystallm.train.config import TrainConfig
 from crystallm.train.sweep_report import draw, markdown
+from crystallm.train.throughput import flops_per_token
 
 if TYPE_CHECKING:
     from crystallm.train.corpus import Corpus
@@ -54,15 +55,6 @@ class Size:
         return replace(self.config, epochs=self.epochs(flops), max_steps=None, max_minutes=None)
 
 
-def flops_per_token(config: TrainConfig, *, parameters: int, length: float) -> float:
-    """Floating-point operations of training on one token, forward and backward: 6 N + 12 L H T.
-
-    length: T, tokens of the text that a token stands in. Every parameter counts, the tied embedding once, as output
-    matrix; attention is counted as if no token were hidden (Chowdhery et al., PaLM, arXiv:2204.02311, appendix B).
-    """
-    return 6 * parameters + 12 * config.model.layers * config.model.hidden * length
-
-
 def make_size(name: str, config: TrainConfig, corpus: Corpus, vocabulary: int) -> Size:
     """Count parameters and compute of a recipe."""
     from crystallm.model.architecture import build_model, count_parameters
@@ -73,7 +65,7 @@ def make_size(name: str, config: TrainConfig, corpus: Corpus, vocabulary: int) -
         name,
         config,
         parameters,
-        flops_per_token(config, parameters=parameters, length=length),
+        flops_per_token(config.model, parameters=parameters, length=length),
         len(corpus.ids) - len(corpus),
     )
 

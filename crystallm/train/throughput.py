@@ -64,14 +64,20 @@ def work_of(passes: Iterable[Sequence[torch.Tensor]]) -> Work:
     return total
 
 
-def training_flops(work: Work, model: ModelConfig, *, parameters: int) -> float:
-    """Return the arithmetic that training on texts takes, forward and backward, recomputation and padding left out.
+def flops_per_token(model: ModelConfig, *, parameters: int, length: float) -> float:
+    """Return the arithmetic of training on one token of a text of `length` tokens, forward and backward.
 
-    6 N + 12 L H Q T a token, with N parameters, L layers, H heads of width Q, and T the length of the text: appendix B
-    of the PaLM paper (Chowdhery et al. 2022, arXiv:2204.02311). Like there, the attention is counted as if no token
-    were hidden from another, and all weights as trained. Tied embeddings count once: as the output matrix.
+    6 N + 12 L H Q T, with N parameters, L layers, H heads of width Q, and T the length: appendix B of the PaLM paper
+    (Chowdhery et al. 2022, arXiv:2204.02311). Like there, the attention is counted as if no token were hidden from
+    another, and all weights as trained. Tied embeddings count once: as the output matrix.
     """
-    return 6 * parameters * (work.tokens + work.crystals) + 12 * model.layers * model.hidden * work.squares
+    return 6 * parameters + 12 * model.layers * model.hidden * length
+
+
+def training_flops(work: Work, model: ModelConfig, *, parameters: int) -> float:
+    """Return the same for texts, recomputation and padding left out."""
+    tokens = work.tokens + work.crystals
+    return tokens * flops_per_token(model, parameters=parameters, length=work.squares / tokens) if tokens else 0.0
 
 
 def peak_flops(device: torch.device, *, precision: str) -> float | None:

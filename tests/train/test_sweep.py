@@ -12,8 +12,9 @@ from crystallm.config import load_recipe
 from crystallm.errors import ConfigError
 from crystallm.model.architecture import ModelConfig
 from crystallm.train.config import TrainConfig
-from crystallm.train.sweep import Size, flops_per_token, sweep
+from crystallm.train.sweep import Size, sweep
 from crystallm.train.sweep_report import crossing, markdown
+from crystallm.train.throughput import flops_per_token
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "sweep").glob("*.yaml"))
 
@@ -21,7 +22,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "train" / "sweep").glob("*.yaml"))
 def test_compute_of_a_token() -> None:
     """6 N, and for each of two layers 12 times width 4 times 10 tokens looked at."""
     config = TrainConfig(max_steps=1, model=ModelConfig(layers=2, hidden=4, heads=2, ffn=8))
-    assert flops_per_token(config, parameters=1000, length=10) == 6000 + 960
+    assert flops_per_token(config.model, parameters=1000, length=10) == 6000 + 960
 
 
 def test_lines_cross_where_the_gap_is_zero() -> None:

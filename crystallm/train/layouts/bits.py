@@ -17,7 +17,8 @@ from crystallm.crystal.layout import DIGITS, PAIRS, WRITTEN, Layout, get_layout
 from crystallm.errors import CompositionError
 from crystallm.eval.rate import Z_95
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
-from crystallm.sample.constraint import Choices, Limits, Partial, Prompt, Stage
+from crystallm.sample.bounds import Limits
+from crystallm.sample.constraint import Choices, Partial, Prompt, Stage
 from crystallm.sample.grammar import AnyGrammar, make_grammar
 from crystallm.train.batches import pad, plan_evaluation, widths
 from crystallm.train.corpus import load_corpus
