@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -62,7 +62,7 @@ class Checkpoints:
 
         Waits for the save before, and raises what that one failed with.
         """
-        self.wait()
+        self.settle()
         partial = self.run.partial(position)
         files = self._other_files()
         shards: Future[Any] | None = None
@@ -81,8 +81,17 @@ class Checkpoints:
         """Whether this process knows by now that its save has failed."""
         return self._writing is not None and self._writing[1].done() and self._writing[1].exception() is not None
 
+    def settle(self) -> None:
+        """Wait for the save under way, all processes together; InputError on all if it failed on one."""
+        if self._writing is not None:
+            wait([self._writing[1]])
+        failures = torch.tensor(float(self.failed), device=self.accelerator.device)
+        if float(self.accelerator.reduce(failures, "sum")):
+            self.give_up()
+        self.wait()
+
     def wait(self) -> None:
-        """Wait for the save under way; InputError if it failed."""
+        """Wait for this process's part of the save under way; InputError if it failed."""
         if self._writing is None:
             return
         (partial, job), self._writing = self._writing, None

@@ -132,7 +132,9 @@ class Trainer:
             if self.position.step == 0 and self.config.start_from is not None:
                 self._evaluate(meter)  # so that the best model is never worse than the one it started from
             self._steps(meter)
-            return self._evaluate(meter, last=True)
+            loss = self._evaluate(meter, last=True)
+            self.checkpoints.settle()
+            return loss
 
     def _steps(self, meter: Meter) -> None:
         config, position = self.config, self.position
@@ -153,8 +155,7 @@ class Trainer:
                 tokens, seconds, due, stop = self._agree(passes, seconds, due)
                 if stop:
                     self._save(meter)
-                    self.checkpoints.wait()
-                    self.accelerator.wait_for_everyone()  # a launcher stops the others when the first one leaves
+                    self.checkpoints.settle()  # together: a launcher stops the others when the first one leaves
                     logger.info("stopped at step %d and saved; --resume continues", position.step)
                     raise KeyboardInterrupt
                 position.seconds += seconds

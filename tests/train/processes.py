@@ -5,6 +5,7 @@ perhaps in which of its steps it dies and at which step the disk is full; answer
 by signal N has the code -N.
 """
 
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot  # noqa: F401
+import pandas  # noqa: F401
 import torch.distributed.checkpoint.state_dict
 import torch.distributed.fsdp
 import torch.utils.tensorboard
@@ -48,11 +51,14 @@ def become(process: dict[str, Any]) -> None:
 
     loop.Trainer._step = step_or_die  # type: ignore[method-assign]
     run.RunFolder.partial = partial_on_full_disk  # type: ignore[method-assign]
-    sys.exit(cli.main(process["arguments"]))
+    code = cli.main(process["arguments"])
+    sys.stdout.flush()
+    os._exit(code)  # taking down what the parent has loaded would take as long as the run
 
 
 def main() -> None:
     """Serve until the input ends."""
+    gc.freeze()  # collecting garbage would copy the pages that children share
     for line in sys.stdin:
         started = []
         for process in json.loads(line):
