@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+BY_THE_CLOCK = frozenset({"seconds", "tokens_per_second", "crystals_per_second", "mfu", "data_wait_share"})
+"""Logged values that differ between two runs with the same losses."""
+
+
 class Meter:
     """Sums the loss between two log lines and writes them; on all processes but the main one it only sums."""
 

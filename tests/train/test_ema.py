@@ -11,6 +11,7 @@ import torch
 
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.train.ema import WeightAverage
+from crystallm.train.meter import BY_THE_CLOCK
 from crystallm.train.run import RunFolder
 
 
@@ -52,9 +53,8 @@ def test_fixed_weights_are_not_averaged() -> None:
 
 
 def lines_of(out: Path) -> list[dict[str, Any]]:
-    clock = ("seconds", "tokens_per_second")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
+    return [{key: value for key, value in line.items() if key not in BY_THE_CLOCK} for line in lines]
 
 
 def test_a_run_with_an_average(

@@ -19,6 +19,7 @@ from crystallm.errors import ConfigError, DivergenceError
 from crystallm.eval.targets import make_target
 from crystallm.train.alarm import Watch, require_finite
 from crystallm.train.config import TrainConfig
+from crystallm.train.meter import BY_THE_CLOCK
 from crystallm.train.page import explained
 from crystallm.train.probe import counts, judge
 from crystallm.train.run import RunFolder
@@ -204,14 +205,13 @@ def test_draws_during_training_do_not_disturb_it(train_here: Any, tmp_path: Path
         assert train_here([str(recipe), "--data", str(data), "--out", str(tmp_path / name), *sets]) == 0
         return RunFolder(tmp_path / name).lines()
 
-    clock = {"seconds", "tokens_per_second"}
     without, probed = run("without"), run("probed", "probe=3")
     draws = [line for line in probed if line["kind"] == "probe"]
     assert [(line["step"], line["attempted"]) for line in draws] == [(2, 3), (3, 3)]
     assert all(0 <= line["matched"] <= line["finished"] <= 3 for line in draws)
     kept = [line for line in probed if line["kind"] != "probe"]
-    assert [{k: line[k] for k in line.keys() - clock} for line in kept] == [
-        {k: line[k] for k in line.keys() - clock} for line in without
+    assert [{k: line[k] for k in line.keys() - BY_THE_CLOCK} for line in kept] == [
+        {k: line[k] for k in line.keys() - BY_THE_CLOCK} for line in without
     ]
     page = (tmp_path / "probed" / "README.md").read_text()
     assert page.startswith("# Run probed: finished")
