@@ -75,7 +75,11 @@ def test_commands_exist(stage: tuple[str, ...], capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("command", [c for c in crystallm_commands() if "--" in " ".join(c)], ids=" ".join)
 def test_options_exist(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Each --option of a README command stands in the help of its command."""
-    position = 2 if command[0] in {"data", "eval", "bench"} else 1
+    position = (
+        2
+        if command[0] in {"data", "eval", "bench"} or command[:2] in (["train", "finetune"], ["train", "sweep"])
+        else 1
+    )
     ask_for_help(*command[:position])
     said = capsys.readouterr().out
     for option in [word for word in command if word.startswith("--")]:
