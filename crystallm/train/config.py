@@ -80,7 +80,7 @@ class TrainConfig:
     """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions. None: two where a
     GPU would wait for them, none on a CPU."""
     streaming: bool = False
-    """Read the training texts from their files as they are needed, for data beyond memory; see docs/train.md."""
+    """Read the training texts from their files as they are needed, for data beyond memory; see docs/scale.md."""
     stream_buffer: int = 100_000
     """With `streaming`: texts in memory at a time, among which they are shuffled and sorted by length."""
     seed: int = 0

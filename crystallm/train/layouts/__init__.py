@@ -1,1 +1,1 @@
-"""Layouts, blocks and descriptions side by side (docs/train.md)."""
+"""Layouts, blocks and descriptions side by side (docs/experiments.md)."""
