@@ -193,3 +193,13 @@ def test_a_full_disk_stops_all_processes_and_keeps_the_checkpoint_before(
     assert "make room and start again; step-00000004 is kept, --resume continues from it" in said
     assert "another process could not write its part of the checkpoint" in (tmp_path / "log-1").read_text()
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_streamed_texts_are_shared_out_alike(
+    group: Group, sharded: Path, arguments: Any, train_here: Any, metrics: Any, tmp_path: Path
+) -> None:
+    streamed = {"data": sharded, "streaming": True, "stream_buffer": 60, "eval_every": 1000}
+    settings = streamed | {"model__dropout": 0, "max_steps": 6}
+    assert group(arguments(tmp_path / "two", **settings), processes=2) == [0, 0]
+    assert train_here(arguments(tmp_path / "one", **settings)) == 0
+    assert_same_losses(metrics, tmp_path / "two", tmp_path / "one", rel=ROUNDING["adamw"])

@@ -1,4 +1,4 @@
-"""Streamed texts: each once an epoch, resumed to the bit, the same for any number of processes, in bounded memory."""
+"""Streamed texts: each once an epoch, resumed to the bit, in bounded memory; on two processes in test_processes.py."""
 
 import json
 import os
@@ -159,21 +159,6 @@ def test_a_killed_run_resumes_with_the_same_losses(
     about = json.loads((uninterrupted / "final" / "crystallm.json").read_text(encoding="utf-8"))
     assert about["provenance"]["training"]["epochs"] == 2
     assert about["provenance"]["training"]["train_texts"] == 200
-
-
-def test_two_processes_train_as_one(
-    sharded: Path, arguments: Any, train_here: Any, metrics: Any, tmp_path: Path
-) -> None:
-    settings = {"data": sharded, "model__dropout": 0, "max_steps": 6, **SETTINGS}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
-    launch += ["--main_process_port=0", "-m", "crystallm", "train", *arguments(tmp_path / "two", **settings)]
-    done = subprocess.run(launch, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert train_here(arguments(tmp_path / "one", **settings)) == 0
-    one, two = metrics(tmp_path / "one", "train"), metrics(tmp_path / "two", "train")
-    assert [(step, tokens) for step, _, tokens in two] == [(step, tokens) for step, _, tokens in one]
-    assert [loss for _, loss, _ in two] == pytest.approx([loss for _, loss, _ in one], rel=2e-5)
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, stream_of: StreamOf, texts_of: Any) -> None:
