@@ -128,7 +128,8 @@ def our_step(
     config: TrainConfig, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, accelerator: Accelerator, folder: Path
 ) -> Step:
     """Return one step of `crystallm train`, taken by its own loop: texts laid out, counted, learned."""
-    from crystallm.train.loop import Pass, Trainer
+    from crystallm.train.loading import Pass
+    from crystallm.train.loop import Trainer
     from crystallm.train.run import RunFolder
     from crystallm.train.session import starting_model
 

@@ -29,7 +29,7 @@ from crystallm.sample.records import RECORDS, RecordFile, read_records, record_o
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import load_corpus
 from crystallm.train.finetune_config import FinetuneConfig
-from crystallm.train.loop import evaluation_loss
+from crystallm.train.losses import evaluation_loss
 from crystallm.train.session import folder_of, make_accelerator
 
 STANDARD = Tolerances(stol=0.5, ltol=0.3, angle_tol=10.0)

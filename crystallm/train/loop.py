@@ -5,27 +5,26 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from copy import copy
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from crystallm.train.batches import IGNORED, Ints, draw_replay, pad, plan_epoch, plan_evaluation, share, widths
+from crystallm.train.batches import IGNORED, Ints, draw_replay, plan_epoch
 from crystallm.train.checkpoints import Checkpoints
 from crystallm.train.config import TrainConfig
-from crystallm.train.corpus import NOTHING, Corpus, joined, redraw
+from crystallm.train.corpus import NOTHING, Corpus, joined
 from crystallm.train.decay import before_decay, has_begun, mark
 from crystallm.train.ema import make_average
 from crystallm.train.evaluated import EvaluationLoss, Export, losses_of
-from crystallm.train.loading import step_loader, stream_loader
+from crystallm.train.loading import Pass, Steps, step_loader, stream_loader
+from crystallm.train.losses import evaluation_loss, logits, summed_cross_entropy
 from crystallm.train.meter import Meter
 from crystallm.train.optimizers import make_optimizers
-from crystallm.train.packing import pack, plan_packed
+from crystallm.train.packing import plan_packed
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Cursor, Position, decaying, learning_rate, progress, step_seed
 from crystallm.train.sharding import is_sharded, whole, whole_model
@@ -41,9 +40,6 @@ logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)}
 """SIGUSR1 is what batch systems are told to send before the time limit; Windows has none."""
-
-Pass = tuple[torch.Tensor, ...]
-"""Token ids (B, T), labels (B, T) and, of packed rows, positions (B, T) of one forward pass."""
 
 
 class Trainer:
@@ -181,7 +177,7 @@ class Trainer:
             self.steps_in_epoch = len(steps)
             yield from self._passes(steps)
             return
-        position, builder = self.position, _Steps(self, [], epoch=self.position.epoch)
+        position, builder = self.position, self._builder([])
         steps_left = StreamedSteps(
             self.stream,
             self.config,
@@ -253,9 +249,13 @@ class Trainer:
             self.checkpoints.give_up()
         return round(tokens_all), seconds_main, bool(due_main), bool(stops)
 
+    def _builder(self, steps: list[list[Ints]]) -> Steps:
+        part = (self.accelerator.process_index, self.accelerator.num_processes)
+        return Steps(self.config, self.train_corpus, self.tokenizer, steps, epoch=self.position.epoch, part=part)
+
     def _passes(self, steps: list[list[Ints]]) -> DataLoader[list[Pass]]:
         """Return this process's part of the steps of the epoch, from where the run stands."""
-        dataset = _Steps(self, steps, epoch=self.position.epoch)
+        dataset = self._builder(steps)
         remaining = range(self.position.step_in_epoch, len(steps))
         return step_loader(dataset, remaining, self.config, on_gpu=self._on_gpu)
 
@@ -337,88 +337,3 @@ def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def logits(model: torch.nn.Module, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the logits (B, T, V) of the tokens that follow each token; of packed rows, given places in texts."""
-    logits_BTV: torch.Tensor = model(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).logits
-    return logits_BTV
-
-
-def summed_cross_entropy(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """Return the negative log-likelihood in nats of every token after the first, summed; padding is left out."""
-    return F.cross_entropy(
-        logits_BTV[:, :-1].flatten(0, 1).float(), labels_BT[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-
-
-@torch.no_grad()
-def evaluation_loss(
-    model: torch.nn.Module, corpus: Corpus, accelerator: Accelerator, config: TrainConfig, pad_id: int
-) -> EvaluationLoss:
-    """Return the loss over all texts of `corpus`, shared between the processes."""
-    model.eval()
-    device = accelerator.device
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    budget = config.batch_tokens // config.accumulate
-    wide = widths(corpus.lengths)
-    for rows in plan_evaluation(corpus.lengths, budget=budget):
-        mine = share(rows, process=accelerator.process_index, processes=accelerator.num_processes)
-        # Also where a process has no row: with several processes a forward pass may be a collective.
-        arrays = pad(
-            [corpus.tokens(i) for i in mine],
-            wide=int(wide[rows].max()),
-            budget=-(-budget // accelerator.num_processes),
-            longest=config.longest_text,
-            pad_id=pad_id,
-        )
-        ids_BT, labels_BT = (torch.from_numpy(array).to(device) for array in arrays)
-        total += summed_cross_entropy(logits(model, ids_BT), labels_BT)
-    model.train()
-    nats = float(accelerator.reduce(total, "sum"))
-    crystals = len(corpus)
-    tokens = len(corpus.ids) - crystals  # the first token is given, not predicted
-    return EvaluationLoss(per_token=nats / tokens, per_crystal=nats / crystals)
-
-
-class _Steps(Dataset[list[Pass]]):
-    """Builds the forward passes of a step, in a worker process where the recipe asks for workers."""
-
-    def __init__(self, trainer: Trainer, steps: list[list[Ints]], *, epoch: int) -> None:
-        self.config, self.corpus, self.tokenizer = trainer.config, trainer.train_corpus, trainer.tokenizer
-        self.process, self.processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        self.steps, self.epoch, self.first_row = steps, epoch, 0
-        self.widths = widths(self.corpus.lengths)
-        self.budget = -(-(self.config.batch_tokens // self.config.accumulate) // self.processes)
-
-    def of(self, corpus: Corpus, steps: list[list[Ints]], first_row: int) -> "_Steps":
-        """Return the same for the steps of another corpus, whose first text is the epoch's n-th."""
-        other = copy(self)
-        other.corpus, other.steps, other.first_row, other.widths = corpus, steps, first_row, widths(corpus.lengths)
-        return other
-
-    def __getitem__(self, index: int) -> list[Pass]:
-        return [tuple(map(torch.from_numpy, self._arrays(rows))) for rows in self.steps[index]]
-
-    def _arrays(self, rows: Ints) -> tuple[Ints, ...]:
-        """Return this process's share of a pass."""
-        mine = share(rows, process=self.process, processes=self.processes)
-        texts, pad_id = [self._text(int(row)) for row in mine], self.tokenizer.pad_token_id
-        if self.config.packing == "packed":
-            return pack(texts, budget=self.budget, pad_id=pad_id)
-        wide = int(self.widths[rows].max())
-        return pad(texts, wide=wide, budget=self.budget, longest=self.config.longest_text, pad_id=pad_id)
-
-    def _text(self, row: int) -> Ints:
-        if self.corpus.texts is None:
-            return self.corpus.tokens(row)
-        text = redraw(
-            self.corpus.texts[row],
-            layout_name=self.config.layout,
-            seed=self.config.seed,
-            epoch=self.epoch,
-            row=self.first_row + row,
-            chance=self.config.augmented_share,
-        )
-        ids: Ints = self.tokenizer(text, add_special_tokens=False, return_tensors="np")["input_ids"][0]
-        return ids if len(ids) <= self.config.longest_text else self.corpus.tokens(row)

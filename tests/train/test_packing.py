@@ -13,7 +13,7 @@ from crystallm.errors import ConfigError
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.train.batches import IGNORED, Ints, pad, share
 from crystallm.train.config import TrainConfig
-from crystallm.train.loop import logits, summed_cross_entropy
+from crystallm.train.losses import logits, summed_cross_entropy
 from crystallm.train.packing import attention_of, pack, plan_packed, settle
 
 RNG = np.random.default_rng(0)

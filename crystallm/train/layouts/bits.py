@@ -22,7 +22,7 @@ from crystallm.sample.constraint import Choices, Partial, Prompt, Stage
 from crystallm.sample.grammar import AnyGrammar, make_grammar
 from crystallm.train.batches import pad, plan_evaluation, widths
 from crystallm.train.corpus import load_corpus
-from crystallm.train.loop import logits
+from crystallm.train.losses import logits
 
 STAGES = {Stage.HEAD: "space_group", Stage.CELL: "cell", Stage.LETTER: "letters", Stage.COORDINATES: "coordinates"}
 """What a free choice is about, formula and formula units given. `letters`: multiplicities in the published layouts."""
