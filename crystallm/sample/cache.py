@@ -138,10 +138,6 @@ class Feed:
             made += len(wide) * width
         return groups, self._tensor(places)
 
-    def masks(self, dtype: torch.dtype) -> list[torch.Tensor]:
-        """The mask of each group."""
-        return [group.mask.to(dtype) for group in self.groups]
-
     def _group(self, rows: NDArray[np.int64], queries: NDArray[np.int64], limits: NDArray[np.int64]) -> Group:
         """A group of queries (B, K) that look at the slots up to their limits (B, K)."""
         hidden = np.arange(_round_up(int(limits.max()) + 1)) > limits[:, None, :, None]

@@ -64,9 +64,6 @@ class Step(Protocol):
     def places(self) -> Tensor:
         """Where the queries of all groups, end to end, hold each token (N,)."""
 
-    def masks(self, dtype: torch.dtype) -> list[Tensor]:
-        """The mask of each group."""
-
 
 Map = Callable[[Tensor], Tensor]
 
@@ -125,7 +122,8 @@ class Decoder:
         """The same with a cache that has room; nothing here depends on values, only on shapes."""
         shared = self.heads // self.kv_heads
         # One query of a row stands for all that share its head; more are repeated for each of them.
-        masks = [mask if mask.shape[2] == 1 else mask.repeat(1, 1, shared, 1) for mask in feed.masks(self.kept)]
+        masks = [group.mask.to(self.kept) for group in feed.groups]
+        masks = [mask if mask.shape[2] == 1 else mask.repeat(1, 1, shared, 1) for mask in masks]
         places = feed.rows * cache.capacity + feed.slots
         looked_at = [cache.places(group.rows, mask.shape[-1]) for group, mask in zip(feed.groups, masks, strict=True)]
         h = functional.embedding(feed.ids, self.embedding)

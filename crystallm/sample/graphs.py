@@ -62,10 +62,6 @@ class PaddedStep:
         mask = torch.zeros(hidden.shape, device=self.ids.device).masked_fill(hidden, float("-inf"))
         return [Group(self.rows, self.places, mask[:, None, None])]
 
-    def masks(self, dtype: torch.dtype) -> list[Tensor]:
-        """Its mask."""
-        return [group.mask.to(dtype) for group in self.groups]
-
 
 @dataclass(frozen=True)
 class Recorded:

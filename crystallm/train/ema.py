@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 
 from crystallm.errors import ConfigError
 from crystallm.train.config import TrainConfig
+from crystallm.train.sharding import is_sharded
 
 
 class WeightAverage:
@@ -69,7 +69,7 @@ def make_average(config: TrainConfig, accelerator: Accelerator, model: torch.nn.
     """
     if not config.ema_decay:
         return None
-    if accelerator.distributed_type == DistributedType.FSDP:
+    if is_sharded(accelerator):
         raise ConfigError("ema_decay needs whole weights in every process: set it to 0 with FSDP, or use DDP")
     average = WeightAverage(model, decay=config.ema_decay)
     accelerator.register_for_checkpointing(average)

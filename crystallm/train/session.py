@@ -142,11 +142,11 @@ def probe_of(
 
     ConfigError where the weights are divided among processes.
     """
-    from accelerate.utils import DistributedType
+    from crystallm.train.sharding import is_sharded
 
     if not config.probe:
         return None
-    if accelerator.distributed_type == DistributedType.FSDP:
+    if is_sharded(accelerator):
         raise ConfigError("probe draws with whole weights on one process: set it to 0 with FSDP, or use DDP")
     from crystallm.train.probe import Probe  # and with it much of evaluation
 

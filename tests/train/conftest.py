@@ -1,8 +1,11 @@
 """A tiny language of its own: texts over twelve words, so that training needs neither crystals nor their tokenizer."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from crystallm import cli
+from crystallm.train.run import RunFolder
 from crystallm.train.stream import TextStream
 
 WORDS = [f"w{i}" for i in range(12)]
@@ -153,3 +157,56 @@ def train_here() -> Iterator[TrainHere]:
         torch.set_num_threads(1)
         yield run
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def interrupted_at() -> Callable[[int], AbstractContextManager[None]]:
+    """While it lasts, Ctrl-C is pressed when a run logs the given step."""
+
+    @contextmanager
+    def pressing(step: int) -> Iterator[None]:
+        log = RunFolder.log
+
+        def press_ctrl_c(run: RunFolder, line: dict[str, Any]) -> None:
+            log(run, line)
+            if line["step"] == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RunFolder, "log", press_ctrl_c)
+            yield
+
+    return pressing
+
+
+@pytest.fixture(scope="session")
+def rutile_text() -> str:
+    """In layout `wyckoff`."""
+    return """data_
+_chemical_formula_sum
+Ti
+O2
+_cell_formula_units_Z_primitive 2
+_space_group_IT_number 136
+_cell_length_a 4.5937
+_cell_length_c 2.9587
+loop_atom_site
+Ti a
+O f 0.3053
+#END"""
+
+
+@pytest.fixture(scope="session")
+def rock_salt_text() -> str:
+    """In layout `wyckoff`."""
+    return """data_
+_chemical_formula_sum
+Na
+Cl
+_cell_formula_units_Z_primitive 1
+_space_group_IT_number 225
+_cell_length_a 5.6402
+loop_atom_site
+Na a
+Cl b
+#END"""

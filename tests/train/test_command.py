@@ -174,25 +174,11 @@ def test_corpus_counts_what_is_left_out(prepared: Path, arguments: Any, train_he
     assert measured["train_texts"] + measured["train_left_out"] == len(texts)
 
 
-RUTILE = """data_
-_chemical_formula_sum
-Ti
-O2
-_cell_formula_units_Z_primitive 2
-_space_group_IT_number 136
-_cell_length_a 4.5937
-_cell_length_c 2.9587
-loop_atom_site
-Ti a
-O f 0.3053
-#END"""
-
-
 @pytest.fixture(scope="module")
-def prepared_rutile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared_rutile(tmp_path_factory: pytest.TempPathFactory, rutile_text: str) -> Path:
     folder = tmp_path_factory.mktemp("rutile")
     for name in ("train", "val"):
-        pq.write_table(pa.table({"text": [RUTILE] * 16}), folder / f"{name}.parquet")
+        pq.write_table(pa.table({"text": [rutile_text] * 16}), folder / f"{name}.parquet")
     return folder
 
 

@@ -1,8 +1,6 @@
 """The average of the weights: its arithmetic, and that it neither disturbs a run nor forgets itself on resuming."""
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import torch
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.train.ema import WeightAverage
 from crystallm.train.meter import BY_THE_CLOCK
-from crystallm.train.run import RunFolder
 
 
 def test_the_first_updates_forget_the_start() -> None:
@@ -58,7 +55,7 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_with_an_average(
-    arguments: Any, train_here: Any, metrics: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: Any, train_here: Any, metrics: Any, interrupted_at: Any, tmp_path: Path
 ) -> None:
     """Trains as one without; interrupted and resumed, it ends with the same average; the lower loss is the best."""
     settings = {"ema_decay": 0.8, "max_steps": 10, "eval_every": 6, "patience": 9}
@@ -68,15 +65,7 @@ def test_a_run_with_an_average(
     assert metrics(whole, "train") == metrics(plain, "train")
     assert metrics(whole, "eval") == metrics(plain, "eval")
 
-    log = RunFolder.log
-
-    def press_ctrl_c(run: RunFolder, line: dict[str, Any]) -> None:
-        log(run, line)
-        if line["step"] == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "log", press_ctrl_c)
+    with interrupted_at(7):
         assert train_here(arguments(parts, **settings)) == 130
     assert "# Run parts: stopped" in (parts / "README.md").read_text()
     assert train_here(arguments(parts, "--resume", **settings)) == 0

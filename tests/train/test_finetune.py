@@ -1,9 +1,7 @@
 """Fine-tuning from a folder of CIFs to a report, with a tiny random model and a dozen rock salts."""
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from crystallm.model.checkpoint import load_checkpoint, save_checkpoint
 from crystallm.tokenizer import build_tokenizer
 from crystallm.train.finetune_config import STRATEGIES, FinetuneConfig, settled, step_tokens, strategy_for
 from crystallm.train.finetune_data import divide
-from crystallm.train.run import RunFolder
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "finetune").glob("*.yaml"))
 
@@ -175,17 +172,9 @@ def test_a_kill_before_the_report_repeats_no_draw_and_no_step(
 
 
 def test_interrupted_training_goes_on(
-    finished: Path, salts: Path, finetune_here: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, salts: Path, finetune_here: Finetune, interrupted_at: Any, tmp_path: Path
 ) -> None:
-    log = RunFolder.log
-
-    def press_ctrl_c(run: RunFolder, line: dict[str, Any]) -> None:
-        log(run, line)
-        if line["step"] == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "log", press_ctrl_c)
+    with interrupted_at(2):
         assert finetune_here(salts, tmp_path / "run", draws=0) == 130
     assert not (tmp_path / "run" / "report.json").exists()
     assert finetune_here(salts, tmp_path / "run", "--resume", draws=0) == 0

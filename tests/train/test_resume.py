@@ -69,20 +69,12 @@ def test_interrupt_saves_and_resumes_with_the_same_losses(
     arguments: Any,
     train_here: Any,
     metrics: Any,
+    interrupted_at: Any,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "run"
-    log = RunFolder.log
-
-    def press_ctrl_c(run: RunFolder, line: dict[str, Any]) -> None:
-        log(run, line)
-        if line["step"] == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "log", press_ctrl_c)
+    with interrupted_at(7):
         assert train_here(arguments(out)) == 130
     assert "crystallm: interrupted" in capsys.readouterr().err
     assert [path.name for path in (out / "checkpoints").glob("*7")] == ["step-00000007"]

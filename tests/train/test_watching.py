@@ -28,31 +28,6 @@ from crystallm.train.tracking import open_tracker, require_tracker
 
 ORIGIN = {"time_utc": "2026-01-01T00:00:00+00:00", "command": "crystallm train", "crystallm": "1", "commit": None}
 
-RUTILE = """data_
-_chemical_formula_sum
-Ti
-O2
-_cell_formula_units_Z_primitive 2
-_space_group_IT_number 136
-_cell_length_a 4.5937
-_cell_length_c 2.9587
-loop_atom_site
-Ti a
-O f 0.3053
-#END"""
-
-ROCK_SALT = """data_
-_chemical_formula_sum
-Na
-Cl
-_cell_formula_units_Z_primitive 1
-_space_group_IT_number 225
-_cell_length_a 5.6402
-loop_atom_site
-Na a
-Cl b
-#END"""
-
 
 def train_line(loss: float, norm: float = 1.0) -> dict[str, Any]:
     return {"kind": "train", "loss": loss, "gradient_norm": norm}
@@ -179,11 +154,12 @@ def cif_of(text: str) -> str:
     return write_cif(get_layout("wyckoff").read(text))  # type: ignore[arg-type]
 
 
-def test_a_draw_is_judged_against_its_own_target() -> None:
+def test_a_draw_is_judged_against_its_own_target(rutile_text: str, rock_salt_text: str) -> None:
     """Rutile drawn for rutile is right; rock salt with atoms at half the distance matches but is not valid."""
-    targets: Any = [make_target(name, cif_of(text)) for name, text in (("a", RUTILE), ("b", ROCK_SALT), ("c", RUTILE))]
-    shrunk = cif_of(ROCK_SALT.replace("5.6402", "2.8201"))
-    assert counts(judge(targets, {"a": cif_of(RUTILE), "b": shrunk}), finished=2) == {
+    texts = {"a": rutile_text, "b": rock_salt_text, "c": rutile_text}
+    targets: Any = [make_target(name, cif_of(text)) for name, text in texts.items()]
+    shrunk = cif_of(rock_salt_text.replace("5.6402", "2.8201"))
+    assert counts(judge(targets, {"a": cif_of(rutile_text), "b": shrunk}), finished=2) == {
         "attempted": 3,
         "finished": 2,
         "valid": 1,
@@ -191,11 +167,13 @@ def test_a_draw_is_judged_against_its_own_target() -> None:
     }
 
 
-def test_draws_during_training_do_not_disturb_it(train_here: Any, tmp_path: Path) -> None:
+def test_draws_during_training_do_not_disturb_it(
+    train_here: Any, rutile_text: str, rock_salt_text: str, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for name in ("train", "val"):
-        pq.write_table(pa.table({"text": [RUTILE, ROCK_SALT] * 8}), data / f"{name}.parquet")
+        pq.write_table(pa.table({"text": [rutile_text, rock_salt_text] * 8}), data / f"{name}.parquet")
     recipe = Path(__file__).parents[2] / "train" / "tiny.yaml"
     fields = ["max_steps=3", "eval_every=1", "batch_tokens=512", "precision=fp32", "model.dropout=0.1", "probe_every=2"]
     fields.append("patience=9")  # which leaves the figure to the end
