@@ -14,6 +14,17 @@ from typing import Any, Protocol
 from crystallm.crystal.cell import Cell, Reason, Rejection, angles_close
 from crystallm.crystal.composition import ELEMENTS, reduce_amounts
 from crystallm.crystal.description import Description, Site
+from crystallm.crystal.number_format import (
+    ANGLE,
+    COORDINATE,
+    DIGITS,
+    LENGTH,
+    PAIRS,
+    Cursor,
+    NumberFormat,
+    TextSyntaxError,
+    digit_tokens,
+)
 from crystallm.crystal.published import CRYSTALLM, CRYSTALLM_PI
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import ALPHABET, space_group
@@ -26,96 +37,10 @@ UNKNOWN = "<unk>"
 RESERVED = tuple(f"<reserved_{i}>" for i in range(24))
 """Room for condition tags, so that a checkpoint can learn them without a new vocabulary."""
 
-DIGITS = tuple("0123456789")
-PAIRS = tuple(f"{number:02d}" for number in range(100))
-"""Digits are written two at a time (docs/decisions/0003); a single one stands only where an odd number of them ends."""
-WRITTEN: Mapping[int, tuple[str, ...]] = {1: DIGITS, 2: PAIRS}
-"""Tokens of so many digits."""
 DEFAULT_LAYOUT = "wyckoff"
 
 Parameters = tuple[float, float, float, float, float, float]
 
-
-class _SyntaxError(Exception):
-    """A text that does not follow its layout; becomes a Rejection in `Layout.read`."""
-
-
-class Cursor:
-    """The tokens of one text and the place reached in them."""
-
-    def __init__(self, tokens: list[str]) -> None:
-        self.tokens = tokens
-        self.place = 0
-
-    def peek(self) -> str:
-        """The next token, or the empty string at the end."""
-        return self.tokens[self.place] if self.place < len(self.tokens) else ""
-
-    def take(self) -> str:
-        """The next token; moves on."""
-        token = self.peek()
-        self.place += 1
-        return token
-
-    def expect(self, token: str) -> None:
-        """Move over a token that must stand here."""
-        found = self.take()
-        if found != token:
-            raise _SyntaxError(f"expected {token.strip()!r}, found {found.strip()!r}")
-
-
-def digit_tokens(digits: str) -> list[str]:
-    """A row of digits as tokens: pairs, and at the end of an odd row a single digit."""
-    return [digits[i : i + 2] for i in range(0, len(digits), 2)]
-
-
-@dataclass(frozen=True)
-class NumberFormat:
-    """A number at fixed precision: a start that holds the integer part and the point, then digits in pairs."""
-
-    decimals: int
-    lower: int
-    """Smallest integer part."""
-    upper: int
-    """Largest integer part."""
-    lead: str = ""
-    """White space in front."""
-    decimals_in_start: int = 0
-    """Decimals that the token of the integer part holds too."""
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Digits of each token after the start: pairs, and a single one where an odd number is left."""
-        pairs, single = divmod(self.decimals - self.decimals_in_start, 2)
-        return (2,) * pairs + (1,) * single
-
-    def vocabulary(self) -> list[str]:
-        """Every token that can start a number, in order of value; digits are shared."""
-        places = self.decimals_in_start
-        unit = 10**places
-        numbers = range(self.lower * unit, (self.upper + 1) * unit)
-        return [f"{self.lead}{n // unit}." + (f"{n % unit:0{places}d}" if places else "") for n in numbers]
-
-    def tokens(self, value: float) -> list[str]:
-        """The tokens of a value."""
-        text = self.lead + f"{value:.{self.decimals}f}"
-        end_of_start = len(text) - sum(self.widths)
-        return [text[:end_of_start], *digit_tokens(text[end_of_start:])]
-
-    def read(self, cursor: Cursor) -> float:
-        """The value at the cursor."""
-        start = cursor.take()
-        digits = [cursor.take() for _ in self.widths]
-        pattern = rf"{self.lead}\d+\.\d{{{self.decimals_in_start}}}"
-        known = all(token in WRITTEN[width] for token, width in zip(digits, self.widths, strict=True))
-        if not re.fullmatch(pattern, start) or not known:
-            raise _SyntaxError(f"expected a number, found {(start + ''.join(digits)).strip()!r}")
-        return float(start + "".join(digits))
-
-
-LENGTH = NumberFormat(decimals=4, lower=0, upper=199)
-ANGLE = NumberFormat(decimals=2, lower=0, upper=179)
-COORDINATE = NumberFormat(decimals=4, lower=0, upper=0, lead=" ", decimals_in_start=2)
 
 LENGTH_NAMES = ("a", "b", "c")
 ANGLE_NAMES = ("alpha", "beta", "gamma")
@@ -183,12 +108,12 @@ class FormulaField:
             while cursor.peek().isdigit():
                 digits += cursor.take()
             if digits.startswith("0") or digits == "1":
-                raise _SyntaxError(f"{symbol}{digits} is not a reduced formula as it is written here")
+                raise TextSyntaxError(f"{symbol}{digits} is not a reduced formula as it is written here")
             amounts.append((symbol, int(digits or 1)))
         found["amounts"] = tuple(amounts)
         counts = dict(amounts)
         if not amounts or reduce_amounts(counts) != tuple(amounts):
-            raise _SyntaxError(f"{amounts} is not a reduced formula in order of electronegativity")
+            raise TextSyntaxError(f"{amounts} is not a reduced formula in order of electronegativity")
 
 
 @dataclass(frozen=True)
@@ -212,7 +137,7 @@ class ChoiceField:
     def read(self, cursor: Cursor, found: dict[str, Any]) -> None:
         tag, _, value = cursor.take().rpartition(" ")
         if tag != self.tag or not value.isdigit():
-            raise _SyntaxError(f"expected {self.tag.strip()}, found {tag.strip()!r}")
+            raise TextSyntaxError(f"expected {self.tag.strip()}, found {tag.strip()!r}")
         found[self.name] = int(value)
 
 
@@ -249,7 +174,7 @@ class CellField:
             free[place] = self.format(place).read(cursor)
         cell = full_parameters(system, free)
         if min(cell) <= 0 or not angles_close(*cell[3:]):
-            raise _SyntaxError(f"the cell parameters {cell} do not close to a cell")
+            raise TextSyntaxError(f"the cell parameters {cell} do not close to a cell")
         found["cell"] = cell
 
 
@@ -280,7 +205,7 @@ class SitesField:
         while cursor.peek() != END:
             symbol, letter = cursor.take()[1:], cursor.take()[1:]
             if symbol not in ELEMENTS or letter not in positions:
-                raise _SyntaxError(f"no site {symbol!r} {letter!r} in space group {found['space_group']}")
+                raise TextSyntaxError(f"no site {symbol!r} {letter!r} in space group {found['space_group']}")
             free = tuple(self.coordinate.read(cursor) for _ in range(positions[letter].n_free))
             sites.append(Site(symbol, letter, free))
         found["sites"] = tuple(sites)
@@ -386,8 +311,8 @@ class Layout:
                 part.read(cursor, found)
             cursor.expect(END)
             if cursor.peek():
-                raise _SyntaxError(f"{cursor.peek().strip()!r} follows the end")
-        except _SyntaxError as error:
+                raise TextSyntaxError(f"{cursor.peek().strip()!r} follows the end")
+        except TextSyntaxError as error:
             return Rejection(Reason.UNREADABLE, str(error))
         description = Description(**found)
         group = space_group(description.space_group)

@@ -20,17 +20,15 @@ from crystallm.crystal.layout import (
     BEGIN,
     END,
     FREE_PARAMETERS,
-    WRITTEN,
     CellField,
     ChoiceField,
     FormulaField,
     Layout,
-    NumberFormat,
     Parameters,
     SitesField,
-    digit_tokens,
     full_parameters,
 )
+from crystallm.crystal.number_format import WRITTEN, NumberFormat, digit_tokens
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import SpaceGroup, space_group
 from crystallm.errors import CompositionError, LayoutError

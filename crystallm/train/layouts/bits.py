@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import torch
 
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.layout import DIGITS, PAIRS, WRITTEN, Layout, get_layout
+from crystallm.crystal.layout import Layout, get_layout
+from crystallm.crystal.number_format import DIGITS, PAIRS, WRITTEN
 from crystallm.errors import CompositionError
 from crystallm.eval.rate import Z_95
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
