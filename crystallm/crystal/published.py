@@ -27,6 +27,7 @@ from crystallm.crystal.listing import (
     listing_of_description,
     point_of,
 )
+from crystallm.crystal.number_format import TextSyntaxError
 from crystallm.crystal.symmetry import space_group_symbol
 
 Counts = tuple[tuple[str, int], ...]
@@ -71,10 +72,6 @@ def published_groups() -> Mapping[str, int]:
 def decimals(value: float) -> str:
     """A number as the texts write it: CifWriter rounds to eight decimals, CrystaLLM's pre-processing to four."""
     return f"{round(float(f'{value:.8f}'), 4):.4f}"
-
-
-class _SyntaxError(Exception):
-    """A text that does not follow the layout; becomes a Rejection in `PublishedLayout.read_tokens`."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +297,7 @@ class PublishedLayout:
         text = self.text(tokens)
         try:
             listing = self._parsed(text)
-        except _SyntaxError as error:
+        except TextSyntaxError as error:
             return Rejection(Reason.UNREADABLE, str(error))
         wanted = self.listing_text(listing)
         if text != wanted:
@@ -315,31 +312,31 @@ class PublishedLayout:
         items = dict(re.findall(r"^(_\S+) (\S+)$", plain, flags=re.MULTILINE))
         formula = re.search(r"^data_((?:[A-Z][a-z]?[1-9]\d*)+)$", plain, flags=re.MULTILINE)
         if formula is None:
-            raise _SyntaxError("expected data_ and the formula of the cell, every element with its number of atoms")
+            raise TextSyntaxError("expected data_ and the formula of the cell, every element with its number of atoms")
         pairs = re.findall(r"([A-Z][a-z]?)(\d+)", formula[1])
         number = published_groups().get(items.get(SYMBOL_ITEM, ""))
         if number is None:
-            raise _SyntaxError(f"no space group, or one without a token: {items.get(SYMBOL_ITEM)!r}")
+            raise TextSyntaxError(f"no space group, or one without a token: {items.get(SYMBOL_ITEM)!r}")
         if any(symbol not in published_elements() for symbol, _ in pairs):
-            raise _SyntaxError(f"an element without a token in {formula[1]}")
+            raise TextSyntaxError(f"an element without a token in {formula[1]}")
         a, b, c, alpha, beta, gamma = (_number(items, f"_cell_{item}") for item in CELL_ITEMS)
         volume = _number(items, "_cell_volume")
         cell = (a, b, c, alpha, beta, gamma)
         metric = volume_of(cell)
         if abs(volume - metric) > VOLUME_TOLERANCE * metric:
-            raise _SyntaxError(f"expected a volume of {metric:.4f}, found {volume}")
+            raise TextSyntaxError(f"expected a volume of {metric:.4f}, found {volume}")
         rows = re.findall(r"^ ?([A-Z][a-z]?) \S+ (\d+) (\S+) (\S+) (\S+) 1$", plain, flags=re.MULTILINE)
         try:
             sites = tuple(ListedSite(row[0], int(row[1]), point_of(np.array(row[2:], dtype=float))) for row in rows)
         except ValueError as error:
-            raise _SyntaxError(f"a coordinate is no number: {error}") from None
+            raise TextSyntaxError(f"a coordinate is no number: {error}") from None
         return Listing(tuple((symbol, int(count)) for symbol, count in pairs), number, cell, volume, sites)
 
 
 def _number(items: Mapping[str, str], item: str) -> float:
     value = items.get(item, "")
     if not re.fullmatch(r"\d+\.\d{4}", value):
-        raise _SyntaxError(f"expected {item} and a number, found {value!r}")
+        raise TextSyntaxError(f"expected {item} and a number, found {value!r}")
     return float(value)
 
 
