@@ -44,7 +44,7 @@ def become(process: dict[str, Any]) -> None:
 
     def partial_on_full_disk(folder: Any, position: Any) -> Path:
         where = partial(folder, position)
-        if position.step == process["disk_full_at"] and not where.exists():
+        if position.step == process["disk_full_at"] and os.environ["RANK"] == "0" and not where.exists():
             where.mkdir(parents=True)
             (where / "optimizer.bin").symlink_to("/dev/full")  # whoever writes to it is told that no space is left
         return where
