@@ -98,6 +98,13 @@ def parser() -> argparse.ArgumentParser:
     setting("--temperature", name="temperature", text="below 1 favours what is probable", type=float, metavar="T")
     setting("--top-k", name="top_k", text="draw among the K most probable tokens only; 0: all", type=int, metavar="K")
     setting("--top-p", name="top_p", text="draw among the most probable tokens of this share", type=float, metavar="P")
+    setting(
+        "--repeat",
+        name="repeat",
+        text="chance left to a protostructure already drawn for a formula; 1: independent draws, 0: all different",
+        type=float,
+        metavar="R",
+    )
     setting("--seed", name="seed", text="another seed draws other crystals", type=int, metavar="S")
     setting(
         "--batch-size", name="batch_size", text="crystals drawn at a time; does not change them", type=int, metavar="B"

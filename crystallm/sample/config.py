@@ -30,12 +30,16 @@ class SampleConfig:
 
     n: int = 10
     """Draws per prompt; each one counts in the denominator."""
-    temperature: float = 0.8
+    temperature: float = 0.5
     """Below 1 sharpens the distribution towards what the model finds most probable."""
     top_k: int = 0
     """Keep only the k most probable tokens at each choice; 0 keeps all."""
     top_p: float = 1.0
     """Keep only the most probable tokens that together hold this share."""
+    repeat: float = 0.0
+    """What is left of the chance of a protostructure (formula units, space group, Wyckoff letters) for the next draws
+    of a prompt with a formula, once it has been drawn; 1: independent draws, 0: none comes twice while others are left.
+    """
     seed: int = 0
     """Same seed, same crystals, whatever the batch size or the order of prompts."""
     batch_size: int = 32
@@ -66,6 +70,8 @@ class SampleConfig:
             raise ConfigError(f"top_k must not be negative, got {self.top_k}; 0 keeps all tokens")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if not 0 <= self.repeat <= 1:
+            raise ConfigError(f"repeat must be between 0 and 1, got {self.repeat}; 1 makes draws independent")
         if not 0 <= self.contact <= 0.9:
             raise ConfigError(
                 f"contact must be between 0 and 0.9, got {self.contact}; real crystals come down to about 0.64"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from crystallm.crystal.description import expand
 from crystallm.crystal.symmetry import has_space_group
-from crystallm.sample.constraint import Choices, Partial, Prompt, Walk
+from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
+from crystallm.sample.engine import Memory
 from crystallm.sample.geometry import Refusal, Surroundings
 from crystallm.sample.grammar import Constraint
 
@@ -21,6 +22,7 @@ class CrystalTask:
     prompt_index: int
     number: int
     contact: float = 0.0
+    memory: Memory | None = None
     partial: Partial = field(default_factory=Partial)
     _surroundings: Surroundings | None = None
 
@@ -37,6 +39,10 @@ class CrystalTask:
     def level(self) -> int:
         """What the next choice belongs to, as a Stage of the text."""
         return self.partial.stage
+
+    def differs(self) -> bool:
+        """Whether the next choice is of formula units, space group or a Wyckoff letter."""
+        return self.partial.stage in (Stage.HEAD, Stage.LETTER)
 
     def sections(self) -> int:
         """Complete sites."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import WIDTHS, Feed, Piece, RowCache
 from crystallm.sample.constraint import Choices, Walk
-from crystallm.sample.refusals import NOTHING_LEFT, Branching, Step, pick, rule_out
+from crystallm.sample.refusals import NOTHING_LEFT, Branching, Drawn, Step, memory_after, pick, remember, rule_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,10 @@ class Warp:
     """Keep the k most probable tokens; 0 keeps all."""
     top_p: float = 1.0
     """Keep the most probable tokens that together hold this share."""
+
+
+Job = tuple["Task", np.random.Generator]
+"""A text to be made, and the random stream it is drawn with."""
 
 
 class Model(Protocol):
@@ -67,8 +72,27 @@ class Task(Protocol):
     def refusal(self, since: int) -> str | None:
         """Why the sections completed after the first `since` ones cannot stay; None if they can."""
 
+    @property
+    def memory(self) -> Memory | None:
+        """What this text is to differ from; None if it is drawn by itself."""
+
+    def differs(self) -> bool:
+        """Whether the next choice is one of those in which texts of one memory are to differ."""
+
     def hopeless(self, since: int) -> Collection[int]:
         """After such a refusal: tokens with which the deepest level of that section cannot begin, whatever follows."""
+
+
+UNFIT = 0.3
+"""What is left of the chance of choices for the next draws when a draw has used up its tries after them."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the texts drawn before chose, and the share of its chance that such a choice keeps."""
+
+    repeat: float
+    start: Drawn = field(default_factory=Drawn)
 
 
 SECTION = 2
@@ -89,6 +113,8 @@ class Outcome:
     tokens: list[int]
     log_probabilities: list[float]
     """One per free choice."""
+    unlike: float
+    """The sum over the choices in which texts of one memory are to differ."""
     failure: str | None
     """Why the text was given up; None if it is finished."""
     steps: int
@@ -123,6 +149,8 @@ class Row:
     seen: int = 0
     """Tokens that the model has seen."""
     log_probabilities: list[float] = field(default_factory=list)
+    differing: list[bool] = field(default_factory=list)
+    """Which of them belong to choices in which texts of one memory are to differ."""
     path: list[Step] = field(default_factory=list)
     """The choices made, as places in the tree of what is known to be refused."""
     start: Branching | None = None
@@ -168,8 +196,13 @@ class Engine:
         self.model_seconds = 0.0
         """Spent in the model, from ids to log-probabilities."""
 
-    def run(self, jobs: Iterable[tuple[Task, np.random.Generator]], warp: Warp) -> Iterator[Outcome]:
-        """Outcomes of the jobs in the order in which they finish; jobs are taken as rows fall free."""
+    def run(
+        self, jobs: Iterable[Job], warp: Warp, *, then: Callable[[Outcome], Job | None] = lambda outcome: None
+    ) -> Iterator[Outcome]:
+        """Outcomes of the jobs in the order in which they finish; jobs are taken as rows fall free.
+
+        then: the job that only the outcome of another makes possible; it takes its row.
+        """
         source = iter(jobs)
 
         def next_row() -> Row | None:
@@ -189,8 +222,10 @@ class Engine:
                     row = active[index]
                     self._draw(row, log_V, warp)
                     if row.done:
-                        finished.append(_outcome(row))
-                        active[index] = next_row() or row
+                        outcome = _outcome(row)
+                        finished.append(outcome)
+                        following = then(outcome)
+                        active[index] = (_begin(*following) if following else next_row()) or row
                 _close_ranks(cache, active)
             yield from finished
 
@@ -255,6 +290,7 @@ class Engine:
             row.path.append((branching, place))
             token = int(branching.tokens[place])
             row.log_probabilities.append(float(log_V[token]))
+            row.differing.append(row.task.differs())
             _append(row, token)
             _follow(row)
             if len(row.tokens) > self.context:
@@ -288,6 +324,8 @@ class Engine:
                 return level
             del row.path[mark.n_choices :]
             rule_out(row.path)
+            if row.task.memory is not None:
+                remember(row.path, UNFIT)
         return None
 
 
@@ -310,7 +348,8 @@ def _forget(row: Row, level: int) -> None:
 def _return_to(row: Row, level: int) -> NDArray[np.float32]:
     """Bring a row back to its mark of a level; log-probabilities (V,) there."""
     mark = row.marks[level]
-    del row.tokens[mark.length :], row.log_probabilities[mark.n_choices :], row.path[mark.n_choices :]
+    del row.tokens[mark.length :], row.path[mark.n_choices :]
+    del row.log_probabilities[mark.n_choices :], row.differing[mark.n_choices :]
     if level >= SECTION:
         row.walk, row.choices = row.task.resume(level, row.sections, row.tokens)
     else:
@@ -345,7 +384,10 @@ def _append(row: Row, token: int) -> None:
 
 
 def _outcome(row: Row) -> Outcome:
-    return Outcome(row.task, row.tokens, row.log_probabilities, row.failure, row.steps, dict(row.redrawn))
+    if row.task.memory is not None and row.failure is None:
+        remember(row.path, row.task.memory.repeat)
+    unlike = float(sum(compress(row.log_probabilities, row.differing)))
+    return Outcome(row.task, row.tokens, row.log_probabilities, unlike, row.failure, row.steps, dict(row.redrawn))
 
 
 def _branching(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
@@ -359,6 +401,8 @@ def _branching(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
             row.start = known
         else:
             before.after[place] = known
+        if row.task.memory is not None and row.task.differs():
+            known.memory = memory_after(row.path, row.task.memory.start)
     return known
 
 

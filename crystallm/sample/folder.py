@@ -33,6 +33,7 @@ def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: st
         "temperature": config.temperature,
         "top_k": config.top_k,
         "top_p": config.top_p,
+        "repeat": config.repeat,
         "max_atoms": config.max_atoms,
         "contact": config.contact,
         "space_groups": config.space_groups,

@@ -56,6 +56,7 @@ class HeadTask:
 
     grammar: Grammar
     prompt: Prompt
+    memory: None = None
     partial: Partial = field(default_factory=Partial)
 
     def start(self) -> Walk:
@@ -78,6 +79,10 @@ class HeadTask:
     def refusal(self, since: int) -> str | None:
         """Nothing is refused."""
         return None
+
+    def differs(self) -> bool:
+        """A formula may come again: how often it does is its weight."""
+        return False
 
     def hopeless(self, since: int) -> Collection[int]:
         """Nothing is."""

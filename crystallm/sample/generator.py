@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -28,7 +29,7 @@ from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar, Prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
-from crystallm.sample.engine import Engine, Outcome, Warp, draw
+from crystallm.sample.engine import Engine, Job, Memory, Outcome, Warp, draw
 from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.graphs import GraphDecoder
@@ -59,6 +60,8 @@ class Attempt:
     text: str
     token_log_probabilities: tuple[float, ...]
     """One per free choice."""
+    protostructure_log_probability: float
+    """Sum over the free choices of formula, formula units, space group and Wyckoff letters."""
     n_tokens: int
     steps: int
     redrawn: Mapping[str, int]
@@ -70,6 +73,11 @@ class Attempt:
     def log_probability(self) -> float:
         """Sum over the free choices."""
         return float(sum(self.token_log_probabilities))
+
+    @property
+    def order(self) -> tuple[float, float, int]:
+        """Sorts draws: those of the most probable protostructure first, then by all choices."""
+        return -self.protostructure_log_probability, -self.log_probability, self.number
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +164,8 @@ class Generator:
         config: SampleConfig | None = None,
         **options: Any,
     ) -> list[Crystal]:
-        """Crystals of a formula (None: of any), most probable first, equal ones merged with their count.
+        """Crystals of a formula (None: of any), those of the most probable protostructure first, equal ones merged with
+        their count.
 
         formula_units: Z of the primitive cell. space_group: number or Hermann-Mauguin symbol. options: fields of
         SampleConfig, such as temperature, top_k, seed. Draws that were given up are left out.
@@ -182,14 +191,17 @@ class Generator:
         for item in prompts:
             grammar.check(item.prompt)
             check_search(item.prompt, config)
-        rows = min(config.batch_size, len(prompts) * config.n)
+        rows = min(config.batch_size, sum(1 if waits(item, config) else config.n for item in prompts))
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
         check_memory(self.model, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         plans: dict[tuple[int, int], Plan] = {}
-        jobs = self._jobs(grammar, prompts, config, warp, skip, plans)
-        for outcome in engine.run(jobs, warp):
-            yield self._attempt(outcome, prompts, plans)
+        chains: dict[int, Iterator[Job]] = {}
+        jobs = self._jobs(grammar, prompts, config, warp, skip, plans, chains)
+        for outcome in engine.run(jobs, warp, then=lambda one: next(chains.get(one.task.prompt_index, iter(())), None)):
+            attempt = self._attempt(outcome, prompts, plans)
+            if not skip(attempt.prompt.name, attempt.number):
+                yield attempt
 
     @property
     def context(self) -> int:
@@ -204,21 +216,40 @@ class Generator:
         warp: Warp,
         skip: Callable[[str, int], bool],
         plans: dict[tuple[int, int], Plan],
-    ) -> Iterator[tuple[CrystalTask, np.random.Generator]]:
+        chains: dict[int, Iterator[Job]],
+    ) -> Iterator[Job]:
+        """What can be begun at once; `chains` then holds the draws of a prompt that wait for the ones before them."""
         for index, item in enumerate(prompts):
             if all(skip(item.name, number) for number in range(config.n)):
                 continue  # planning may ask the model
-            planner = self._planner(grammar, item, config)
-            for number in range(config.n):
-                chosen = next(planner)
-                if skip(item.name, number):
-                    continue
-                stream = np.random.Generator(
-                    np.random.Philox(np.random.SeedSequence([config.seed, zlib.crc32(item.name.encode()), number]))
-                )
-                plan = chosen(stream, warp)
-                plans[index, number] = plan
-                yield CrystalTask(grammar, plan.prompt, index, number, config.contact), stream
+            if waits(item, config):  # each draw hangs on all before it, so none is skipped
+                chains[index] = self._jobs_of(grammar, index, item, config, warp, plans, lambda number: False)
+                yield next(chains[index])
+            else:
+                yield from self._jobs_of(grammar, index, item, config, warp, plans, partial(skip, item.name))
+
+    def _jobs_of(
+        self,
+        grammar: AnyGrammar,
+        index: int,
+        item: NamedPrompt,
+        config: SampleConfig,
+        warp: Warp,
+        plans: dict[tuple[int, int], Plan],
+        skip: Callable[[int], bool],
+    ) -> Iterator[Job]:
+        planner = self._planner(grammar, item, config)
+        memories: dict[Prompt, Memory] = defaultdict(lambda: Memory(config.repeat))
+        for number in range(config.n):
+            chosen = next(planner)
+            if skip(number):
+                continue
+            stream = np.random.Generator(
+                np.random.Philox(np.random.SeedSequence([config.seed, zlib.crc32(item.name.encode()), number]))
+            )
+            plan = plans[index, number] = chosen(stream, warp)
+            memory = memories[plan.prompt] if waits(item, config) else None
+            yield CrystalTask(grammar, plan.prompt, index, number, config.contact, memory), stream
 
     def _planner(
         self, grammar: AnyGrammar, item: NamedPrompt, config: SampleConfig
@@ -297,11 +328,17 @@ class Generator:
             reason=outcome.failure,
             text="".join(task.grammar.tokens[token] for token in outcome.tokens),
             token_log_probabilities=(*plan.scores, *outcome.log_probabilities),
+            protostructure_log_probability=float(sum(plan.scores)) + outcome.unlike,
             n_tokens=len(outcome.tokens),
             steps=outcome.steps,
             redrawn=outcome.redrawn,
             searched=plan.searched,
         )
+
+
+def waits(item: NamedPrompt, config: SampleConfig) -> bool:
+    """Whether each draw of a prompt waits for the one before, to be unlike it."""
+    return config.n > 1 and config.repeat < 1 and item.prompt.amounts is not None
 
 
 @dataclass(frozen=True)
@@ -373,19 +410,19 @@ def chosen_device(name: str | None) -> torch.device:
 
 
 def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
-    """Distinct crystals of finished draws, most probable first; each stands for all draws that match it.
+    """Distinct crystals of finished draws, those of the most probable protostructure first; each stands for all draws
+    that match it.
 
     Of draws that match, the one of median volume is kept: matching leaves the scale open, and the draws scatter around
     it (docs/sample.md). merge: False keeps every finished draw as a crystal of its own.
     """
     finished = [a for a in attempts if a.description is not None]
-    finished.sort(key=lambda a: (-a.log_probability, a.number))
+    finished.sort(key=lambda a: a.order)
     crystals = [Crystal(a, a.description) for a in finished if a.description is not None]
     if not merge:
         return crystals
     groups = group_duplicates([crystal.structure for crystal in crystals])
-    kept = [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
-    return sorted(kept, key=lambda crystal: (-crystal.log_probability, crystal.attempt.number))
+    return [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
 
 
 def _of_median_volume(crystals: Sequence[Crystal], group: Sequence[int]) -> int:

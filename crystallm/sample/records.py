@@ -52,6 +52,7 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
         "cif": None if crystal is None else write_cif(crystal),
         "log_probability": total,
         "mean_log_probability": round(total / len(scores), 6) if scores else None,
+        "protostructure_log_probability": round(attempt.protostructure_log_probability, 6),
         "token_log_probabilities": scores,
         "n_free": len(scores),
         "n_tokens": attempt.n_tokens,
@@ -62,6 +63,7 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
         "temperature": config.temperature,
         "top_k": config.top_k,
         "top_p": config.top_p,
+        "repeat": config.repeat,
         "contact": config.contact,
         "model": model,
     }
@@ -79,6 +81,7 @@ def attempt_of(record: Mapping[str, Any], prompt: NamedPrompt, layout: TextLayou
         reason=record["reason"],
         text=record["text"],
         token_log_probabilities=tuple(record["token_log_probabilities"]),
+        protostructure_log_probability=record["protostructure_log_probability"],
         n_tokens=record["n_tokens"],
         steps=record["steps"],
         redrawn=record["redrawn"],

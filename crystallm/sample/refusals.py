@@ -19,6 +19,20 @@ NOTHING_LEFT = 1e-9
 
 
 @dataclass(eq=False)
+class Drawn:
+    """A choice in which the draws of a prompt are to differ, as earlier draws met it."""
+
+    share: float = 1.0
+    """What is left of its chance to be drawn again: of all that follows here, in proportion to its chances."""
+    after: dict[int, Drawn] = field(default_factory=dict)
+    """The next such choice after each of the tokens that have been taken."""
+
+    def left(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What is left (C,) of each of the tokens."""
+        return np.array([self.after[token].share if token in self.after else 1.0 for token in tokens.tolist()])
+
+
+@dataclass(eq=False)
 class Branching:
     """A choice of a text: C tokens, the chance of each (sum 1), and the refused share of what follows each."""
 
@@ -29,6 +43,8 @@ class Branching:
     """The next choice after each of the tokens, by place, where it has been met."""
     examined: bool = False
     """Whether its hopeless tokens have been asked for."""
+    memory: Drawn | None = None
+    """What earlier draws of the prompt chose here, where draws are to differ in this choice."""
 
     @property
     def refused_share(self) -> float:
@@ -37,7 +53,15 @@ class Branching:
 
     def draw(self, random: np.random.Generator) -> int:
         """The place of a token, drawn from what is left."""
-        return pick(self.chances if self.refused is None else self.chances * (1.0 - self.refused), random)
+        weights = self.left
+        if self.memory is not None and (unlike := weights * self.memory.left(self.tokens)).any():
+            weights = unlike
+        return pick(weights, random)
+
+    @property
+    def left(self) -> NDArray[np.float64]:
+        """The chance of each token with what is not refused behind it."""
+        return self.chances if self.refused is None else self.chances * (1.0 - self.refused)
 
     def refuse(self, place: int, share: float = 1.0) -> None:
         """Note the refused share of what follows a token."""
@@ -77,3 +101,23 @@ def pick(weights: NDArray[np.float64], random: np.random.Generator) -> int:
     """A place drawn in proportion to weights (C,), whatever their sum."""
     cumulative = weights.cumsum()
     return int(cumulative.searchsorted(random.random() * cumulative[-1], side="right"))
+
+
+def remember(path: list[Step], repeat: float) -> None:
+    """What a path leads to has been drawn: of its chance this share is left for the next draws."""
+    met = [(node, place) for node, place in path if node.memory is not None]
+    for number, (node, place) in enumerate(reversed(met)):
+        assert node.memory is not None
+        if not number:
+            node.memory.after.setdefault(int(node.tokens[place]), Drawn()).share *= repeat
+        weights = node.left
+        if weights.any():
+            node.memory.share = float(weights @ node.memory.left(node.tokens) / weights.sum())
+
+
+def memory_after(path: list[Step], start: Drawn) -> Drawn:
+    """Where the next choice in which draws are to differ stands."""
+    for node, place in reversed(path):
+        if node.memory is not None:
+            return node.memory.after.setdefault(int(node.tokens[place]), Drawn())
+    return start

@@ -21,7 +21,16 @@ from crystallm.crystal.validity import Checks, check_cif, failed_checks
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.generator import Attempt, Crystal, Generator, Precision, chosen_device, native_precision, rank
+from crystallm.sample.generator import (
+    Attempt,
+    Crystal,
+    Generator,
+    Precision,
+    chosen_device,
+    native_precision,
+    rank,
+    waits,
+)
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
@@ -121,7 +130,10 @@ def draw(
     missing = [(item.name, n) for item in prompts for n in range(config.n) if (item.name, n) not in done]
     first = state is None or state.is_main_process
     if state is not None:
-        missing = missing[state.process_index :: state.num_processes]
+        waiting = {item.name for item in prompts if waits(item, config)}  # their draws stay together
+        units = [(name, -1 if name in waiting else number) for name, number in missing]
+        own = set(list(dict.fromkeys(units))[state.process_index :: state.num_processes])
+        missing = [draw for draw, unit in zip(missing, units, strict=True) if unit in own]
         device = device or str(state.device)
         state.wait_for_everyone()  # nobody appends before everybody has read
     if first and missing:
@@ -193,4 +205,5 @@ def check_all(crystals: Sequence[Crystal]) -> list[Checks]:
 def _truncation(config: SampleConfig) -> str:
     told = [f"top-k {config.top_k}"] if config.top_k else []
     told += [f"top-p {config.top_p:g}"] if config.top_p < 1 else []
+    told += [f"repeat {config.repeat:g}"] if config.repeat < 1 else []
     return "".join(f"{part}, " for part in told)

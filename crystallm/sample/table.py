@@ -55,6 +55,7 @@ class Entry:
             "symbol": space_group_symbol(description.space_group),
             "volume_per_atom": round(self.volume_per_atom, 4),
             "density": round(float(self.crystal.structure.density), 4),
+            "protostructure_log_probability": round(self.crystal.attempt.protostructure_log_probability, 6),
             "log_probability": round(self.crystal.log_probability, 6),
             "mean_log_probability": round(self.mean_log_probability, 6),
             "checks": None if self.checks is None else self.checks.to_json(),
@@ -88,7 +89,7 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
             ]
         )
     free = prompt.prompt.amounts is None
-    lines.append(_line(["rank", "Z", "space group", "A^3/atom", "g/cm3", "log p", "/choice", "draws"], "checks", free))
+    lines.append(_line(HEADINGS, "checks", free))
     for entry in entries[:MOST_ROWS]:
         crystal = entry.crystal
         number = crystal.description.space_group
@@ -98,8 +99,8 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
             f"{space_group_symbol(number)} ({number})",
             f"{entry.volume_per_atom:.2f}",
             f"{crystal.structure.density:.2f}",
+            f"{crystal.attempt.protostructure_log_probability:.2f}",
             f"{crystal.log_probability:.2f}",
-            f"{entry.mean_log_probability:.2f}",
             str(crystal.count),
         ]
         lines.append(_line(cells, verdict(entry.checks), free, format_formula(crystal.description.amounts)))
@@ -122,7 +123,8 @@ def verdict(checks: Checks | None) -> str:
     return f"fails {failed}" if failed else "valid"
 
 
-NUMBER_WIDTHS = (9, 7, 9, 9, 6)
+HEADINGS = ("rank", "Z", "space group", "A^3/atom", "g/cm3", "protostr.", "log p", "draws")
+NUMBER_WIDTHS = (9, 7, 10, 9, 6)
 
 
 def _line(cells: Sequence[str], last: str, free: bool, formula: str = "formula") -> str:

@@ -71,6 +71,7 @@ def draw_samples(config: FinetuneConfig, model: str, targets: Sequence[Target], 
         seed=config.seed,
         batch_size=config.batch_size,
         contact=config.contact,
+        repeat=1.0,
     )
     prompts = prompts_of(targets, config.prompt)
     done = {(record["target_id"], record["sample"]) for record in read_records(file)}

@@ -57,7 +57,7 @@ def test_table_and_files(cli: Run, tmp_path: Path) -> None:
     valid = sum(crystal["checks"]["valid"] for crystal in crystals)
     title, heading, *rows = printed.splitlines()
     assert title == f"BaTiO3_221_Z1: finished 4 of 4 draws, distinct 4 of 4, valid {valid} of 4"
-    assert " ".join(heading.split()) == "rank Z space group A^3/atom g/cm3 log p /choice draws checks"
+    assert " ".join(heading.split()) == "rank Z space group A^3/atom g/cm3 protostr. log p draws checks"
     for crystal, row in zip(crystals, rows[:4], strict=True):
         assert row.split()[:4] == [str(crystal["rank"]), "1", "Pm-3m", "(221)"]
         assert row.endswith("valid") == crystal["checks"]["valid"]
@@ -69,8 +69,8 @@ def test_table_and_files(cli: Run, tmp_path: Path) -> None:
         assert crystal["density"] == pytest.approx(BATIO3_G_MOL / 0.60221408 / cell.volume, abs=1e-4)
     assert cifs(out) == [crystal["file"] for crystal in crystals]
     assert cifs(out)[0] == "01_BaTiO3_sg221.cif"
-    assert "seed 0, temperature 0.8, model llama@" in printed
-    scores = [crystal["log_probability"] for crystal in crystals]
+    assert "seed 0, temperature 0.5, repeat 0, model llama@" in printed
+    scores = [(crystal["protostructure_log_probability"], crystal["log_probability"]) for crystal in crystals]
     assert scores == sorted(scores, reverse=True)
     for record in records:
         assert record["prompt"] == {"formula": "BaTiO3", "formula_units": 1, "space_group": 221}
@@ -105,8 +105,8 @@ def test_same_command_twice_draws_nothing_new(cli: Run, tmp_path: Path) -> None:
 def test_other_settings_in_the_same_folder_are_refused(cli: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     cli(*RUTILE, "-n", "1", "--out", str(out), "--no-checks")
-    message = cli(*RUTILE, "-n", "1", "--out", str(out), "--temperature", "0.5", exit_code=2)
-    assert "other settings (temperature 0.8, now 0.5); choose another --out" in message
+    message = cli(*RUTILE, "-n", "1", "--out", str(out), "--temperature", "0.7", exit_code=2)
+    assert "other settings (temperature 0.5, now 0.7); choose another --out" in message
     assert "other prompts" in cli("NaCl", "--seed", "3", "--out", str(out), exit_code=2)
 
 

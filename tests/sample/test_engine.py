@@ -15,7 +15,7 @@ from crystallm.sample.cache import Feed, RowCache
 from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
-from crystallm.sample.engine import SECTION, Engine, Outcome, Warp, draw
+from crystallm.sample.engine import SECTION, Engine, Job, Memory, Outcome, Warp, draw
 from crystallm.sample.generator import Generator
 
 PROMPTS = [
@@ -205,6 +205,7 @@ class Words:
     """A task of three sections, each one of the tokens 1 to 4, between the tokens 0 and 5; `refused` cannot stay."""
 
     refused: Sequence[int] = ()
+    memory: Memory | None = None
     chosen: list[int] = field(default_factory=list)
 
     def start(self) -> Walk:
@@ -218,6 +219,9 @@ class Words:
 
     def hopeless(self, since: int) -> Sequence[int]:
         return ()
+
+    def differs(self) -> bool:
+        return True
 
     def _walk(self) -> Walk:
         yield (0,)
@@ -307,6 +311,38 @@ def test_hopeless_last_sections_are_given_up() -> None:
     (outcome,) = engine.run([(LastRefused(), np.random.default_rng(0))], PLAIN)
     assert not outcome.finished
     assert outcome.redrawn == {"last": (3 + 1) * (2 + 1)}  # drawn and redrawn three times, and all that twice anew
+
+
+def chain(engine: Engine, memory: Memory, *, n: int, seed: int, refused: Sequence[int] = ()) -> list[tuple[int, ...]]:
+    """The sections of n texts of one memory, each begun when the one before has ended."""
+    later: Iterator[Job] = ((Words(refused, memory), np.random.default_rng([seed, number])) for number in range(n))
+    return [tuple(o.tokens[1:-1]) for o in engine.run([next(later)], PLAIN, then=lambda _: next(later, None))]
+
+
+def test_texts_of_one_memory_differ() -> None:
+    engine = Engine(SuccessorModel(torch.zeros(6, 6)), rows=3, tries=(9, 0, 9))
+    found = chain(engine, Memory(repeat=0.0), n=100, seed=0)
+    assert len(set(found[:64])) == 64  # three sections of four tokens: every text once, and then any
+    assert len(found) == 100
+    # A refusal is known to its own text alone, so a text may find only what is refused or drawn left, and repeat.
+    assert len(set(chain(engine, Memory(repeat=0.0), n=27, seed=1, refused=[2]))) >= 24
+    assert len(set(chain(engine, Memory(repeat=1.0), n=64, seed=2))) < 64
+
+
+@pytest.mark.parametrize("repeat", [0.0, 0.3])
+def test_a_text_keeps_a_share_of_its_chance(repeat: float) -> None:
+    """How often the most probable text is among two, against the sum over all first texts."""
+    table = torch.zeros(6, 6)
+    table[:, 1] = 1.5
+    engine = Engine(SuccessorModel(table), tries=(9, 0, 9))
+    single = torch.softmax(table[0, 1:5].double(), 0).numpy()
+    chance = np.einsum("i,j,k->ijk", single, single, single).ravel()
+    top = chance[0]
+    second = sum(p * (repeat if i == 0 else 1.0) * top / (1 - p + repeat * p) for i, p in enumerate(chance.tolist()))
+    pairs = [chain(engine, Memory(repeat), n=2, seed=seed) for seed in range(2000)]
+    error = (0.25 / 2000) ** 0.5
+    assert np.mean([pair[0] == (1, 1, 1) for pair in pairs]) == pytest.approx(top, abs=4 * error)
+    assert np.mean([pair[1] == (1, 1, 1) for pair in pairs]) == pytest.approx(second, abs=4 * error)
 
 
 def test_damaged_weights_are_reported() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from io import StringIO
+from itertools import permutations
 from pathlib import Path
 
 import ase.io
@@ -22,9 +23,9 @@ from crystallm.sample.prompts import make_prompt, read_prompts
 TIO2 = (("Ti", 1), ("O", 2))
 
 
-def attempt(number: int, description: Description | None, *scores: float) -> Attempt:
+def attempt(number: int, description: Description | None, *scores: float, protostructure: float = 0.0) -> Attempt:
     text = "" if description is None else get_layout().write(description)
-    return Attempt(make_prompt("TiO2"), number, description, None, text, scores, 23, 20, {})
+    return Attempt(make_prompt("TiO2"), number, description, None, text, scores, protostructure, 23, 20, {})
 
 
 def test_equal_draws_become_one_crystal_with_their_count(rutile: Description, anatase: Description) -> None:
@@ -45,6 +46,12 @@ def test_equal_draws_become_one_crystal_with_their_count(rutile: Description, an
     ]
     unmerged = rank([attempt(0, rutile, -3.0), attempt(1, rutile, -2.0)], merge=False)
     assert [crystal.attempt.number for crystal in unmerged] == [1, 0]
+
+
+def test_the_more_probable_protostructure_comes_first(rutile: Description, anatase: Description) -> None:
+    """Numbers of a crystal of low symmetry are many, so what all choices cost says little."""
+    found = rank([attempt(0, rutile, -1.0, protostructure=-0.9), attempt(1, anatase, -80.0, protostructure=-0.5)])
+    assert [crystal.attempt.number for crystal in found] == [1, 0]
 
 
 def test_the_draw_of_median_volume_stands_for_equal_ones(rutile: Description) -> None:
@@ -105,6 +112,28 @@ def test_same_crystals_for_any_batch_size_and_order(generator: Generator) -> Non
     assert texts(1).items() <= texts(1, n=4).items()
 
 
+def letters(generator: Generator, repeat: float) -> list[tuple[str, ...]]:
+    """Of the two atoms of draws for NaCl in P4/mmm, which has four positions of one atom, in order of their numbers."""
+    prompt = make_prompt("NaCl", formula_units=1, space_group="P4/mmm")
+    config = SampleConfig(n=4 * 3, repeat=repeat, seed=4, contact=0.0)
+    found = sorted(generator.attempts([prompt], config), key=lambda a: a.number)
+    return [tuple(site.letter for site in a.description.sites) for a in found if a.description is not None]
+
+
+def test_draws_of_a_formula_are_unlike(generator: Generator) -> None:
+    assert set(letters(generator, repeat=0.0)) == set(permutations("abcd", 2))
+    independent = letters(generator, repeat=1.0)
+    assert len(set(independent)) < len(independent) == 12
+    assert independent[0] == letters(generator, repeat=0.0)[0]  # the first is like no other in both
+
+
+def test_only_what_is_missing_of_unlike_draws_is_made(generator: Generator) -> None:
+    prompt, config = make_prompt("TiO2"), SampleConfig(n=5, max_atoms=12)
+    whole = {a.number: a.text for a in generator.attempts([prompt], config)}
+    rest = {a.number: a.text for a in generator.attempts([prompt], config, skip=lambda name, number: number in (0, 3))}
+    assert rest == {number: whole[number] for number in (1, 2, 4)}
+
+
 def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
     """Z stands before the group in the text: its score must be P(Z | formula, group), so that scores of two prompts
     that differ in Z alone add up by the chain rule."""
@@ -121,7 +150,7 @@ def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
 def test_generate(generator: Generator) -> None:
     crystals = generator.generate("NaCl", n=3, formula_units=1, space_group="Fm-3m", seed=1, contact=0.0)
     assert sum(crystal.count for crystal in crystals) == 3
-    scores = [crystal.log_probability for crystal in crystals]
+    scores = [crystal.attempt.protostructure_log_probability for crystal in crystals]
     assert scores == sorted(scores, reverse=True)
     assert crystals[0].structure.composition.reduced_formula == "NaCl"
 
@@ -145,7 +174,7 @@ def test_foreign_vocabulary_is_refused(generator: Generator) -> None:
 
 def test_a_batch_beyond_memory_says_what_fits(generator: Generator) -> None:
     with pytest.raises(ConfigError, match=r"could need .* GiB are free; --batch-size \d+ fits"):
-        next(iter(generator.attempts([make_prompt("TiO2")], SampleConfig(n=10**9, batch_size=10**9))))
+        next(iter(generator.attempts([make_prompt()], SampleConfig(n=10**9, batch_size=10**9))))
 
 
 def test_unknown_device(generator: Generator) -> None:
