@@ -121,7 +121,9 @@ def _row(folder: str, report: Mapping[str, Any]) -> str:
     chosen = "all" if drawn["number"] is None else f"drawn with seed {drawn['seed']}"
     if drawn["file"] is not None:
         chosen = f"those of {drawn['file']}"
-    protocol = f"given {report['prompt']}; {report['targets']} targets, {chosen}{seeds}"
+    protocol = (
+        f"given {report['prompt']}{_drawing(report.get('sampling'))}; {report['targets']} targets, {chosen}{seeds}"
+    )
     cells = [
         f"[{report['label']}](reports/{folder})",
         *rates,
@@ -131,6 +133,19 @@ def _row(folder: str, report: Mapping[str, Any]) -> str:
         protocol,
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _drawing(options: Sequence[str] | None) -> str:
+    """How `crystallm sample` drew, by its options; without `--repeat`, as it was before that came, independently."""
+    if options is None:
+        return ""
+    parser = argparse.ArgumentParser(prog="crystallm sample", allow_abbrev=False)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--repeat", type=float, default=1.0)
+    asked, _ = parser.parse_known_args(options)
+    warmth = "" if asked.temperature is None else f" at temperature {asked.temperature:g}"
+    told = {0.0: "unlike", 1.0: "independent"}.get(asked.repeat, f"repeat {asked.repeat:g}")
+    return f"; {told} draws{warmth}"
 
 
 def _older_rows(folder: str, report: Mapping[str, Any]) -> list[str]:

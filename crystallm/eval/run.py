@@ -51,7 +51,8 @@ def draw(command: list[str]) -> None:
 def main(argv: list[str]) -> None:
     """Draw targets, sample, score, and write OUT/report.json, OUT/report.md and figures; the same command resumes.
 
-    Options after `--` are those of `crystallm sample`, such as `--temperature 0.7`.
+    Options after `--` are those of `crystallm sample`, such as `--temperature 0.7`. Draws are independent unless
+    `--repeat 0` asks for unlike ones.
     """
     arguments, more = options_and_rest(argv)
     parser = argparse.ArgumentParser(prog="crystallm eval run", description=main.__doc__)
@@ -70,6 +71,8 @@ def main(argv: list[str]) -> None:
     label = options.label or (options.model.resolve().name if options.model else "default")
     out = output_folder(options.out or Path("runs") / f"{benchmark.name}_{label}")
     data, config = data_folder(options.data), score_config(options)
+    if not any(option.split("=")[0] == "--repeat" for option in more):
+        more = ["--repeat", "1", *more]  # as published rows are drawn, whatever `crystallm sample` does by itself
     n = options.n or benchmark.samples_per_target
     if n < 1 or len(set(options.seed)) < len(options.seed):
         raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {options.seed}")

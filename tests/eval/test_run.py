@@ -36,11 +36,13 @@ def test_one_command_from_targets_to_report(
     run.main([str(salts), "--targets", "2", "-n", "5", "--seed", "0", "1", "--prompt", "formula", *there, *more])
     assert [command[1:3] for command in commands] == [["-m", "crystallm.sample"]] * 2
     assert [command[command.index("--seed") + 1] for command in commands] == ["0", "1"]
-    assert all(command[0] == sys.executable and command[-2:] == ["--temperature", "0.7"] for command in commands)
+    options = ["--repeat", "1", "--temperature", "0.7"]  # draws are independent unless asked otherwise
+    assert all(command[0] == sys.executable and command[-4:] == options for command in commands)
     prompts = [json.loads(line) for line in (out / "prompts.jsonl").read_text().splitlines()]
     assert all(prompt.keys() == {"id", "formula"} for prompt in prompts)
     report = json.loads((out / "report.json").read_text())
     assert (report["targets"], report["seeds"], report["prompt"]) == (2, [0, 1], "formula")
+    assert report["sampling"] == options
     assert len(report["over_seeds"]["match_rate@1"]["values"]) == 2
     assert (out / "report.md").exists()
 
