@@ -11,7 +11,7 @@ from typing import Any
 
 from crystallm.eval.comparisons import Outcome, Outcomes, Symmetry
 from crystallm.eval.rate import Rate
-from crystallm.eval.samples import Sample, SampleSet
+from crystallm.eval.samples import SCORES, Sample, SampleSet
 from crystallm.eval.targets import Target
 
 SITES = ((1, 4), (5, 8), (9, 12), (13, 20), (21, 30), (31, 60), (61, 10**6))
@@ -61,13 +61,15 @@ def score(
         for top in tops:
             best = [best_of(found[:top], rms) for found in own.values()]
             metrics |= _rate_and_rms(best, f"@{top}{name}", len(targets))
-    if any(s.log_probability is not None for found in samples.by_target.values() for s in found):
-        chosen = [most_probable(samples.by_target.get(t.id, [])) for t in targets]
+    for score in SCORES:
+        if not any(score in sample.scores for found in samples.by_target.values() for sample in found):
+            continue
+        chosen = [highest(samples.by_target.get(t.id, []), score) for t in targets]
         ranked = [
             best_of([outcomes.get((t.id, t.id, s.number)) for s in few], _standard)
             for t, few in zip(targets, chosen, strict=True)
         ]
-        metrics |= _rate_and_rms(ranked, "@1_by_log_probability", len(targets))
+        metrics |= _rate_and_rms(ranked, f"@1_by_{score}", len(targets))
     for top in tops:
         metrics |= volume_errors([found[:top] for found in own.values()], top=top)
     for top in metre_tops:
@@ -150,10 +152,10 @@ def first_match(attempts: Sequence[Outcome | None], rms: Callable[[Outcome], flo
     return None
 
 
-def most_probable(attempts: Sequence[Sample]) -> Sequence[Sample]:
-    """The sample of highest log-probability, alone; the first drawn where none has one."""
-    known = [sample for sample in attempts if sample.log_probability is not None]
-    return [max(known, key=lambda sample: sample.log_probability or 0.0)] if known else attempts[:1]
+def highest(attempts: Sequence[Sample], score: str) -> Sequence[Sample]:
+    """The sample of highest score, alone; the first drawn where none has one."""
+    known = [sample for sample in attempts if score in sample.scores]
+    return [max(known, key=lambda sample: sample.scores[score])] if known else attempts[:1]
 
 
 def metre(

@@ -12,6 +12,7 @@ VARIANTS = {
     "_smact": "standard, CDVAE filter",
     "_strict": "strict",
     "_by_log_probability": "most probable sample",
+    "_by_protostructure_log_probability": "sample of the most probable protostructure",
 }
 
 

@@ -20,13 +20,17 @@ from crystallm.provenance import sha256
 NAMES = "name files <target id>__<sample number>.cif, or give --table FILE with the columns file,target_id"
 
 
+SCORES = ("log_probability", "protostructure_log_probability")
+"""By which the samples of a target can be ranked: of the whole crystal, or of Z, space group and Wyckoff letters."""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One attempt at a target; an attempt without a CIF stays an attempt."""
+    """One attempt at a target; an attempt without a CIF stays an attempt. scores: those of SCORES that it states."""
 
     number: int
     cif: str | Rejection
-    log_probability: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,10 @@ class SampleSet:
 def read_samples(path: Path, targets: Sequence[Target], *, table: Path | None = None) -> SampleSet:
     """Attempts by target.
 
-    A JSONL, parquet or extxyz record names its target by `target_id` (and `sample`, `log_probability`); a CIF of a
-    folder or zip by its name, <target id>__<sample number>.cif; and any record by a row of `table` (CSV with the
-    columns file, target_id and, if wanted, sample), `file` being the name in the folder, or the number of an extxyz
-    frame. An id may leave out what stands before its colon (mp_20:mp-1 is mp-1). InputError where nothing fits.
+    A JSONL, parquet or extxyz record names its target by `target_id` (and `sample`, and SCORES); a CIF of a folder or
+    zip by its name, <target id>__<sample number>.cif; and any record by a row of `table` (CSV with the columns file,
+    target_id and, if wanted, sample), `file` being the name in the folder, or the number of an extxyz frame. An id may
+    leave out what stands before its colon (mp_20:mp-1 is mp-1). InputError where nothing fits.
     """
     known = _aliases(target.id for target in targets)
     rows = None if table is None else _read_table(table)
@@ -76,7 +80,7 @@ def read_samples(path: Path, targets: Sequence[Target], *, table: Path | None = 
         elif number in attempts:
             ignored["target and sample number repeated"] += 1
         else:
-            attempts[number] = Sample(number, record.cif, _finite(record.fields.get("log_probability")))
+            attempts[number] = Sample(number, record.cif, _scores(record))
     if not any(found.values()):
         raise InputError(f"{path} has no sample for any target ({_told(ignored)}); {NAMES}")
     return SampleSet({name: [attempts[n] for n in sorted(attempts)] for name, attempts in found.items()}, ignored)
@@ -142,8 +146,9 @@ def samples_digest(path: Path) -> str:
     return whole.hexdigest()
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _scores(record: Record) -> dict[str, float]:
+    stated = {name: record.fields.get(name) for name in SCORES}
+    return {name: float(x) for name, x in stated.items() if isinstance(x, int | float) and math.isfinite(x)}
 
 
 def _told(found: Mapping[str, int]) -> str:

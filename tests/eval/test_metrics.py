@@ -1,5 +1,7 @@
 """Match rates, METRe, cRMSE and McNemar's test on cases counted by hand."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from crystallm.crystal.cell import Reason, Rejection
@@ -24,8 +26,8 @@ def matched(rms: float, *, strict: bool = False, valid: bool = True) -> Outcome:
 MISS = Outcome(None, "no match")
 
 
-def drawn(number: int, *log_probabilities: float | None) -> list[Sample]:
-    return [Sample(i, "", p) for i, p in enumerate(log_probabilities or [None] * number)]
+def drawn(number: int, **scores: Sequence[float]) -> list[Sample]:
+    return [Sample(i, "", {name: values[i] for name, values in scores.items()}) for i in range(number)]
 
 
 def own(name: str, *outcomes: Outcome) -> dict[tuple[str, str, int], Outcome]:
@@ -39,7 +41,8 @@ def numbers(found: PredictionScore) -> dict[str, tuple[int, int] | float | None]
 def test_every_target_is_in_the_denominator_and_the_order_counts() -> None:
     """One target with a miss, a match that fails the filter and a strict match; one without samples."""
     outcomes = own("a", MISS, matched(0.3, valid=False), matched(0.1, strict=True))
-    samples = SampleSet({"a": drawn(3, -9.0, -5.0, -7.0), "b": []})
+    ranked = {"log_probability": (-9.0, -5.0, -7.0), "protostructure_log_probability": (-2.0, -3.0, -1.0)}
+    samples = SampleSet({"a": drawn(3, **ranked), "b": []})
     found = score([target("a"), target("b")], samples, outcomes, tops=(1, 2, 20), metre_tops=(), stol=0.5)
     assert numbers(found) == {
         "match_rate@1": (0, 2),
@@ -62,6 +65,8 @@ def test_every_target_is_in_the_denominator_and_the_order_counts() -> None:
         "rmse@20_strict": 0.1,
         "match_rate@1_by_log_probability": (1, 2),
         "rmse@1_by_log_probability": 0.3,
+        "match_rate@1_by_protostructure_log_probability": (1, 2),
+        "rmse@1_by_protostructure_log_probability": 0.1,
     } | {f"volume_error_{kind}@{top}": None for kind in ("mean", "median") for top in (1, 2, 20)}
     assert found.samples == Rate(2, 3)
     assert found.reasons == {"no match": 1}

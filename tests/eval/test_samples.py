@@ -42,7 +42,7 @@ def test_records_that_belong_nowhere_are_counted(targets: list[Target], tmp_path
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"target_id": "TiO2", "sam')
     samples = read_samples(path, targets)
-    assert [(s.number, s.log_probability) for s in samples.by_target["NaCl"]] == [(0, None), (1, -3.5)]
+    assert [(s.number, s.scores) for s in samples.by_target["NaCl"]] == [(0, {}), (1, {"log_probability": -3.5})]
     assert samples.by_target["TiO2"] == []
     assert samples.ignored == {
         "target and sample number repeated": 1,
