@@ -19,7 +19,7 @@ LAYERS = [
     {"tokenizer"},
     {"crystal"},
     {"config", "provenance"},
-    {"errors"},
+    {"errors", "markdown"},
 ]
 """From the top down: a name may import those below it, and itself."""
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.symmetry import space_group_symbol
+from crystallm.markdown import table
 
 PERCENTILES = (50, 90, 95, 99)
 LENGTH_BIN = 32
@@ -61,13 +62,13 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines = [
         "# Prepared crystals",
         "",
-        _table(("step", "crystals", "detail"), steps),
+        table(("step", "crystals", "detail"), steps),
         "",
         f"Described: {counts['described']}.",
         "",
         "## Rows",
         "",
-        _table(head, [(name, *_length_row(values)) for name, values in report["statistics"].items()]),
+        table(head, [(name, *_length_row(values)) for name, values in report["statistics"].items()]),
         "",
         "## Token lengths",
         "",
@@ -104,11 +105,6 @@ def _details(counts: Mapping[str, Any]) -> str:
         elif name != "taken_out":
             details.append(f"{name.replace('_', ' ')}: {value}")
     return "; ".join(details)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, tuple("---" if place == 0 else "---:" for place in range(len(head))), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _histogram(bars: list[tuple[str, int]]) -> str:

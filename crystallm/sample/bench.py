@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystallm import markdown
 from crystallm.errors import ConfigError
 from crystallm.sample.config import SampleConfig
 
@@ -223,19 +224,15 @@ def read_bench_prompts(file: Path | None, draws: int) -> list[NamedPrompt]:
 
 def table(timings: Sequence[Timing]) -> str:
     """The timings for people, as Markdown; ratios of crystals of the formula per second, first line = 1."""
-    lines = [
-        "| way | rows | texts | crystals of the formula | tokens a text | steps a text | ms a text | outside the model "
-        "| crystals/s, first = 1 |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    head = ("way", "rows", "texts", "crystals of the formula", "tokens a text", "steps a text", "ms a text")
+    lines = []
     first = timings[0].crystals_per_second
     for t in timings:
         outside = "" if t.model_seconds is None else f"{100 * (1 - t.model_seconds / t.seconds):.0f} %"
         ratio = f"{t.crystals_per_second / first:.1f}" if first else f"{t.crystals_per_second:.2f} a second"
         per_text = [t.tokens / t.texts, t.model_steps / t.texts, 1e3 * t.seconds / t.texts]
-        cells = [t.way, t.rows, t.texts, t.crystals, *(f"{value:.1f}" for value in per_text), outside, ratio]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        lines.append((t.way, t.rows, t.texts, t.crystals, *(f"{value:.1f}" for value in per_text), outside, ratio))
+    return markdown.table((*head, "outside the model", "crystals/s, first = 1"), lines)
 
 
 def draw_figure(timings: Sequence[Timing], path: Path) -> None:

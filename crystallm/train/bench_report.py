@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from crystallm import markdown
 from crystallm.provenance import write_text
 
 logger = logging.getLogger(__name__)
@@ -58,11 +59,8 @@ def write_report(result: Mapping[str, Any], folder: Path | None) -> str:
 
 def table(timings: list[dict[str, Any]]) -> str:
     """Return one line a way, as Markdown."""
-    lines = [
-        "| way | steps | tokens | seconds | tokens/s | useful crystals/s | times windows (quartiles) | by CPU time "
-        "| MFU | by CPU time |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    head = ("way", "steps", "tokens", "seconds", "tokens/s", "useful crystals/s", "times windows (quartiles)")
+    lines = []
     for line in timings:
         seconds = sum(line["seconds"])
         cells = [
@@ -72,8 +70,8 @@ def table(timings: list[dict[str, Any]]) -> str:
             f"{line['ratio_cpu']:.2f}",
             *("" if line[name] is None else f"{line[name]:.0%}" for name in ("mfu", "mfu_cpu")),
         ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown.table((*head, "by CPU time", "MFU", "by CPU time"), lines)
 
 
 def page(result: Mapping[str, Any]) -> str:
@@ -106,9 +104,9 @@ def page(result: Mapping[str, Any]) -> str:
 
 def profile_table(found: Mapping[str, Any]) -> str:
     """Return a profile as Markdown."""
-    lines = ["| operator | share of the time |", "| --- | ---: |"]
-    lines += [f"| `{name}` | {share:.1%} |" for name, share in found["operators"].items()]
-    return "\n".join([*lines, f"| outside all operators: Python, data, the profiler | {found['outside']:.1%} |"])
+    rows = [(f"`{name}`", f"{share:.1%}") for name, share in found["operators"].items()]
+    rows.append(("outside all operators: Python, data, the profiler", f"{found['outside']:.1%}"))
+    return markdown.table(("operator", "share of the time"), rows)
 
 
 def draw(timings: list[dict[str, Any]], path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.eval.report import show
+from crystallm.markdown import table
 from crystallm.model.checkpoint import ABOUT_FILE
 from crystallm.provenance import write_json, write_text
 
@@ -89,13 +90,13 @@ def _training(report: Mapping[str, Any]) -> str:
 
 
 def _losses(report: Mapping[str, Any]) -> list[str]:
-    lines = ["## Losses", "", "| nats | texts | before, a token | after | before, a crystal | after |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
+    head = ("nats", "texts", "before, a token", "after", "before, a crystal", "after")
+    rows = []
     for part, title in PARTS.items():
         old, new = (report[time]["losses"][part] for time in ("before", "after"))
         values = (old["per_token"], new["per_token"], old["per_crystal"], new["per_crystal"])
-        lines.append(f"| {title} | {old['texts']} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-    return lines
+        rows.append((title, old["texts"], *(f"{value:.3f}" for value in values)))
+    return ["## Losses", "", table(head, rows)]
 
 
 def _forgot(report: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from crystallm.markdown import table
+
 logger = logging.getLogger(__name__)
 
 Points = Sequence[Mapping[str, Any]]
@@ -19,15 +21,16 @@ Points = Sequence[Mapping[str, Any]]
 def markdown(points: Points) -> str:
     """Return the report: a row for each size and budget, the best size of each budget, and where sizes cross."""
     names = ("size", "parameters", "budget, FLOPs", "tokens", "tokens a parameter", "steps", "minutes")
-    head = f"| {' | '.join(names)} | loss a token | a crystal |"
-    rows = [head, "|---" * (head.count("|") - 1) + "|"]
-    rows += [
-        f"| {p['size']} | {p['parameters']:,} | {p['budget']:.3g} | {p['tokens']:,} "
-        f"| {p['tokens'] / p['parameters']:.2f} | {p['steps']:,} | {p['seconds'] / 60:.1f} | {p['loss']:.4f} "
-        f"| {p['loss_per_crystal']:.2f} |"
+    rows = [
+        (
+            *(p["size"], f"{p['parameters']:,}", f"{p['budget']:.3g}", f"{p['tokens']:,}"),
+            *(f"{p['tokens'] / p['parameters']:.2f}", f"{p['steps']:,}", f"{p['seconds'] / 60:.1f}"),
+            *(f"{p['loss']:.4f}", f"{p['loss_per_crystal']:.2f}"),
+        )
         for p in points
     ]
-    lines = ["# Loss against compute", "", *rows, "", "Validation loss in nats, at the end of the decay.", ""]
+    shown = table((*names, "loss a token", "a crystal"), rows)
+    lines = ["# Loss against compute", "", shown, "", "Validation loss in nats, at the end of the decay.", ""]
     for budget in sorted({p["budget"] for p in points}):
         best = min((p for p in points if p["budget"] == budget), key=lambda p: p["loss"])
         lines.append(f"- {budget:.3g} FLOPs: the lowest loss is that of {best['size']}, {best['loss']:.4f} a token.")

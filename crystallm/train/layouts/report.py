@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from crystallm.eval.report import show
+from crystallm.markdown import table
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +28,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"them, formula and formula units given, temperature {settings['temperature']:g}, seed {settings['seed']}; "
         f"speed with {settings['batch_size']} at a time.",
         "",
-        *table(TRAINED, [trained_cells(row) for row in arms]),
+        table(TRAINED, [trained_cells(row) for row in arms]),
         "",
-        *table(BITS, [bits_cells(row) for row in arms]),
+        table(BITS, [bits_cells(row) for row in arms]),
         "",
-        *table(STAGES, [stage_cells(row) for row in arms if "free" in row["bits"]]),
+        table(STAGES, [stage_cells(row) for row in arms if "free" in row["bits"]]),
         "",
-        *table(drawn_head(settings), [drawn_cells(row, top) for row in arms]),
+        table(drawn_head(settings), [drawn_cells(row, top) for row in arms]),
         "",
         f"Reference checks of the true structures: {show(report['truth_valid'])} valid. Intervals of shares are "
         "Wilson's, those of bits are normal, over crystals, both at 95 %; neither holds the spread over seeds of "
@@ -58,12 +59,6 @@ def drawn_head(settings: Mapping[str, Any]) -> list[str]:
     head = ["arm", "draws finished", "first draws valid", "match @1", f"match @{top}", "draws that match"]
     only = [f"@{k}: only here, only {reference}" for k in dict.fromkeys((1, top))]
     return [*head, "crystals/s", "tokens a draw", "steps a draw", *only]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, the first column on the left and the others on the right."""
-    aligned = ["---", *["---:"] * (len(head) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (head, aligned, *rows)]
 
 
 def trained_cells(row: Row) -> list[str]:
