@@ -138,19 +138,16 @@ def main(argv: list[str]) -> None:
     if options.json and not os.access(options.json.resolve().parent, os.W_OK):
         raise ConfigError(f"cannot write {options.json}: its folder is missing or not writable; choose another place")
     records = read_records(options.source)
-    counts = ValidityCounts()
     verdicts: dict[int, Checks] = {}
-
-    def keep(index: int, checks: Checks) -> None:
-        counts.add(checks)
-        verdicts[index] = checks
-
     complete = False
     try:
-        check_all([record.cif for record in records], config, on_result=keep)
+        check_all([record.cif for record in records], config, on_result=verdicts.__setitem__)
         complete = True
     finally:
         # Ctrl-C passes through here: what was checked is printed and kept, and marked as a part.
+        counts = ValidityCounts()
+        for checks in verdicts.values():
+            counts.add(checks)
         if not complete:
             print(f"interrupted: {counts.checked} of {len(records)} crystals were checked")
         print(counts.table())
