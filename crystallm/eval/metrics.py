@@ -61,15 +61,15 @@ def score(
         for top in tops:
             best = [best_of(found[:top], rms) for found in own.values()]
             metrics |= _rate_and_rms(best, f"@{top}{name}", len(targets))
-    for score in SCORES:
-        if not any(score in sample.scores for found in samples.by_target.values() for sample in found):
+    for kind in SCORES:
+        if not any(kind in sample.scores for found in samples.by_target.values() for sample in found):
             continue
-        chosen = [highest(samples.by_target.get(t.id, []), score) for t in targets]
+        chosen = [highest(samples.by_target.get(t.id, []), kind) for t in targets]
         ranked = [
             best_of([outcomes.get((t.id, t.id, s.number)) for s in few], _standard)
             for t, few in zip(targets, chosen, strict=True)
         ]
-        metrics |= _rate_and_rms(ranked, f"@1_by_{score}", len(targets))
+        metrics |= _rate_and_rms(ranked, f"@1_by_{kind}", len(targets))
     for top in tops:
         metrics |= volume_errors([found[:top] for found in own.values()], top=top)
     for top in metre_tops:
@@ -152,10 +152,10 @@ def first_match(attempts: Sequence[Outcome | None], rms: Callable[[Outcome], flo
     return None
 
 
-def highest(attempts: Sequence[Sample], score: str) -> Sequence[Sample]:
-    """The sample of highest score, alone; the first drawn where none has one."""
-    known = [sample for sample in attempts if score in sample.scores]
-    return [max(known, key=lambda sample: sample.scores[score])] if known else attempts[:1]
+def highest(attempts: Sequence[Sample], kind: str) -> Sequence[Sample]:
+    """The sample whose score of a kind is highest, alone; the first drawn where none has one."""
+    known = [sample for sample in attempts if kind in sample.scores]
+    return [max(known, key=lambda sample: sample.scores[kind])] if known else attempts[:1]
 
 
 def metre(

@@ -130,7 +130,7 @@ def ours(
     from crystallm.sample.engine import Engine
     from crystallm.sample.records import record_of
 
-    config = SampleConfig(n=1, temperature=temperature, batch_size=rows, seed=seed, contact=contact)
+    config = SampleConfig(n=1, temperature=temperature, batch_size=rows, seed=seed, contact=contact, repeat=1.0)
     engine = Engine(generator.decoder, rows=rows, context=generator.context)
     start = time.perf_counter()
     attempts = []

@@ -338,7 +338,7 @@ class Generator:
 
 def waits(item: NamedPrompt, config: SampleConfig) -> bool:
     """Whether each draw of a prompt waits for the one before, to be unlike it."""
-    return config.n > 1 and config.repeat < 1 and item.prompt.amounts is not None
+    return config.repeat < 1 and item.prompt.amounts is not None
 
 
 @dataclass(frozen=True)
@@ -422,7 +422,8 @@ def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
     if not merge:
         return crystals
     groups = group_duplicates([crystal.structure for crystal in crystals])
-    return [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
+    kept = [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
+    return sorted(kept, key=lambda crystal: crystal.attempt.order)
 
 
 def _of_median_volume(crystals: Sequence[Crystal], group: Sequence[int]) -> int:

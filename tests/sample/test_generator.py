@@ -134,6 +134,16 @@ def test_only_what_is_missing_of_unlike_draws_is_made(generator: Generator) -> N
     assert rest == {number: whole[number] for number in (1, 2, 4)}
 
 
+def test_a_draw_does_not_depend_on_how_many_follow(generator: Generator) -> None:
+    """Atoms as far apart as this make an untrained model go back often, and what it goes back from counts as drawn."""
+    prompts = [make_prompt(formula) for formula in ("TiO2", "NaCl", "SrTiO3", "Al2O3", "CaF2", "ZnS")]
+    first: list[dict[str, str]] = []
+    for n in (1, 2):
+        drawn = generator.attempts(prompts, SampleConfig(n=n, max_atoms=12, contact=0.9))
+        first.append({a.prompt.name: a.text for a in drawn if a.number == 0})
+    assert first[0] == first[1]
+
+
 def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
     """Z stands before the group in the text: its score must be P(Z | formula, group), so that scores of two prompts
     that differ in Z alone add up by the chain rule."""
@@ -202,6 +212,7 @@ def _other_tokenizer() -> object:
         ({"temperature": float("nan")}, "temperature must be above 0, got nan"),
         ({"top_k": -1}, "top_k must not be negative"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1"),
+        ({"repeat": 1.5}, "repeat must be between 0 and 1, got 1.5"),
         ({"top_p": 1.5}, "got 1.5"),
         ({"seed": -1}, "seed"),
         ({"max_atoms": 0}, "max_atoms"),
