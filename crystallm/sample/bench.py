@@ -179,7 +179,8 @@ def main(argv: list[str]) -> None:
     import torch
 
     from crystallm.provenance import provenance, write_json
-    from crystallm.sample.generator import DTYPES, Generator
+    from crystallm.sample.device import DTYPES
+    from crystallm.sample.generator import Generator
 
     prompts = read_bench_prompts(options.prompts, options.draws)
     generator = Generator.from_pretrained(options.model, precision=options.precision)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from crystallm.crystal.description import expand
 from crystallm.crystal.symmetry import has_space_group
 from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
-from crystallm.sample.engine import Memory
 from crystallm.sample.geometry import Refusal, Surroundings
 from crystallm.sample.grammar import Constraint
+from crystallm.sample.refusals import Memory
 
 
 @dataclass

@@ -22,19 +22,8 @@ from numpy.typing import NDArray
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import WIDTHS, Feed, Piece, RowCache
 from crystallm.sample.constraint import Choices, Walk
-from crystallm.sample.refusals import NOTHING_LEFT, Branching, Drawn, Step, memory_after, pick, remember, rule_out
-
-
-@dataclass(frozen=True, kw_only=True)
-class Warp:
-    """How the model's distribution over the allowed tokens is changed before a token is drawn."""
-
-    temperature: float = 1.0
-    top_k: int = 0
-    """Keep the k most probable tokens; 0 keeps all."""
-    top_p: float = 1.0
-    """Keep the most probable tokens that together hold this share."""
-
+from crystallm.sample.refusals import NOTHING_LEFT, UNFIT, Branching, Memory, Step, memory_after, remember, rule_out
+from crystallm.sample.warp import Warp, chances
 
 Job = tuple["Task", np.random.Generator]
 """A text to be made, and the random stream it is drawn with."""
@@ -81,18 +70,6 @@ class Task(Protocol):
 
     def hopeless(self, since: int) -> Collection[int]:
         """After such a refusal: tokens with which the deepest level of that section cannot begin, whatever follows."""
-
-
-UNFIT = 0.3
-"""What is left of the chance of choices for the next draws when a draw has used up its tries after them."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the texts drawn before chose, and the share of its chance that such a choice keeps."""
-
-    repeat: float
-    start: Drawn = field(default_factory=Drawn)
 
 
 SECTION = 2
@@ -410,20 +387,3 @@ def _branching(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
 def _as_array(choices: Choices) -> NDArray[np.int64]:
     """The same few hundred sets of tokens come again and again."""
     return np.asarray(choices)
-
-
-def draw(log_C: NDArray[np.float64], random: np.random.Generator, warp: Warp) -> int:
-    """Index drawn from log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
-    return pick(chances(log_C, warp), random)
-
-
-def chances(log_C: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:
-    """Probabilities (C,) of log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
-    weights = np.exp((log_C - log_C.max()) / warp.temperature)
-    if warp.top_k and warp.top_k < len(weights):
-        weights[weights < np.partition(weights, -warp.top_k)[-warp.top_k]] = 0.0
-    if warp.top_p < 1.0:
-        order = np.argsort(-weights, kind="stable")
-        share = np.cumsum(weights[order]) / weights.sum()
-        weights[order[1:][share[:-1] >= warp.top_p]] = 0.0
-    return np.asarray(weights / weights.sum())

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from crystallm.crystal.composition import Amounts
 from crystallm.sample import cover
 from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
-from crystallm.sample.engine import Engine, Warp, chances
+from crystallm.sample.engine import Engine
 from crystallm.sample.grammar import log_probabilities
 from crystallm.sample.refusals import pick
+from crystallm.sample.warp import Warp, chances
 
 POOL = 256
 """Formulas drawn at a time."""

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 
 from crystallm.crystal.cell import Cell
@@ -21,7 +20,7 @@ from crystallm.crystal.description import Description, expand
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.matching import group_duplicates
 from crystallm.crystal.wyckoff import space_group
-from crystallm.errors import CheckpointError, ConfigError
+from crystallm.errors import CheckpointError
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
 from crystallm.sample import cover
 from crystallm.sample.bounds import Limits
@@ -29,22 +28,21 @@ from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar, Prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
-from crystallm.sample.engine import Engine, Job, Memory, Outcome, Warp, draw
+from crystallm.sample.device import DTYPES, Precision, check_memory, chosen_device, native_precision
+from crystallm.sample.engine import Engine, Job, Outcome
 from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.graphs import GraphDecoder
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 from crystallm.sample.published import PublishedGrammar
+from crystallm.sample.refusals import Memory
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
+from crystallm.sample.warp import Warp, draw
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from crystallm.crystal.validity import Checks
-
-
-Precision = Literal["fp32", "bf16"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -372,41 +370,6 @@ def _draw_given(
     if given.space_group is not None:
         scores = (*scores, float(symmetries.log_groups[row, given.space_group - 1]))
     return Plan(given, scores, searched)
-
-
-def native_precision(device: torch.device) -> Precision:
-    """`bf16` where the hardware multiplies bfloat16 itself (as the models are trained), else `fp32`."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    # Older torch cannot tell.
-    processor: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return "bf16" if processor.get("avx512_bf16") or processor.get("amx_bf16") else "fp32"
-
-
-def check_memory(model: Any, *, rows: int, context: int) -> None:
-    """Raise ConfigError if the cache of that many rows could outgrow the memory that is free now."""
-    shape, parameter = model.config, next(model.parameters())
-    width = getattr(shape, "num_key_value_heads", shape.num_attention_heads)
-    width *= getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    per_row = 2 * shape.num_hidden_layers * width * context * parameter.element_size()
-    on_gpu = parameter.device.type == "cuda"
-    free = torch.cuda.mem_get_info(parameter.device)[0] if on_gpu else psutil.virtual_memory().available
-    if rows * per_row > free:
-        raise ConfigError(
-            f"--batch-size {rows} could need {rows * per_row / 2**30:.1f} GiB for texts of {context} tokens and "
-            f"{free / 2**30:.1f} GiB are free; --batch-size {max(free // per_row, 1)} fits"
-        )
-
-
-def chosen_device(name: str | None) -> torch.device:
-    """The device named, or the best there is. Raises ConfigError for one that is not here."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # how torch reports an unknown name or absent hardware
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot use device {name!r}: {reason}; choose cpu or cuda, or leave it out") from error
-    return device
 
 
 def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:

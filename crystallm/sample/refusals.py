@@ -32,6 +32,18 @@ class Drawn:
         return np.array([self.after[token].share if token in self.after else 1.0 for token in tokens.tolist()])
 
 
+UNFIT = 0.3
+"""What is left of the chance of choices for the next draws when a draw has used up its tries after them."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the texts drawn before chose, and the share of its chance that such a choice keeps."""
+
+    repeat: float
+    start: Drawn = field(default_factory=Drawn)
+
+
 @dataclass(eq=False)
 class Branching:
     """A choice of a text: C tokens, the chance of each (sum 1), and the refused share of what follows each."""

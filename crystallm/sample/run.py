@@ -21,16 +21,8 @@ from crystallm.crystal.validity import Checks, check_cif, failed_checks
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.generator import (
-    Attempt,
-    Crystal,
-    Generator,
-    Precision,
-    chosen_device,
-    native_precision,
-    rank,
-    waits,
-)
+from crystallm.sample.device import Precision, chosen_device, native_precision
+from crystallm.sample.generator import Attempt, Crystal, Generator, rank, waits
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of

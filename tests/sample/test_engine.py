@@ -15,8 +15,10 @@ from crystallm.sample.cache import Feed, RowCache
 from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
-from crystallm.sample.engine import SECTION, Engine, Job, Memory, Outcome, Warp, draw
+from crystallm.sample.engine import SECTION, Engine, Job, Outcome
 from crystallm.sample.generator import Generator
+from crystallm.sample.refusals import Memory
+from crystallm.sample.warp import Warp, draw
 
 PROMPTS = [
     Prompt(parse_formula("TiO2"), 2, 136),

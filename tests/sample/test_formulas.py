@@ -6,10 +6,11 @@ import pytest
 from crystallm.sample import cover
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar
-from crystallm.sample.engine import Engine, Warp
+from crystallm.sample.engine import Engine
 from crystallm.sample.formulas import Head, Pool, draw_pool
 from crystallm.sample.generator import Attempt, Generator
 from crystallm.sample.prompts import make_prompt
+from crystallm.sample.warp import Warp
 
 
 def test_heads_are_chosen_by_their_weights() -> None:

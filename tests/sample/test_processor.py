@@ -12,9 +12,10 @@ from crystallm.crystal.composition import parse_formula
 from crystallm.errors import ConfigError
 from crystallm.sample.constraint import Grammar, Prompt
 from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.engine import Engine, Warp
+from crystallm.sample.engine import Engine
 from crystallm.sample.generator import Generator
 from crystallm.sample.processor import CrystalConstraint
+from crystallm.sample.warp import Warp
 
 DRAWS = 400
 

@@ -1,0 +1,38 @@
+"""The distribution that a token is drawn from: the model's, after temperature, top-k and top-p."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystallm.sample.refusals import pick
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warp:
+    """How the model's distribution over the allowed tokens is changed before a token is drawn."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    """Keep the k most probable tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the most probable tokens that together hold this share."""
+
+
+def draw(log_C: NDArray[np.float64], random: np.random.Generator, warp: Warp) -> int:
+    """Index drawn from log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
+    return pick(chances(log_C, warp), random)
+
+
+def chances(log_C: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:
+    """Probabilities (C,) of log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
+    weights = np.exp((log_C - log_C.max()) / warp.temperature)
+    if warp.top_k and warp.top_k < len(weights):
+        weights[weights < np.partition(weights, -warp.top_k)[-warp.top_k]] = 0.0
+    if warp.top_p < 1.0:
+        order = np.argsort(-weights, kind="stable")
+        share = np.cumsum(weights[order]) / weights.sum()
+        weights[order[1:][share[:-1] >= warp.top_p]] = 0.0
+    return np.asarray(weights / weights.sum())
