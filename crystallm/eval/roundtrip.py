@@ -69,11 +69,15 @@ class Trip:
     """A crystal that went into text and back. rms: over (volume / atoms)^(1/3), None where it does not match itself."""
 
     rms: float | None
+    rms_primitive: float | None
+    """The same matcher between primitive cells of the two."""
     rms_unreduced: float | None
-    """The same between primitive cells that are ours, not the matcher's; asked for where `rms` is None."""
+    """Between primitive cells without the matcher's own search for one; asked for where `rms` is None."""
     space_group: int
     moyopy_again: int | None
     """What moyopy finds in the crystal that came back."""
+    spglib_before: int | None
+    """What spglib finds in the crystal as it came."""
     spglib_again: int | None
 
 
@@ -101,14 +105,16 @@ def round_trip(cif: str, layout: str) -> Trip | Rejection:
         return back
     again = expand(back)
     rms = rms_unreduced = rms_distance(again.to_structure(), cell.to_structure())
+    ours = [primitive(crystal).to_structure() for crystal in (again, cell)]
     if rms is None:
-        ours = (primitive(crystal).to_structure() for crystal in (again, cell))
         rms_unreduced = rms_distance(*ours, by=unreduced_matcher())
     return Trip(
         rms=rms,
+        rms_primitive=rms_distance(*ours),
         rms_unreduced=rms_unreduced,
         space_group=back.space_group,
         moyopy_again=standardize_number(again),
+        spglib_before=space_group_number(cell),
         spglib_again=space_group_number(again),
     )
 
@@ -140,11 +146,13 @@ class Counts:
 
         return {
             "matches_itself": rate(lambda trip: trip.rms is not None),
+            "matches_itself_from_primitive_cells": rate(lambda trip: trip.rms_primitive is not None),
             "matches_itself_in_our_cells": rate(lambda trip: trip.rms_unreduced is not None),
             "median_rms": statistics.median(rms) if rms else None,
             "largest_rms": rms[-1] if rms else None,
             "same_space_group_moyopy": rate(lambda trip: trip.moyopy_again == trip.space_group),
             "same_space_group_spglib": rate(lambda trip: trip.spglib_again == trip.space_group),
+            "same_space_group_spglib_before_and_after": rate(lambda trip: trip.spglib_again == trip.spglib_before),
             "reasons": dict(Counter(trip for trip in found if isinstance(trip, str)).most_common()),
         }
 
@@ -317,7 +325,8 @@ def main(argv: list[str]) -> None:
             "trips": {name: counts.rates(rows) for name, rows in chosen.items() if rows},
             "not_matched": [name for name, trip in named if not (isinstance(trip, Trip) and trip.rms is not None)],
             "other_space_group": [
-                f"{name}: written {trip.space_group}, moyopy {trip.moyopy_again}, spglib {trip.spglib_again}"
+                f"{name}: written {trip.space_group}, moyopy {trip.moyopy_again}, spglib {trip.spglib_again} "
+                f"(before {trip.spglib_before})"
                 for name, trip in named
                 if isinstance(trip, Trip) and {trip.moyopy_again, trip.spglib_again} != {trip.space_group}
             ],

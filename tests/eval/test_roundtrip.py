@@ -19,8 +19,9 @@ def test_rutile_there_and_back(cifs: dict[str, str]) -> None:
     assert encode(cifs["TiO2"], "wyckoff") == Encoded(space_group=136, n_tokens=23)
     trip = round_trip(cifs["TiO2"], "wyckoff")
     assert isinstance(trip, Trip)
-    assert (trip.space_group, trip.moyopy_again, trip.spglib_again) == (136, 136, 136)
+    assert (trip.space_group, trip.moyopy_again, trip.spglib_before, trip.spglib_again) == (136, 136, 136, 136)
     assert trip.rms == pytest.approx(0, abs=1e-4)
+    assert trip.rms_primitive == pytest.approx(0, abs=1e-4)
 
 
 def test_what_cannot_be_written(cifs: dict[str, str]) -> None:
@@ -57,7 +58,12 @@ def test_report(mixed: Path, parquet: Parquet, tmp_path: Path, capsys: pytest.Ca
     assert (at_random["matches_itself"]["passed"], at_random["matches_itself"]["attempted"]) == (6, 8)
     # Two of the four rock salts, CsCl, TiO2.
     assert (of_groups["same_space_group_spglib"]["passed"], of_groups["matches_itself"]["attempted"]) == (4, 4)
-    assert at_random["matches_itself_in_our_cells"] == at_random["matches_itself"]
+    for key in (
+        "matches_itself_in_our_cells",
+        "matches_itself_from_primitive_cells",
+        "same_space_group_spglib_before_and_after",
+    ):
+        assert at_random[key] == at_random["matches_itself"]
     assert at_random["median_rms"] < 1e-4
     assert [row.split(":")[0] for row in report["refused_rows"]] == ["mixed.parquet row 6", "mixed.parquet row 7"]
     assert report["not_matched"] == ["mixed.parquet row 6", "mixed.parquet row 7"]
