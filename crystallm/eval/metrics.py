@@ -153,8 +153,11 @@ def first_match(attempts: Sequence[Outcome | None], rms: Callable[[Outcome], flo
 
 
 def highest(attempts: Sequence[Sample], kind: str) -> Sequence[Sample]:
-    """The sample whose score of a kind is highest, alone; the first drawn where none has one."""
-    known = [sample for sample in attempts if kind in sample.scores]
+    """The crystal whose score of a kind is highest, alone; the first drawn where none has one.
+
+    An attempt that was given up scores only what it got to, which says nothing beside the score of a whole crystal.
+    """
+    known = [sample for sample in attempts if kind in sample.scores and isinstance(sample.cif, str)]
     return [max(known, key=lambda sample: sample.scores[kind])] if known else attempts[:1]
 
 

@@ -41,10 +41,10 @@ def markdown(result: dict[str, Any]) -> str:
             "found in the crystal that came back is compared with the one written, and spglib's also with what spglib",
             "finds in the crystal as it came. Intervals are Wilson's at 95 %.",
             "",
-            "*From primitive cells*: the same matcher, given primitive cells of the two instead of the conventional cell",
-            "that the text expands to and the cell that the file has. *In our cells*: where the matcher finds no match,",
+            "*From primitive cells*: the same matcher, given primitive cells of the two instead of the conventional",
+            "cell that the text expands to and the cell of the file. *In our cells*: where the matcher finds no match,",
             "once more without its own search for a primitive cell (tolerance 0.25 angstrom), which takes one of two",
-            "nearly equal crystals for a smaller one now and then, and finds other ones in other cells.",
+            "nearly equal crystals for a smaller one now and then, and not the same one in every cell.",
             "",
         ]
     if result["speed"]:

@@ -71,8 +71,7 @@ def main(argv: list[str]) -> None:
     label = options.label or (options.model.resolve().name if options.model else "default")
     out = output_folder(options.out or Path("runs") / f"{benchmark.name}_{label}")
     data, config = data_folder(options.data), score_config(options)
-    if not any(option.split("=")[0] == "--repeat" for option in more):
-        more = ["--repeat", "1", *more]  # as published rows are drawn, whatever `crystallm sample` does by itself
+    more = ["--repeat", "1", *more]  # as published rows are drawn, unless a later option says otherwise
     n = options.n or benchmark.samples_per_target
     if n < 1 or len(set(options.seed)) < len(options.seed):
         raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {options.seed}")

@@ -82,7 +82,7 @@ def test_the_leaderboard_shows_reports_and_published_rows(reports: list[Path]) -
     assert "| a model | 1 | 50 % | - | given formula; filter of CDVAE; all rows | a paper |" in text
     for options, told in {
         ("--temperature", "0.5"): "independent draws at temperature 0.5",
-        ("--repeat", "0", "--temperature=0.3", "--batch-size", "64"): "unlike draws at temperature 0.3",
+        ("--repeat", "1", "--repeat", "0", "--temperature=0.3"): "unlike draws at temperature 0.3",
     }.items():
         assert f"given formula_units; {told}; 3 targets" in leaderboard({"a": {**report, "sampling": options}}, [])
     with pytest.raises(ConfigError, match="occurs twice"):

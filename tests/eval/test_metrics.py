@@ -6,7 +6,7 @@ import pytest
 
 from crystallm.crystal.cell import Reason, Rejection
 from crystallm.eval.comparisons import Outcome, Symmetry
-from crystallm.eval.metrics import PredictionScore, first_match, mcnemar, metre, score, volume_errors
+from crystallm.eval.metrics import PredictionScore, first_match, highest, mcnemar, metre, score, volume_errors
 from crystallm.eval.prediction import over_seeds
 from crystallm.eval.rate import Rate
 from crystallm.eval.samples import Sample, SampleSet
@@ -74,6 +74,14 @@ def test_every_target_is_in_the_denominator_and_the_order_counts() -> None:
     assert found.curve == {1: Rate(0, 2), 2: Rate(1, 2), 3: Rate(1, 2)}
     assert [row["first_match"] for row in found.per_target] == [2, None]
     assert [row["first_match_smact"] for row in found.per_target] == [3, None]
+
+
+def test_a_draw_that_was_given_up_is_never_the_most_probable_crystal() -> None:
+    """Its score lacks the factors of what it did not get to, so that it is high."""
+    given_up = Sample(0, Rejection(Reason.UNREADABLE, "no crystal"), {"log_probability": -1.0})
+    crystal = Sample(1, "", {"log_probability": -9.0})
+    assert highest([given_up, crystal], "log_probability") == [crystal]
+    assert highest([given_up], "log_probability") == [given_up]
 
 
 def test_metre_and_crmse_by_hand() -> None:
