@@ -86,7 +86,8 @@ def _group(rest: str, whole: str, depth: int = 0) -> tuple[dict[str, int], str]:
             return counts, match.group(0).lstrip() + rest
         symbol = match["element"]
         if symbol not in ELEMENTS:
-            raise CompositionError(f"unknown element {symbol!r} in formula {whole!r}")
+            remedy = "use the symbols of the periodic table, capital first, such as Ca or O (H for deuterium)"
+            raise CompositionError(f"unknown element {symbol!r} in formula {whole!r}; {remedy}")
         counts[symbol] = counts.get(symbol, 0) + _amount(match["amount"], whole)
     if depth:
         raise CompositionError(f"formula {whole!r} lacks a closing bracket")

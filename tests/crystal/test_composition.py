@@ -38,7 +38,7 @@ def test_formula(text: str, amounts: tuple[tuple[str, int], ...]) -> None:
         ("", "empty"),
         ("  ", "empty"),
         ("Xx2O3", "unknown element 'Xx'"),
-        ("D2O", "unknown element 'D'"),
+        ("D2O", "unknown element 'D' in formula 'D2O'; use the symbols"),
         ("TiO0", "amount 0 in formula 'TiO0'"),
         ("Fe0.5Ni0.5", "positive whole numbers"),
         ("TiO1000", "above 999"),
