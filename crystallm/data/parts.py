@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 ITEM_LIMIT_S = 20.0
 """An item that needs longer is given up; nearly all take milliseconds."""
 
-PART_LIMIT_S = 600.0
+PART_LIMIT_S = 120.0
 """A part that needs longer is done again item by item, so that only the items at fault are given up."""
 
 

@@ -8,7 +8,7 @@ nothing. Finished rows are replaced at once by waiting jobs, and what many texts
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import WIDTHS, Feed, Piece, RowCache
 from crystallm.sample.constraint import Choices, Walk
-from crystallm.sample.refusals import NOTHING_LEFT, UNFIT, Branching, Memory, Step, memory_after, remember, rule_out
+from crystallm.sample.refusals import NOTHING_LEFT, Branching, Memory, Step, memory_after, rule_out
 from crystallm.sample.warp import Warp, chances
 
 Job = tuple["Task", np.random.Generator]
@@ -97,6 +97,10 @@ class Outcome:
     steps: int
     redrawn: dict[str, int]
     """How often sections were refused and drawn again, by reason."""
+    path: list[Step]
+    """The choices made."""
+    unfit: list[list[Step]]
+    """Choices after which all tries were used up, where the text has a memory."""
 
     @property
     def finished(self) -> bool:
@@ -139,6 +143,7 @@ class Row:
     sections: int = 0
     steps: int = 0
     redrawn: Counter[str] = field(default_factory=Counter)
+    unfit: list[list[Step]] = field(default_factory=list)
     done: bool = False
     failure: str | None = None
 
@@ -174,22 +179,23 @@ class Engine:
         """Spent in the model, from ids to log-probabilities."""
 
     def run(
-        self, jobs: Iterable[Job], warp: Warp, *, then: Callable[[Outcome], Job | None] = lambda outcome: None
+        self, jobs: Iterable[Job], warp: Warp, *, then: Callable[[Outcome], Iterable[Job]] = lambda outcome: ()
     ) -> Iterator[Outcome]:
         """Outcomes of the jobs in the order in which they finish; jobs are taken as rows fall free.
 
-        then: the job that only the outcome of another makes possible; it takes its row.
+        then: the jobs that only the outcome of another makes possible; they come before the others.
         """
         source = iter(jobs)
+        waiting: deque[Job] = deque()
 
         def next_row() -> Row | None:
-            job = next(source, None)
+            job = waiting.popleft() if waiting else next(source, None)
             return None if job is None else _begin(*job)
 
         active = [row for _ in range(self.rows) if (row := next_row()) is not None]
         if not active:
             return
-        cache = self.model.cache(len(active))
+        cache = self.model.cache(self.rows)
         heads: dict[tuple[int, ...], Head] = {}
         while active:
             finished: list[Outcome] = []
@@ -201,9 +207,11 @@ class Engine:
                     if row.done:
                         outcome = _outcome(row)
                         finished.append(outcome)
-                        following = then(outcome)
-                        active[index] = (_begin(*following) if following else next_row()) or row
+                        waiting.extend(then(outcome))
+                        active[index] = next_row() or row
                 _close_ranks(cache, active)
+                while waiting and len(active) < self.rows:
+                    active.append(_begin(*waiting.popleft()))
             yield from finished
 
     def _step(
@@ -302,7 +310,7 @@ class Engine:
             del row.path[mark.n_choices :]
             rule_out(row.path)
             if row.task.memory is not None:
-                remember(row.path, UNFIT)
+                row.unfit.append(list(row.path))
         return None
 
 
@@ -361,10 +369,9 @@ def _append(row: Row, token: int) -> None:
 
 
 def _outcome(row: Row) -> Outcome:
-    if row.task.memory is not None and row.failure is None:
-        remember(row.path, row.task.memory.repeat)
     unlike = float(sum(compress(row.log_probabilities, row.differing)))
-    return Outcome(row.task, row.tokens, row.log_probabilities, unlike, row.failure, row.steps, dict(row.redrawn))
+    made = (row.task, row.tokens, row.log_probabilities, unlike, row.failure, row.steps, dict(row.redrawn))
+    return Outcome(*made, path=row.path, unfit=row.unfit)
 
 
 def _branching(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:

@@ -33,11 +33,13 @@ from crystallm.sample.engine import Engine, Job, Outcome
 from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.graphs import GraphDecoder
+from crystallm.sample.plans import Plan, draw_given, draw_units, is_settled, waits
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.refusals import Memory
+from crystallm.sample.rounds import WIDEST, Rounds
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
-from crystallm.sample.warp import Warp, draw
+from crystallm.sample.warp import Warp
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -189,17 +191,26 @@ class Generator:
         for item in prompts:
             grammar.check(item.prompt)
             check_search(item.prompt, config)
-        rows = min(config.batch_size, sum(1 if waits(item, config) else config.n for item in prompts))
+        rows = min(
+            config.batch_size, sum(min(WIDEST, config.n) if waits(item, config) else config.n for item in prompts)
+        )
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
         check_memory(self.model, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         plans: dict[tuple[int, int], Plan] = {}
-        chains: dict[int, Iterator[Job]] = {}
-        jobs = self._jobs(grammar, prompts, config, warp, skip, plans, chains)
-        for outcome in engine.run(jobs, warp, then=lambda one: next(chains.get(one.task.prompt_index, iter(())), None)):
-            attempt = self._attempt(outcome, prompts, plans)
-            if not skip(attempt.prompt.name, attempt.number):
-                yield attempt
+        rounds: dict[int, Rounds] = {}
+
+        def then(outcome: Outcome) -> Iterable[Job]:
+            index = outcome.task.prompt_index
+            return rounds[index].end(outcome) if index in rounds else ()
+
+        jobs = self._jobs(grammar, prompts, config, warp, skip, plans, rounds)
+        for outcome in engine.run(jobs, warp, then=then):
+            index = outcome.task.prompt_index
+            for number, one in rounds[index].settled() if index in rounds else [(outcome.task.number, outcome)]:
+                attempt = self._attempt(one, number, prompts[index], plans.pop((index, one.task.number)))
+                if not skip(attempt.prompt.name, number):
+                    yield attempt
 
     @property
     def context(self) -> int:
@@ -214,19 +225,20 @@ class Generator:
         warp: Warp,
         skip: Callable[[str, int], bool],
         plans: dict[tuple[int, int], Plan],
-        chains: dict[int, Iterator[Job]],
+        rounds: dict[int, Rounds],
     ) -> Iterator[Job]:
-        """What can be begun at once; `chains` then holds the draws of a prompt that wait for the ones before them."""
+        """What can be begun at once; `rounds` then holds the draws of a prompt that wait for the ones before them."""
         for index, item in enumerate(prompts):
             if all(skip(item.name, number) for number in range(config.n)):
                 continue  # planning may ask the model
+            job = self._job_maker(grammar, index, item, config, warp, plans)
             if waits(item, config):  # each draw hangs on all before it, so none is skipped
-                chains[index] = self._jobs_of(grammar, index, item, config, warp, plans, lambda number: False)
-                yield next(chains[index])
+                rounds[index] = Rounds(job, config.n, side_by_side=is_settled(item.prompt, config))
+                yield from rounds[index].begin()
             else:
-                yield from self._jobs_of(grammar, index, item, config, warp, plans, partial(skip, item.name))
+                yield from (job(number) for number in range(config.n) if not skip(item.name, number))
 
-    def _jobs_of(
+    def _job_maker(
         self,
         grammar: AnyGrammar,
         index: int,
@@ -234,20 +246,20 @@ class Generator:
         config: SampleConfig,
         warp: Warp,
         plans: dict[tuple[int, int], Plan],
-        skip: Callable[[int], bool],
-    ) -> Iterator[Job]:
-        planner = self._planner(grammar, item, config)
+    ) -> Callable[[int], Job]:
+        """Makes the jobs of a prompt, asked for in the order of their numbers."""
+        planner = enumerate(self._planner(grammar, item, config))
         memories: dict[Prompt, Memory] = defaultdict(lambda: Memory(config.repeat))
-        for number in range(config.n):
-            chosen = next(planner)
-            if skip(number):
-                continue
-            stream = np.random.Generator(
-                np.random.Philox(np.random.SeedSequence([config.seed, zlib.crc32(item.name.encode()), number]))
-            )
+
+        def job(number: int) -> Job:
+            chosen = next(one for place, one in planner if place == number)
+            entropy = [config.seed, zlib.crc32(item.name.encode()), number]
+            stream = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
             plan = plans[index, number] = chosen(stream, warp)
             memory = memories[plan.prompt] if waits(item, config) else None
-            yield CrystalTask(grammar, plan.prompt, index, number, config.contact, memory), stream
+            return CrystalTask(grammar, plan.prompt, index, number, config.contact, memory), stream
+
+        return job
 
     def _planner(
         self, grammar: AnyGrammar, item: NamedPrompt, config: SampleConfig
@@ -264,7 +276,7 @@ class Generator:
             # In the text Z stands before the space group: draw it from what both say together.
             symmetries = self.symmetries(grammar, prompt)
             while True:
-                yield lambda stream, warp: _draw_units(prompt, symmetries, stream, warp)
+                yield lambda stream, warp: draw_units(prompt, symmetries, stream, warp)
         spread = parse_spread(told, kind)
         symmetries = self.symmetries(grammar, prompt)
         values, shares = symmetries.most_probable(kind, spread.top)
@@ -274,7 +286,7 @@ class Generator:
                 replace(prompt, space_group=value) if kind == "space_group" else replace(prompt, formula_units=value)
             )
             searched = Searched(kind, value, round(shares[place], 6))
-            yield partial(_draw_given, prompt, given, searched, symmetries)
+            yield partial(draw_given, prompt, given, searched, symmetries)
 
     def _formula_planner(
         self, grammar: Grammar, item: NamedPrompt, config: SampleConfig
@@ -316,12 +328,11 @@ class Generator:
         own = ids[:, -1].cpu().numpy()
         return Symmetries(values, log[np.arange(len(values)), 0, own], log[:, 1][:, groups], possible)
 
-    def _attempt(self, outcome: Outcome, prompts: Sequence[NamedPrompt], plans: dict[tuple[int, int], Plan]) -> Attempt:
+    def _attempt(self, outcome: Outcome, number: int, item: NamedPrompt, plan: Plan) -> Attempt:
         task = outcome.task
-        plan = plans.pop((task.prompt_index, task.number))
         return Attempt(
-            prompt=prompts[task.prompt_index],
-            number=task.number,
+            prompt=item,
+            number=number,
             description=task.partial.description() if outcome.finished else None,
             reason=outcome.failure,
             text="".join(task.grammar.tokens[token] for token in outcome.tokens),
@@ -332,44 +343,6 @@ class Generator:
             redrawn=outcome.redrawn,
             searched=plan.searched,
         )
-
-
-def waits(item: NamedPrompt, config: SampleConfig) -> bool:
-    """Whether each draw of a prompt waits for the one before, to be unlike it."""
-    return config.repeat < 1 and item.prompt.amounts is not None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is settled of a draw before its text is begun; `scores` are the log-probabilities of what was settled."""
-
-    prompt: Prompt
-    scores: tuple[float, ...] = ()
-    searched: Searched | None = None
-
-
-def _draw_units(prompt: Prompt, symmetries: Symmetries, stream: np.random.Generator, warp: Warp) -> Plan:
-    """Formula units drawn given the space group that was asked for."""
-    assert prompt.space_group is not None
-    weights = symmetries.units_given(prompt.space_group)
-    chosen = draw(weights, stream, warp)
-    return Plan(replace(prompt, formula_units=symmetries.units[chosen]), (float(weights[chosen]),))
-
-
-def _draw_given(
-    asked: Prompt, given: Prompt, searched: Searched, symmetries: Symmetries, stream: np.random.Generator, warp: Warp
-) -> Plan:
-    """The score of what the search settled is the model's own, as if the model had drawn it."""
-    if given.formula_units is None:
-        given = _draw_units(given, symmetries, stream, warp).prompt
-    assert given.formula_units is not None
-    row = symmetries.units.index(given.formula_units)
-    if asked.space_group is not None:
-        return Plan(given, (float(symmetries.units_given(asked.space_group)[row]),), searched)
-    scores = () if asked.formula_units is not None else (float(symmetries.log_units[row]),)
-    if given.space_group is not None:
-        scores = (*scores, float(symmetries.log_groups[row, given.space_group - 1]))
-    return Plan(given, scores, searched)
 
 
 def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:

@@ -22,8 +22,9 @@ from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.device import Precision, chosen_device, native_precision
-from crystallm.sample.generator import Attempt, Crystal, Generator, rank, waits
+from crystallm.sample.generator import Attempt, Crystal, Generator, rank
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
+from crystallm.sample.plans import waits
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
 from crystallm.sample.table import Entry, prompt_table, ranked_lines

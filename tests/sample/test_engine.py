@@ -1,7 +1,6 @@
 """The engine against plain decoding, with tiny untrained models; and against mocks where chemistry does not matter."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,14 @@ import torch
 from crystallm.crystal.composition import parse_formula
 from crystallm.errors import CheckpointError
 from crystallm.sample import decoder as decoder_module
-from crystallm.sample.cache import Feed, RowCache
-from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
+from crystallm.sample.cache import RowCache
+from crystallm.sample.constraint import Grammar, Partial, Prompt
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
-from crystallm.sample.engine import SECTION, Engine, Job, Outcome
+from crystallm.sample.engine import SECTION, Engine, Outcome
 from crystallm.sample.generator import Generator
-from crystallm.sample.refusals import Memory
 from crystallm.sample.warp import Warp, draw
+from tests.sample.mocks import SuccessorModel, Words
 
 PROMPTS = [
     Prompt(parse_formula("TiO2"), 2, 136),
@@ -202,64 +201,6 @@ def test_callers_are_not_left_in_inference_mode(generator: Generator, grammar: G
         break
 
 
-@dataclass
-class Words:
-    """A task of three sections, each one of the tokens 1 to 4, between the tokens 0 and 5; `refused` cannot stay."""
-
-    refused: Sequence[int] = ()
-    memory: Memory | None = None
-    chosen: list[int] = field(default_factory=list)
-
-    def start(self) -> Walk:
-        self.chosen = []
-        return self._walk()
-
-    def resume(self, level: int, since: int, tokens: Sequence[int]) -> tuple[Walk, Choices]:
-        del self.chosen[since:]
-        steps = self._sections()
-        return steps, next(steps)
-
-    def hopeless(self, since: int) -> Sequence[int]:
-        return ()
-
-    def differs(self) -> bool:
-        return True
-
-    def _walk(self) -> Walk:
-        yield (0,)
-        yield from self._sections()
-
-    def _sections(self) -> Walk:
-        while len(self.chosen) < 3:
-            self.chosen.append((yield (1, 2, 3, 4)))
-        yield (5,)
-
-    def sections(self) -> int:
-        return len(self.chosen)
-
-    def level(self) -> int:
-        return SECTION if self.chosen else 0
-
-    def refusal(self, since: int) -> str | None:
-        return "refused" if set(self.refused) & set(self.chosen[since:]) else None
-
-
-class SuccessorModel:
-    """Logits that depend on the last token alone: a row of a table (6, 6)."""
-
-    name = "mock"
-    device = torch.device("cpu")
-
-    def __init__(self, table: torch.Tensor) -> None:
-        self.table = table
-
-    def cache(self, rows: int) -> RowCache:
-        return RowCache(layers=0, rows=rows, heads=1, width=1, dtype=torch.float32, device=self.device)
-
-    def logits(self, feed: Feed, cache: RowCache) -> torch.Tensor:
-        return self.table[feed.ids[feed.last]]
-
-
 def test_refused_sections_are_drawn_again() -> None:
     model = SuccessorModel(torch.zeros(6, 6))
     engine = Engine(model, rows=3, tries=(1000, 0, 4))
@@ -313,38 +254,6 @@ def test_hopeless_last_sections_are_given_up() -> None:
     (outcome,) = engine.run([(LastRefused(), np.random.default_rng(0))], PLAIN)
     assert not outcome.finished
     assert outcome.redrawn == {"last": (3 + 1) * (2 + 1)}  # drawn and redrawn three times, and all that twice anew
-
-
-def chain(engine: Engine, memory: Memory, *, n: int, seed: int, refused: Sequence[int] = ()) -> list[tuple[int, ...]]:
-    """The sections of n texts of one memory, each begun when the one before has ended."""
-    later: Iterator[Job] = ((Words(refused, memory), np.random.default_rng([seed, number])) for number in range(n))
-    return [tuple(o.tokens[1:-1]) for o in engine.run([next(later)], PLAIN, then=lambda _: next(later, None))]
-
-
-def test_texts_of_one_memory_differ() -> None:
-    engine = Engine(SuccessorModel(torch.zeros(6, 6)), rows=3, tries=(9, 0, 9))
-    found = chain(engine, Memory(repeat=0.0), n=100, seed=0)
-    assert len(set(found[:64])) == 64  # three sections of four tokens: every text once, and then any
-    assert len(found) == 100
-    # A refusal is known to its own text alone, so a text may find only what is refused or drawn left, and repeat.
-    assert len(set(chain(engine, Memory(repeat=0.0), n=27, seed=1, refused=[2]))) >= 24
-    assert len(set(chain(engine, Memory(repeat=1.0), n=64, seed=2))) < 64
-
-
-@pytest.mark.parametrize("repeat", [0.0, 0.3])
-def test_a_text_keeps_a_share_of_its_chance(repeat: float) -> None:
-    """How often the most probable text is among two, against the sum over all first texts."""
-    table = torch.zeros(6, 6)
-    table[:, 1] = 1.5
-    engine = Engine(SuccessorModel(table), tries=(9, 0, 9))
-    single = torch.softmax(table[0, 1:5].double(), 0).numpy()
-    chance = np.einsum("i,j,k->ijk", single, single, single).ravel()
-    top = chance[0]
-    second = sum(p * (repeat if i == 0 else 1.0) * top / (1 - p + repeat * p) for i, p in enumerate(chance.tolist()))
-    pairs = [chain(engine, Memory(repeat), n=2, seed=seed) for seed in range(2000)]
-    error = (0.25 / 2000) ** 0.5
-    assert np.mean([pair[0] == (1, 1, 1) for pair in pairs]) == pytest.approx(top, abs=4 * error)
-    assert np.mean([pair[1] == (1, 1, 1) for pair in pairs]) == pytest.approx(second, abs=4 * error)
 
 
 def test_damaged_weights_are_reported() -> None:

@@ -1,0 +1,70 @@
+"""Texts and a model without chemistry, for what the engine does with any."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from crystallm.sample.cache import Feed, RowCache
+from crystallm.sample.constraint import Choices, Walk
+from crystallm.sample.engine import SECTION
+from crystallm.sample.refusals import Memory
+
+
+@dataclass
+class Words:
+    """A task of three sections, each one of the tokens 1 to 4, between the tokens 0 and 5; `refused` cannot stay."""
+
+    refused: Sequence[int] = ()
+    memory: Memory | None = None
+    number: int = 0
+    chosen: list[int] = field(default_factory=list)
+
+    def start(self) -> Walk:
+        self.chosen = []
+        return self._walk()
+
+    def resume(self, level: int, since: int, tokens: Sequence[int]) -> tuple[Walk, Choices]:
+        del self.chosen[since:]
+        steps = self._sections()
+        return steps, next(steps)
+
+    def hopeless(self, since: int) -> Sequence[int]:
+        return ()
+
+    def differs(self) -> bool:
+        return True
+
+    def _walk(self) -> Walk:
+        yield (0,)
+        yield from self._sections()
+
+    def _sections(self) -> Walk:
+        while len(self.chosen) < 3:
+            self.chosen.append((yield (1, 2, 3, 4)))
+        yield (5,)
+
+    def sections(self) -> int:
+        return len(self.chosen)
+
+    def level(self) -> int:
+        return SECTION if self.chosen else 0
+
+    def refusal(self, since: int) -> str | None:
+        return "refused" if set(self.refused) & set(self.chosen[since:]) else None
+
+
+class SuccessorModel:
+    """Logits that depend on the last token alone: a row of a table (6, 6)."""
+
+    name = "mock"
+    device = torch.device("cpu")
+
+    def __init__(self, table: torch.Tensor) -> None:
+        self.table = table
+
+    def cache(self, rows: int) -> RowCache:
+        return RowCache(layers=0, rows=rows, heads=1, width=1, dtype=torch.float32, device=self.device)
+
+    def logits(self, feed: Feed, cache: RowCache) -> torch.Tensor:
+        return self.table[feed.ids[feed.last]]
