@@ -114,7 +114,7 @@ class Strategy:
 STRATEGIES = (
     (150, Strategy(learning_rate=2e-4, epochs=20, patience=4)),
     (1500, Strategy(learning_rate=4e-4, epochs=12, patience=3, replay_share=0.25)),
-    (10**9, Strategy(learning_rate=5e-4, epochs=8, patience=2)),
+    (10**9, Strategy(learning_rate=5e-4, epochs=8, patience=2, replay_share=0.25, augmented_share=0.5)),
 )
 """Most training crystals, and how so many are learned."""
 
