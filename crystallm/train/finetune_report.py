@@ -26,6 +26,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += [
         _known(report),
         "",
+        verdict(report),
+        "",
         f"![curves](curves.png)\n\n{_training(report)}",
         "",
         *_losses(report),
@@ -52,7 +54,23 @@ def summary(report: Mapping[str, Any]) -> str:
         if report["after"]["validity"] is not None:
             was, now = (show(report[time]["validity"]) for time in ("before", "after"))
             lines.append(f"valid: {was} before, {now} after")
-    return "\n".join(lines)
+    return "\n".join([*lines, verdict(report).replace("*", "")])
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """Whether the held-out crystals are written better than before, by their loss and by the draws that match."""
+    old, new = (report[time]["losses"]["heldout"]["per_crystal"] for time in ("before", "after"))
+    told, better = f"loss of held-out crystals {old:.1f} nats before, {new:.1f} after", [new < old]
+    if report["recipe"]["draws"]:
+        old, new = (report[time]["matching_draws"]["passed"] for time in ("before", "after"))
+        told += f"; draws that match {old} before, {new} after"
+        better.append(new > old)
+    if all(better):
+        return f"What was held out is written better than before: {told}."
+    if any(better):
+        return f"What was held out is written better by one measure and not by the other: {told}."
+    keep = f"Keep the model `{report['recipe']['model']}`, or give more crystals of the kind you want."
+    return f"**What was held out is not written better than before** ({told}). {keep}"
 
 
 def _data(report: Mapping[str, Any]) -> str:

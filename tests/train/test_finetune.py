@@ -19,6 +19,7 @@ from crystallm.model.checkpoint import load_checkpoint, save_checkpoint
 from crystallm.tokenizer import build_tokenizer
 from crystallm.train.finetune_config import STRATEGIES, FinetuneConfig, settled, step_tokens, strategy_for
 from crystallm.train.finetune_data import divide
+from crystallm.train.finetune_report import verdict
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "finetune").glob("*.yaml"))
 
@@ -253,6 +254,31 @@ def test_out_of_memory_names_the_setting(
     monkeypatch.setattr("crystallm.train.loop.Trainer._step", too_large)
     assert finetune_here(salts, tmp_path / "run", draws=0) == 2
     assert "raise accumulate (now 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loss", "draws", "said"),
+    [
+        (
+            50.0,
+            60,
+            "is written better than before: loss of held-out crystals 67.8 nats before, 50.0 after; draws",
+        ),
+        (50.0, 40, "better by one measure and not by the other"),
+        (
+            70.0,
+            45,
+            "not written better than before** (loss of held-out crystals 67.8 nats before, 70.0 after; ",
+        ),
+    ],
+)
+def test_the_report_says_whether_it_helped(loss: float, draws: int, said: str) -> None:
+    def state(loss: float, draws: int) -> dict[str, Any]:
+        return {"losses": {"heldout": {"per_crystal": loss}}, "matching_draws": {"passed": draws, "attempted": 100}}
+
+    report = {"recipe": {"draws": 5, "model": "default"}, "before": state(67.8, 45), "after": state(loss, draws)}
+    assert said in verdict(report)
+    assert ("Keep the model `default`" in verdict(report)) == (loss > 67.8)
 
 
 def test_formulas_are_never_on_two_sides() -> None:
