@@ -268,11 +268,11 @@ class Generator:
         prompt = item.prompt
         if prompt.amounts is None and prompt.space_group is not None and isinstance(grammar, Grammar):
             yield from self._formula_planner(grammar, item, config)
+        if prompt.amounts is None or is_settled(prompt, config):
+            while True:
+                yield lambda stream, warp: Plan(prompt)
         kind, told = ("space_group", config.space_groups) if config.space_groups else ("formula_units", config.units)
         if told is None or getattr(prompt, kind) is not None:
-            if prompt.amounts is None or prompt.space_group is None or prompt.formula_units is not None:
-                while True:
-                    yield lambda stream, warp: Plan(prompt)
             # In the text Z stands before the space group: draw it from what both say together.
             symmetries = self.symmetries(grammar, prompt)
             while True:

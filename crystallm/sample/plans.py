@@ -14,12 +14,12 @@ from crystallm.sample.warp import Warp, draw
 
 
 def waits(item: NamedPrompt, config: SampleConfig) -> bool:
-    """Whether each draw of a prompt waits for the one before, to be unlike it."""
+    """Whether draws of a prompt hang on earlier ones, to be unlike them."""
     return config.repeat < 1 and item.prompt.amounts is not None
 
 
 def is_settled(prompt: Prompt, config: SampleConfig) -> bool:
-    """Whether nothing of a draw is chosen before its text is begun, so that all draws share one memory."""
+    """Whether nothing of a draw of a formula is chosen before its text is begun, so that all draws share one memory."""
     units, group = prompt.formula_units is not None, prompt.space_group is not None
     searched = (config.space_groups and not group) or (config.units and not units)
     return not searched and (units or not group)

@@ -259,17 +259,9 @@ def test_out_of_memory_names_the_setting(
 @pytest.mark.parametrize(
     ("loss", "draws", "said"),
     [
-        (
-            50.0,
-            60,
-            "is written better than before: loss of held-out crystals 67.8 nats before, 50.0 after; draws",
-        ),
+        (50.0, 60, "is written better than before: loss of held-out crystals 67.8 nats before, 50.0 after; draws"),
         (50.0, 40, "better by one measure and not by the other"),
-        (
-            70.0,
-            45,
-            "not written better than before** (loss of held-out crystals 67.8 nats before, 70.0 after; ",
-        ),
+        (70.0, 45, "not written better than before** (loss of held-out crystals 67.8 nats before, 70.0 after; "),
     ],
 )
 def test_the_report_says_whether_it_helped(loss: float, draws: int, said: str) -> None:
