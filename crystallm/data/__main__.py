@@ -16,8 +16,14 @@ data set on the Hugging Face hub. An interrupted run continues when the same com
 
 
 def main(argv: list[str]) -> None:
-    """Run `crystallm data prepare SOURCE [SOURCE ...] OUT`."""
-    options = vars(parser().parse_args(argv))
+    """Run `crystallm data prepare SOURCE [SOURCE ...] OUT` or `crystallm data templates SOURCE [SOURCE ...] OUT`."""
+    parsed = parser().parse_args(argv)
+    if parsed.command == "templates":
+        from crystallm.data.library import templates_command
+
+        templates_command(parsed)
+        return
+    options = vars(parsed)
     del options["command"]
     from crystallm.config import from_mapping
     from crystallm.data.config import PrepareConfig
@@ -54,11 +60,12 @@ def _part(text: str) -> tuple[int, int]:
 def parser() -> argparse.ArgumentParser:
     """The options of `crystallm data`; their defaults are those of PrepareConfig."""
     from crystallm.data.config import PrepareConfig
+    from crystallm.data.library import add_parser as add_templates_parser
 
     root = argparse.ArgumentParser(prog="crystallm data", description="Prepare crystal structures for training.")
-    command = root.add_subparsers(dest="command", required=True).add_parser(
-        "prepare", description=DESCRIPTION, help="structures to prepared text"
-    )
+    commands = root.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("prepare", description=DESCRIPTION, help="structures to prepared text")
+    add_templates_parser(commands)
 
     def option(name: str, help_text: str, **settings: Any) -> None:
         settings.setdefault("help", help_text + " (default: %(default)s)")

@@ -13,6 +13,7 @@ VARIANTS = {
     "_strict": "strict",
     "_by_log_probability": "most probable sample",
     "_by_protostructure_log_probability": "sample of the most probable protostructure",
+    "_by_ranking_log_probability": "sample ranked first",
 }
 
 

@@ -20,8 +20,9 @@ from crystallm.provenance import sha256
 NAMES = "name files <target id>__<sample number>.cif, or give --table FILE with the columns file,target_id"
 
 
-SCORES = ("log_probability", "protostructure_log_probability")
-"""By which the samples of a target can be ranked: of the whole crystal, or of Z, space group and Wyckoff letters."""
+SCORES = ("log_probability", "protostructure_log_probability", "ranking_log_probability")
+"""By which the samples of a target can be ranked: of the whole crystal, or of Z, space group and Wyckoff letters; by
+the model alone, or by what the sampler ranks by."""
 
 
 @dataclass(frozen=True)

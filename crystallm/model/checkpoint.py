@@ -20,6 +20,9 @@ FORMAT = 1
 
 ABOUT_FILE = "crystallm.json"
 
+TEMPLATES_FILE = "templates.parquet"
+"""The library of known crystals that draws may follow, where a checkpoint has one (`crystallm.data.templates`)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -49,10 +52,12 @@ def save_checkpoint(
     provenance: Mapping[str, Any],
     card: str,
     dtype: "torch.dtype | None" = None,
+    templates: Path | None = None,
 ) -> None:
     """Write a checkpoint folder, replacing one already there only when the new one is whole.
 
-    `dtype` is the number format of the stored weights, None to keep the model's; `card` becomes README.md.
+    `dtype` is the number format of the stored weights, None to keep the model's; `card` becomes README.md; `templates`
+    is a library of known crystals to copy into it.
     """
     from transformers import AutoModelForCausalLM
 
@@ -74,6 +79,8 @@ def save_checkpoint(
     }
     write_json(partial / ABOUT_FILE, about)
     write_text(partial / "README.md", card)
+    if templates is not None:
+        shutil.copyfile(templates, partial / TEMPLATES_FILE)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

@@ -118,6 +118,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="F",
     )
     setting(
+        "--guide",
+        name="guide",
+        text="weight of known crystals of similar elements that draws of a formula may follow; 0: the model alone",
+        type=float,
+        metavar="W",
+    )
+    setting(
         "--space-groups",
         name="space_groups",
         text="top:K spreads the draws over the K most probable space groups, top:K:even evenly",

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +130,8 @@ def ours(
     from crystallm.sample.engine import Engine
     from crystallm.sample.records import record_of
 
-    config = SampleConfig(n=1, temperature=temperature, batch_size=rows, seed=seed, contact=contact, repeat=1.0)
+    plain = SampleConfig(n=1, repeat=1.0, guide=0.0)  # as the other ways draw: independent, from the model alone
+    config = replace(plain, temperature=temperature, batch_size=rows, seed=seed, contact=contact)
     engine = Engine(generator.decoder, rows=rows, context=generator.context)
     start = time.perf_counter()
     attempts = []

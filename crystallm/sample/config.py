@@ -49,6 +49,9 @@ class SampleConfig:
     contact: float = 0.68
     """Sites closer to another atom than this part of the expected bond length are drawn again, and nonmetals that
     are neither bonded nor apart; 0: only atoms closer than 0.5 A."""
+    guide: float = 1.0
+    """What the weights of templates, known crystals of similar elements that draws of a formula may follow, are
+    multiplied by; 0: the model alone."""
     space_groups: str | None = None
     """`top:5`: draws spread over the 5 most probable space groups of the formula; `top:5:even`: equally many each."""
     units: str | None = None
@@ -72,6 +75,8 @@ class SampleConfig:
             raise ConfigError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not 0 <= self.repeat <= 1:
             raise ConfigError(f"repeat must be between 0 and 1, got {self.repeat}; 1 makes draws independent")
+        if not 0 <= self.guide <= 1000:
+            raise ConfigError(f"guide must be between 0 and 1000, got {self.guide}; 0 leaves templates out")
         if not 0 <= self.contact <= 0.9:
             raise ConfigError(
                 f"contact must be between 0 and 0.9, got {self.contact}; real crystals come down to about 0.64"

@@ -153,6 +153,16 @@ class Stage(IntEnum):
 
 
 @dataclass
+class Reading:
+    """What the next token of a number decides: the k-th one allowed makes it `low + k * step` or up to a step more."""
+
+    place: int = 0
+    """Among the six cell parameters, or among the free coordinates of a site."""
+    low: float = 0.0
+    step: float = 0.0
+
+
+@dataclass
 class Partial:
     """What has been decided so far of one crystal."""
 
@@ -162,6 +172,8 @@ class Partial:
     space_group: int = 0
     cell: Parameters = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     sites: list[Site] = field(default_factory=list)
+    number: Reading = field(default_factory=lambda: Reading())
+    """While a number is being written: which, and what its next token decides."""
 
     def description(self) -> Description:
         """The finished crystal."""
@@ -274,7 +286,9 @@ def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
             return
 
 
-def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> Generator[Choices, int, float]:
+def _number(
+    grammar: Grammar, style: NumberFormat, low: float, high: float, reading: Reading
+) -> Generator[Choices, int, float]:
     """A number of a format between two bounds, both included; the digits of a branch always meet the bounds."""
     scale = 10**style.decimals
     lowest, highest = (
@@ -285,12 +299,14 @@ def _number(grammar: Grammar, style: NumberFormat, low: float, high: float) -> G
         raise AssertionError(f"no number with {style.decimals} decimals between {low} and {high}")
     unit = 10 ** sum(style.widths)
     starts, first = grammar.start_ids[style], style.lower * scale // unit
+    reading.low, reading.step = (lowest // unit) * unit / scale, unit / scale
     token = yield starts[lowest // unit - first : highest // unit + 1 - first]
     value = starts.index(token) + first
     for width in style.widths:
         base = 10**width
         unit //= base
         least, most = max(lowest - value * base * unit, 0) // unit, (highest - value * base * unit) // unit
+        reading.low, reading.step = (value * base + least) * unit / scale, unit / scale
         token = yield grammar.digit_ids[width][least : most + 1]
         value = value * base + grammar.digit_ids[width].index(token)
     return float(value / scale)
@@ -304,7 +320,8 @@ def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     for place in FREE_PARAMETERS[group.crystal_system]:
         yield (grammar.ids[grammar.cell.tag(place)],)
         low, high = parameter_bounds(place, free, group, atoms, grammar.limits)
-        free[place] = yield from _number(grammar, grammar.cell.format(place), low, high)
+        partial.number.place = place
+        free[place] = yield from _number(grammar, grammar.cell.format(place), low, high, partial.number)
     partial.cell = full_parameters(group.crystal_system, free)
 
 
@@ -346,7 +363,8 @@ def walk_sites(grammar: Grammar, partial: Partial) -> Walk:
                 offer = cover.without(offer, size)
             partial.stage = Stage.COORDINATES
             values = []
-            for _ in range(group.positions[letter].n_free):
-                values.append((yield from _number(grammar, grammar.sites.coordinate, 0.0, 1.0)))
+            for place in range(group.positions[letter].n_free):
+                partial.number.place = place
+                values.append((yield from _number(grammar, grammar.sites.coordinate, 0.0, 1.0, partial.number)))
             partial.sites.append(Site(symbol, letter, tuple(values)))
     yield (grammar.end,)

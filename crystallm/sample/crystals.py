@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crystallm.crystal.description import expand
 from crystallm.crystal.symmetry import has_space_group
 from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
 from crystallm.sample.geometry import Refusal, Surroundings
 from crystallm.sample.grammar import Constraint
+from crystallm.sample.guide import Guide
+from crystallm.sample.mixture import Belief
 from crystallm.sample.refusals import Memory
 
 
@@ -23,6 +28,7 @@ class CrystalTask:
     number: int
     contact: float = 0.0
     memory: Memory | None = None
+    guide: Guide | None = None
     partial: Partial = field(default_factory=Partial)
     _surroundings: Surroundings | None = None
 
@@ -39,6 +45,16 @@ class CrystalTask:
     def level(self) -> int:
         """What the next choice belongs to, as a Stage of the text."""
         return self.partial.stage
+
+    @property
+    def belief(self) -> Belief | None:
+        """The shares of the templates at the start."""
+        return None if self.guide is None else self.guide.belief
+
+    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the templates make of the choice that comes next."""
+        assert self.guide is not None
+        return self.guide.factors(self.partial, tokens, alive)
 
     def differs(self) -> bool:
         """Whether the next choice is of formula units, space group or a Wyckoff letter."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import WIDTHS, Feed, Piece, RowCache
 from crystallm.sample.constraint import Choices, Walk
+from crystallm.sample.mixture import TRUST, Belief, mix
 from crystallm.sample.refusals import NOTHING_LEFT, Branching, Memory, Step, memory_after, rule_out
 from crystallm.sample.warp import Warp, chances
 
@@ -65,6 +66,13 @@ class Task(Protocol):
     def memory(self) -> Memory | None:
         """What this text is to differ from; None if it is drawn by itself."""
 
+    @property
+    def belief(self) -> Belief | None:
+        """Components that are mixed with the model, with their shares at the start; None for the model alone."""
+
+    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
+        """By what each component of `alive` multiplies the model's probabilities of the tokens allowed next, (L, C)."""
+
     def differs(self) -> bool:
         """Whether the next choice is one of those in which texts of one memory are to differ."""
 
@@ -99,6 +107,11 @@ class Outcome:
     """How often sections were refused and drawn again, by reason."""
     path: list[Step]
     """The choices made."""
+    unlike_drawn: float
+    """The same as `unlike` under what the text was drawn from: the mixture, where there is one, warped, among what was
+    allowed."""
+    belief: Belief | None
+    """The shares of the components after the last choice; None for the model alone."""
     unfit: list[list[Step]]
     """Choices after which all tries were used up, where the text has a memory."""
 
@@ -370,8 +383,15 @@ def _append(row: Row, token: int) -> None:
 
 def _outcome(row: Row) -> Outcome:
     unlike = float(sum(compress(row.log_probabilities, row.differing)))
+    drawn = float(sum(np.log(node.chances[place]) for node, place in row.path if node.differs))
     made = (row.task, row.tokens, row.log_probabilities, unlike, row.failure, row.steps, dict(row.redrawn))
-    return Outcome(*made, path=row.path, unfit=row.unfit)
+    return Outcome(*made, path=row.path, unlike_drawn=drawn, belief=_belief(row.task, row.path), unfit=row.unfit)
+
+
+def _belief(task: Task, path: Sequence[Step]) -> Belief | None:
+    """The shares of the components that are mixed after the choices made; None for the model alone."""
+    node, place = path[-1] if path else (None, 0)
+    return task.belief if node is None or node.mixture is None else node.mixture.after(place)
 
 
 def _branching(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
@@ -380,7 +400,14 @@ def _branching(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     known = row.start if before is None else before.after.get(place)
     if known is None:
         tokens = _as_array(row.choices)
-        known = Branching(tokens, chances(log_V[tokens].astype(np.float64), warp))
+        log_C = log_V[tokens].astype(np.float64)
+        belief, mixture = _belief(row.task, row.path), None
+        if belief is not None:
+            trust = TRUST if row.task.differs() else 0.0
+            mixture = mix(belief, log_C, row.task.factors(tokens, belief.alive), trust=trust)
+            log_C = mixture.log_probabilities
+        known = Branching(tokens, chances(log_C, warp), mixture=mixture)
+        known.differs = row.task.differs()
         if before is None:
             row.start = known
         else:

@@ -36,6 +36,7 @@ def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: st
         "repeat": config.repeat,
         "max_atoms": config.max_atoms,
         "contact": config.contact,
+        "guide": config.guide,
         "space_groups": config.space_groups,
         "units": config.units,
         "prompts": {

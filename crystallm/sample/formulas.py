@@ -58,6 +58,7 @@ class HeadTask:
     grammar: Grammar
     prompt: Prompt
     memory: None = None
+    belief: None = None
     partial: Partial = field(default_factory=Partial)
 
     def start(self) -> Walk:
@@ -80,6 +81,10 @@ class HeadTask:
     def refusal(self, since: int) -> str | None:
         """Nothing is refused."""
         return None
+
+    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Nothing is mixed with the model."""
+        raise AssertionError("no belief, no factors")
 
     def differs(self) -> bool:
         """A formula may come again: how often it does is its weight."""

@@ -20,8 +20,9 @@ from crystallm.crystal.description import Description, expand
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.matching import group_duplicates
 from crystallm.crystal.wyckoff import space_group
+from crystallm.data.templates import TemplateLibrary
 from crystallm.errors import CheckpointError
-from crystallm.model.checkpoint import Checkpoint, load_checkpoint
+from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, load_checkpoint
 from crystallm.sample import cover
 from crystallm.sample.bounds import Limits
 from crystallm.sample.config import SampleConfig
@@ -33,6 +34,7 @@ from crystallm.sample.engine import Engine, Job, Outcome
 from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.graphs import GraphDecoder
+from crystallm.sample.guide import Followed, Guide
 from crystallm.sample.plans import Plan, draw_given, draw_units, is_settled, waits
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 from crystallm.sample.published import PublishedGrammar
@@ -62,12 +64,17 @@ class Attempt:
     """One per free choice."""
     protostructure_log_probability: float
     """Sum over the free choices of formula, formula units, space group and Wyckoff letters."""
+    ranking_log_probability: float
+    """The same under what was drawn from: the mixture of model and templates, after temperature, among what the
+    constraint allows."""
     n_tokens: int
     steps: int
     redrawn: Mapping[str, int]
     """How often sites were drawn again, by reason."""
     searched: Searched | None = None
     """The space group or formula units that the search gave this draw."""
+    followed: Followed | None = None
+    """The template that the draw most likely followed; None where the model alone is more likely."""
 
     @property
     def log_probability(self) -> float:
@@ -77,7 +84,7 @@ class Attempt:
     @property
     def order(self) -> tuple[float, float, int]:
         """Sorts draws: those of the most probable protostructure first, then by all choices."""
-        return -self.protostructure_log_probability, -self.log_probability, self.number
+        return -self.ranking_log_probability, -self.log_probability, self.number
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +148,9 @@ class Generator:
         self.model: Any = checkpoint.model.to(chosen_device(device))
         self.model.eval()
         self.precision = precision or native_precision(self.model.device)
+        library = checkpoint.folder / TEMPLATES_FILE
+        self.templates = TemplateLibrary(library) if library.is_file() else None
+        """Known crystals that draws of a formula may follow; None where the checkpoint has none."""
         decoder = Decoder(self.model, DTYPES[self.precision])
         self.decoder = GraphDecoder(decoder) if decoder.device.type == "cuda" else decoder
 
@@ -250,6 +260,7 @@ class Generator:
         """Makes the jobs of a prompt, asked for in the order of their numbers."""
         planner = enumerate(self._planner(grammar, item, config))
         memories: dict[Prompt, Memory] = defaultdict(lambda: Memory(config.repeat))
+        guides: dict[Prompt, Guide | None] = {}
 
         def job(number: int) -> Job:
             chosen = next(one for place, one in planner if place == number)
@@ -257,7 +268,9 @@ class Generator:
             stream = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
             plan = plans[index, number] = chosen(stream, warp)
             memory = memories[plan.prompt] if waits(item, config) else None
-            return CrystalTask(grammar, plan.prompt, index, number, config.contact, memory), stream
+            if plan.prompt not in guides:
+                guides[plan.prompt] = self._guide(grammar, plan.prompt, config)
+            return CrystalTask(grammar, plan.prompt, index, number, config.contact, memory, guides[plan.prompt]), stream
 
         return job
 
@@ -306,6 +319,14 @@ class Generator:
         for number in count():
             yield partial(draw_formula, number // DRAWS_OF_A_POOL)
 
+    def _guide(self, grammar: AnyGrammar, prompt: Prompt, config: SampleConfig) -> Guide | None:
+        """The templates of a prompt with a formula; None where there are none, or none are wanted."""
+        if self.templates is None or not config.guide or prompt.amounts is None or not isinstance(grammar, Grammar):
+            return None
+        found = self.templates.find(prompt.amounts, formula_units=prompt.formula_units, space_group=prompt.space_group)
+        found = [template for template in found if template.description.n_sites <= config.max_atoms]
+        return Guide(grammar, found, weight=config.guide) if found else None
+
     def symmetries(self, grammar: AnyGrammar, prompt: Prompt) -> Symmetries:
         """What the model says of formula units and space group of a prompt with a formula."""
         assert prompt.amounts is not None
@@ -338,10 +359,12 @@ class Generator:
             text="".join(task.grammar.tokens[token] for token in outcome.tokens),
             token_log_probabilities=(*plan.scores, *outcome.log_probabilities),
             protostructure_log_probability=float(sum(plan.scores)) + outcome.unlike,
+            ranking_log_probability=plan.ranking + outcome.unlike_drawn,
             n_tokens=len(outcome.tokens),
             steps=outcome.steps,
             redrawn=outcome.redrawn,
             searched=plan.searched,
+            followed=None if task.guide is None or outcome.belief is None else task.guide.followed(outcome.belief),
         )
 
 

@@ -32,6 +32,13 @@ class Plan:
     prompt: Prompt
     scores: tuple[float, ...] = ()
     searched: Searched | None = None
+    warmth: float = 1.0
+    """Temperature with which it was drawn."""
+
+    @property
+    def ranking(self) -> float:
+        """What it adds to the score by which draws are ranked: that of the choices, sharpened as draws are."""
+        return float(sum(self.scores)) / self.warmth
 
 
 def draw_units(prompt: Prompt, symmetries: Symmetries, stream: np.random.Generator, warp: Warp) -> Plan:
@@ -39,7 +46,9 @@ def draw_units(prompt: Prompt, symmetries: Symmetries, stream: np.random.Generat
     assert prompt.space_group is not None
     weights = symmetries.units_given(prompt.space_group)
     chosen = draw(weights, stream, warp)
-    return Plan(replace(prompt, formula_units=symmetries.units[chosen]), (float(weights[chosen]),))
+    return Plan(
+        replace(prompt, formula_units=symmetries.units[chosen]), (float(weights[chosen]),), warmth=warp.temperature
+    )
 
 
 def draw_given(
@@ -51,8 +60,8 @@ def draw_given(
     assert given.formula_units is not None
     row = symmetries.units.index(given.formula_units)
     if asked.space_group is not None:
-        return Plan(given, (float(symmetries.units_given(asked.space_group)[row]),), searched)
+        return Plan(given, (float(symmetries.units_given(asked.space_group)[row]),), searched, warp.temperature)
     scores = () if asked.formula_units is not None else (float(symmetries.log_units[row]),)
     if given.space_group is not None:
         scores = (*scores, float(symmetries.log_groups[row, given.space_group - 1]))
-    return Plan(given, scores, searched)
+    return Plan(given, scores, searched, warp.temperature)

@@ -19,6 +19,7 @@ from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import InputError
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.generator import Attempt
+from crystallm.sample.guide import Followed
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.search import Searched
 
@@ -53,18 +54,21 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
         "log_probability": total,
         "mean_log_probability": round(total / len(scores), 6) if scores else None,
         "protostructure_log_probability": round(attempt.protostructure_log_probability, 6),
+        "ranking_log_probability": round(attempt.ranking_log_probability, 6),
         "token_log_probabilities": scores,
         "n_free": len(scores),
         "n_tokens": attempt.n_tokens,
         "steps": attempt.steps,
         "redrawn": dict(attempt.redrawn),
         "searched": None if attempt.searched is None else asdict(attempt.searched),
+        "template": None if attempt.followed is None else asdict(attempt.followed),
         "seed": config.seed,
         "temperature": config.temperature,
         "top_k": config.top_k,
         "top_p": config.top_p,
         "repeat": config.repeat,
         "contact": config.contact,
+        "guide": config.guide,
         "model": model,
     }
 
@@ -82,10 +86,12 @@ def attempt_of(record: Mapping[str, Any], prompt: NamedPrompt, layout: TextLayou
         text=record["text"],
         token_log_probabilities=tuple(record["token_log_probabilities"]),
         protostructure_log_probability=record["protostructure_log_probability"],
+        ranking_log_probability=record["ranking_log_probability"],
         n_tokens=record["n_tokens"],
         steps=record["steps"],
         redrawn=record["redrawn"],
         searched=None if record["searched"] is None else Searched(**record["searched"]),
+        followed=None if record["template"] is None else Followed(**record["template"]),
     )
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.sample.mixture import Mixture
+
 NOTHING_LEFT = 1e-9
 """Shares below this are rounding."""
 
@@ -55,6 +57,10 @@ class Branching:
     """The next choice after each of the tokens, by place, where it has been met."""
     examined: bool = False
     """Whether its hopeless tokens have been asked for."""
+    mixture: Mixture | None = None
+    """What the mixture says here that the chances are taken from; None for the model alone."""
+    differs: bool = False
+    """Whether draws are to differ in this choice."""
     memory: Drawn | None = None
     """What earlier draws of the prompt chose here, where draws are to differ in this choice."""
 

@@ -18,6 +18,7 @@ from crystallm.crystal.layout import get_layout
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.validity import Checks, check_cif, failed_checks
+from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
@@ -55,7 +56,9 @@ def run(
     """
     precision = precision or native_precision(chosen_device(device))
     label = f"{model.resolve().name}@{sha256(model / 'model.safetensors')[:12]}"
-    settings = folder.run_settings(prompts, config, label) | {"precision": precision}
+    library = model / TEMPLATES_FILE
+    templates = sha256(library)[:12] if config.guide and library.is_file() else None
+    settings = folder.run_settings(prompts, config, label) | {"precision": precision, "templates": templates}
     state = joined_processes()
     first = state is None or state.is_main_process
     if first:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from crystallm.crystal.composition import format_formula
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.validity import CheckName, Checks
 from crystallm.sample.generator import Attempt, Crystal
+from crystallm.sample.guide import Followed
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.search import Searched
 
@@ -55,9 +56,11 @@ class Entry:
             "symbol": space_group_symbol(description.space_group),
             "volume_per_atom": round(self.volume_per_atom, 4),
             "density": round(float(self.crystal.structure.density), 4),
+            "ranking_log_probability": round(self.crystal.attempt.ranking_log_probability, 6),
             "protostructure_log_probability": round(self.crystal.attempt.protostructure_log_probability, 6),
             "log_probability": round(self.crystal.log_probability, 6),
             "mean_log_probability": round(self.mean_log_probability, 6),
+            "template": None if (followed := self.crystal.attempt.followed) is None else asdict(followed),
             "checks": None if self.checks is None else self.checks.to_json(),
         }
 
@@ -89,7 +92,8 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
             ]
         )
     free = prompt.prompt.amounts is None
-    lines.append(_line(HEADINGS, "checks", free))
+    guided = any(entry.crystal.attempt.followed is not None for entry in entries)
+    lines.append(_line(HEADINGS, "checks", "formula" if free else "like" if guided else None))
     for entry in entries[:MOST_ROWS]:
         crystal = entry.crystal
         number = crystal.description.space_group
@@ -99,11 +103,13 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
             f"{space_group_symbol(number)} ({number})",
             f"{entry.volume_per_atom:.2f}",
             f"{crystal.structure.density:.2f}",
-            f"{crystal.attempt.protostructure_log_probability:.2f}",
+            f"{crystal.attempt.ranking_log_probability:.2f}",
             f"{crystal.log_probability:.2f}",
             str(crystal.count),
         ]
-        lines.append(_line(cells, verdict(entry.checks), free, format_formula(crystal.description.amounts)))
+        made = format_formula(crystal.description.amounts)
+        more = made if free else like(crystal.attempt.followed, made) if guided else None
+        lines.append(_line(cells, verdict(entry.checks), more))
     if len(entries) > MOST_ROWS:
         lines.append(f"  and {len(entries) - MOST_ROWS} more")
     return "\n".join(lines)
@@ -111,6 +117,11 @@ def prompt_table(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequ
 
 def _named(searched: Searched) -> str:
     return space_group_symbol(searched.value) if searched.kind == "space_group" else f"Z={searched.value}"
+
+
+def like(followed: Followed | None, made: str) -> str:
+    """The formula of the known crystal that a draw followed; `known` where it is its own."""
+    return "-" if followed is None else "known" if followed.formula == made else followed.formula
 
 
 def verdict(checks: Checks | None) -> str:
@@ -127,10 +138,10 @@ HEADINGS = ("rank", "Z", "space group", "A^3/atom", "g/cm3", "protostr.", "log p
 NUMBER_WIDTHS = (9, 7, 10, 9, 6)
 
 
-def _line(cells: Sequence[str], last: str, free: bool, formula: str = "formula") -> str:
+def _line(cells: Sequence[str], last: str, more: str | None) -> str:
     rank, z, group, *numbers = cells
     middle = "".join(f"{cell:>{width}}" for cell, width in zip(numbers, NUMBER_WIDTHS, strict=True))
-    made = f"  {formula:14}" if free else ""
+    made = "" if more is None else f"  {more:14}"
     return f"{rank:>4} {z:>3}  {group:15}{middle}{made}  {last}"[:WIDTH].rstrip()
 
 

@@ -62,7 +62,7 @@ def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
     """
     import torch
 
-    from crystallm.model.checkpoint import default_folder, load_checkpoint, save_checkpoint
+    from crystallm.model.checkpoint import TEMPLATES_FILE, default_folder, load_checkpoint, save_checkpoint
 
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; choose a new folder for the merged model")
@@ -85,6 +85,7 @@ def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
         provenance=provenance({"adapter": adapter.resolve().name}, inputs=[adapter, base / "model.safetensors"]),
         card=f"# A crystallm checkpoint\n\nThe model {belongs['base']!r}, a LoRA adapter merged into its weights.\n",
         dtype=torch.bfloat16,
+        templates=base / TEMPLATES_FILE if (base / TEMPLATES_FILE).is_file() else None,
     )
 
 

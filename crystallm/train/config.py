@@ -93,6 +93,9 @@ class TrainConfig:
     """Validation crystals that are drawn during training, one draw each, to count valid ones and matches; 0: none."""
     probe_every: int = 1
     """Evaluations between two probes; the last evaluation is always followed by one."""
+    templates: bool = True
+    """Put the training crystals, and those of the checkpoint it starts from, beside the exported model, so that draws
+    of a formula may follow them (docs/sample.md). Texts of layout `wyckoff` that are not streamed."""
     track: Literal["wandb", "trackio"] | None = None
     """Also log to Weights & Biases or trackio, which must be installed."""
     save_every: int | None = None
@@ -168,6 +171,6 @@ class TrainConfig:
 
 CHANGEABLE = frozenset(
     {"epochs", "max_steps", "max_minutes", "patience", "log_every", "eval_every", "save_every", "save_minutes"}
-    | {"weights", "workers", "compile", "attention", "probe", "probe_every", "track", "checkpoints"}
+    | {"weights", "workers", "compile", "attention", "probe", "probe_every", "track", "checkpoints", "templates"}
 )
 """Fields that may differ when a run is resumed; the others would make it another run."""

@@ -71,6 +71,7 @@ def draw_samples(config: FinetuneConfig, model: str, targets: Sequence[Target], 
         seed=config.seed,
         batch_size=config.batch_size,
         contact=config.contact,
+        guide=config.guide,
         repeat=1.0,
     )
     prompts = prompts_of(targets, config.prompt)

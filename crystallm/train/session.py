@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,8 @@ def train(
     if accelerator.is_main_process:
         run.describe(config, origin)
 
+    templates = templates_of(config, files_of(train_texts), run) if accelerator.is_main_process else None
+
     def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, role: Role) -> None:
         measured = facts | {
             "steps": position.step,
@@ -114,7 +117,9 @@ def train(
             "loss_per_crystal": loss.per_crystal,
             "averaged": trainer.average is not None and trainer.average.is_worn,
         }
-        write_models(config, run, model, tokenizer, origin | {"training": measured}, measured, role=role)
+        write_models(
+            config, run, model, tokenizer, origin | {"training": measured}, measured, role=role, templates=templates
+        )
 
     trainer = Trainer(
         config,
@@ -184,6 +189,7 @@ def write_models(
     measured: dict[str, Any],
     *,
     role: Role,
+    templates: Path | None = None,
 ) -> None:
     """Export a model as the best or a last one of a run; a LoRA adapter beside the model it is merged into."""
     import torch
@@ -201,11 +207,28 @@ def write_models(
         provenance=origin,
         card=model_card(config, measured),
         dtype=torch.bfloat16 if config.weights == "bf16" else torch.float32,
+        templates=templates,
     )
     if config.lora_rank and role == "best" and config.start_from is not None:
         save_adapter(run.path / "adapter", model, base=folder_of(config.start_from))
     if role != "best" or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
         draw_loss(run.lines(), run.path / "loss.png")
+
+
+def templates_of(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> Path | None:
+    """Return the library of known crystals that goes with the exported models, written where it is missing: those of
+    the training texts and of the checkpoint the run starts from. None where none is wanted or can be."""
+    from crystallm.crystal.layout import Layout, get_layout
+    from crystallm.data.library import write_library
+    from crystallm.model.checkpoint import TEMPLATES_FILE
+
+    if not config.templates or config.streaming or not isinstance(get_layout(config.layout), Layout):
+        return None
+    library = run.path / TEMPLATES_FILE
+    if not library.is_file():
+        before = [] if config.start_from is None else [folder_of(config.start_from) / TEMPLATES_FILE]
+        write_library([*texts, *(file for file in before if file.is_file())], library, layout=config.layout)
+    return library
 
 
 def folder_of(start_from: str) -> Path:

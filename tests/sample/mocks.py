@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crystallm.sample.cache import Feed, RowCache
 from crystallm.sample.constraint import Choices, Walk
 from crystallm.sample.engine import SECTION
+from crystallm.sample.mixture import Belief
 from crystallm.sample.refusals import Memory
 
 
@@ -19,6 +22,9 @@ class Words:
     memory: Memory | None = None
     number: int = 0
     chosen: list[int] = field(default_factory=list)
+    belief: Belief | None = None
+    table: NDArray[np.float64] | None = None
+    """By what the components of the belief multiply the probabilities of the tokens 1 to 4."""
 
     def start(self) -> Walk:
         self.chosen = []
@@ -31,6 +37,10 @@ class Words:
 
     def hopeless(self, since: int) -> Sequence[int]:
         return ()
+
+    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
+        assert self.table is not None
+        return self.table[alive]
 
     def differs(self) -> bool:
         return True

@@ -70,7 +70,7 @@ def test_table_and_files(cli: Run, tmp_path: Path) -> None:
     assert cifs(out) == [crystal["file"] for crystal in crystals]
     assert cifs(out)[0] == "01_BaTiO3_sg221.cif"
     assert "seed 0, temperature 0.5, repeat 0, model llama@" in printed
-    scores = [(crystal["protostructure_log_probability"], crystal["log_probability"]) for crystal in crystals]
+    scores = [(crystal["ranking_log_probability"], crystal["log_probability"]) for crystal in crystals]
     assert scores == sorted(scores, reverse=True)
     for record in records:
         assert record["prompt"] == {"formula": "BaTiO3", "formula_units": 1, "space_group": 221}

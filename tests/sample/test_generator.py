@@ -25,7 +25,9 @@ TIO2 = (("Ti", 1), ("O", 2))
 
 def attempt(number: int, description: Description | None, *scores: float, protostructure: float = 0.0) -> Attempt:
     text = "" if description is None else get_layout().write(description)
-    return Attempt(make_prompt("TiO2"), number, description, None, text, scores, protostructure, 23, 20, {})
+    return Attempt(
+        make_prompt("TiO2"), number, description, None, text, scores, protostructure, protostructure, 23, 20, {}
+    )
 
 
 def test_equal_draws_become_one_crystal_with_their_count(rutile: Description, anatase: Description) -> None:
@@ -160,7 +162,7 @@ def test_units_are_drawn_given_the_space_group(generator: Generator) -> None:
 def test_generate(generator: Generator) -> None:
     crystals = generator.generate("NaCl", n=3, formula_units=1, space_group="Fm-3m", seed=1, contact=0.0)
     assert sum(crystal.count for crystal in crystals) == 3
-    scores = [crystal.attempt.protostructure_log_probability for crystal in crystals]
+    scores = [crystal.attempt.ranking_log_probability for crystal in crystals]
     assert scores == sorted(scores, reverse=True)
     assert crystals[0].structure.composition.reduced_formula == "NaCl"
 

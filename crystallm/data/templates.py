@@ -1,0 +1,165 @@
+"""A library of known crystals that lies in a checkpoint's folder, and those of them that a formula may be like.
+
+Known crystals with a formula of the same kind (Mg2SiO4 and Fe2SiO4) become templates of the formula asked for: its
+elements take the places of theirs, the cell grows as the elements do. The nearer the elements, the more a template
+counts (`crystallm.crystal.similarity`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from crystallm.crystal.cell import Rejection
+from crystallm.crystal.composition import Amounts, element_order, symbol_of
+from crystallm.crystal.description import Description, canonical
+from crystallm.crystal.layout import get_layout
+from crystallm.crystal.similarity import Kind, Similarity, exchanges, kind_of, load_similarity
+from crystallm.errors import CheckpointError
+
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("elements", pa.binary()),
+        ("formula_units", pa.int16()),
+        ("space_group", pa.int16()),
+        ("id", pa.string()),
+        ("formula", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+LEAST_WEIGHT = 1e-4
+"""Templates of less than this part of the weight of the nearest one are not looked at."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A known crystal with the elements of the formula asked for."""
+
+    id: str
+    formula: str
+    """Of the known crystal."""
+    description: Description
+    """Of the crystal with the elements exchanged, canonical; its cell scaled."""
+    weight: float
+    """exp(-distance) of the elements exchanged, divided among the known crystals of that formula that fit."""
+
+
+class TemplateLibrary:
+    """Known crystals in a file; only those of the kind of a formula are read."""
+
+    def __init__(self, path: Path, similarity: Similarity | None = None) -> None:
+        self.path = path
+        self.similarity = similarity or load_similarity()
+        try:
+            self._file = pq.ParquetFile(path)
+            found = self._file.schema_arrow.names
+            metadata = self._file.schema_arrow.metadata or {}
+        except (OSError, pa.ArrowException) as error:
+            raise CheckpointError(
+                f"cannot read {path}: {error}; copy the checkpoint again, or delete the file"
+            ) from error
+        if found != SCHEMA.names or b"layout" not in metadata:
+            raise CheckpointError(f"{path} is no library of templates; make it with `crystallm data templates`")
+        self.layout = get_layout(metadata[b"layout"].decode())
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def find(
+        self,
+        amounts: Amounts,
+        *,
+        formula_units: int | None = None,
+        space_group: int | None = None,
+        most: int = 128,
+    ) -> list[Template]:
+        """Up to `most` templates of a formula, those of most weight first; with these formula units of the primitive
+        cell and this space group, where they are given."""
+        kind, elements = kind_of(amounts)
+        table = self._of_kind(kind)
+        if table is None:
+            return []
+        fits = np.ones(len(table.units), dtype=bool)
+        fits &= True if formula_units is None else table.units == formula_units
+        fits &= True if space_group is None else table.groups == space_group
+        rows = np.flatnonzero(fits)
+        numbers = [element_order(symbol)[1] for symbol in elements]
+        if not rows.size:
+            return []
+        weights = np.exp(-self.similarity.distances(kind, numbers, table.elements[rows]))
+        # A formula counts once, however many crystals of it are known: some have dozens, most of them hypothetical.
+        _, formula, crystals = np.unique(table.elements[rows], axis=0, return_inverse=True, return_counts=True)
+        weights /= crystals[formula.ravel(), None]
+        chosen = np.argsort(-weights, axis=None, kind="stable")[:most]
+        found = []
+        for flat in chosen[weights.ravel()[chosen] > LEAST_WEIGHT * weights.max()]:
+            row, exchange = divmod(int(flat), weights.shape[1])
+            places = exchanges(kind)[exchange]
+            index = int(rows[row])
+            mapping = {
+                symbol_of(int(table.elements[index][place])): symbol
+                for place, symbol in zip(places, elements, strict=True)
+            }
+            description = self._exchanged(table.texts[index].as_py(), mapping, amounts)
+            found.append(
+                Template(
+                    table.ids[index].as_py(), table.formulas[index].as_py(), description, float(weights[row, exchange])
+                )
+            )
+        return found
+
+    def _exchanged(self, text: str, mapping: dict[str, str], amounts: Amounts) -> Description:
+        known = self.layout.read(text)
+        if isinstance(known, Rejection):
+            raise CheckpointError(f"{self.path} holds a text that is no crystal ({known}); copy the checkpoint again")
+        growth = self._volume(amounts) / self._volume(known.amounts)
+        a, b, c, *angles = known.cell
+        scale = growth ** (1 / 3)
+        sites = [replace(site, element=mapping[site.element]) for site in known.sites]
+        sites.sort(key=lambda site: element_order(site.element))
+        alpha, beta, gamma = angles
+        changed = replace(
+            known, amounts=amounts, cell=(a * scale, b * scale, c * scale, alpha, beta, gamma), sites=tuple(sites)
+        )
+        return changed if known.amounts == amounts else canonical(changed)
+
+    def _volume(self, amounts: Amounts) -> float:
+        return float(sum(self.similarity.volumes[element_order(symbol)[1]] * amount for symbol, amount in amounts))
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a library lives as long as its generator
+    def _of_kind(self, kind: Kind) -> _OfKind | None:
+        name = kind_name(kind)
+        metadata = self._file.metadata
+        groups = []
+        for number in range(metadata.num_row_groups):
+            statistics = metadata.row_group(number).column(0).statistics
+            if statistics is None or not statistics.has_min_max or statistics.min <= name <= statistics.max:
+                groups.append(number)
+        if not groups:
+            return None
+        table = self._file.read_row_groups(groups)
+        table = table.filter(pa.compute.equal(table["kind"], name))
+        return _OfKind(table, len(kind)) if table.num_rows else None
+
+
+class _OfKind:
+    """The known crystals of one kind of formula."""
+
+    def __init__(self, table: pa.Table, n_elements: int) -> None:
+        joined = b"".join(table["elements"].to_pylist())
+        self.elements: NDArray[np.uint8] = np.frombuffer(joined, dtype=np.uint8).reshape(-1, n_elements)
+        self.units: NDArray[np.int16] = table["formula_units"].to_numpy()
+        self.groups: NDArray[np.int16] = table["space_group"].to_numpy()
+        self.ids, self.formulas, self.texts = table["id"], table["formula"], table["text"]
+
+
+def kind_name(kind: Kind) -> str:
+    """How a kind is written in the file."""
+    return " ".join(map(str, kind))

@@ -1,0 +1,113 @@
+"""Known crystals that a text may follow: the components of a mixture with the model.
+
+A text with a formula is drawn from a mixture. One component is the model alone. Each of the others follows a template,
+a known crystal with the elements exchanged (`crystallm.data.templates`): it takes the template's formula units, space
+group and Wyckoff letters, and draws every number from the model's distribution times a bell around the template's
+number. Which component a text belongs to is never decided: each has a share, and what has been drawn changes the shares
+as Bayes' rule says. So known prototypes of similar elements become probable, the model tells them apart by all that it
+knows, fits cell and coordinates to the elements, and can still write what no template has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystallm.data.templates import Template
+from crystallm.sample.constraint import Grammar, Partial, Stage
+from crystallm.sample.mixture import Belief
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bells:
+    """How far the numbers of a crystal stray from those of a template, fitted on validation crystals.
+
+    A bell is a Cauchy distribution, whose tails let the model overrule a template that does not fit.
+    """
+
+    length: float = 0.015
+    """Of a cell length, as a part of it."""
+    angle: float = 1.0
+    """Of a cell angle, degrees."""
+    coordinate: float = 0.005
+    """Of a fractional coordinate."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A template that a draw followed."""
+
+    id: str
+    formula: str
+    share: float
+    """Of all templates of this known crystal, after everything is drawn: how sure it is that the draw followed one."""
+
+
+MODEL_WEIGHT = 0.1
+"""Weight of the model alone beside the templates of a formula, of which one of the same elements has 1."""
+
+
+class Guide:
+    """The templates of one prompt as factors by which the model's probabilities are multiplied."""
+
+    def __init__(
+        self, grammar: Grammar, templates: Sequence[Template], *, weight: float = 1.0, bells: Bells | None = None
+    ) -> None:
+        self.templates = templates
+        self.bells = bells or Bells()
+        weights = np.array([MODEL_WEIGHT, *(weight * template.weight for template in templates)])
+        self.belief = Belief.of(weights / weights.sum())
+        """Shares of the model alone and of each template, before anything is drawn."""
+        crystals = [template.description for template in templates]
+        self._units = np.array([grammar.choice(grammar.units, crystal.formula_units) for crystal in crystals])
+        self._groups = np.array([grammar.group_ids[crystal.space_group] for crystal in crystals])
+        self._cells: Array = np.array([crystal.cell for crystal in crystals], dtype=np.float64)
+        self._letters = [[grammar.ids[f" {site.letter}"] for site in crystal.sites] for crystal in crystals]
+        self._numbers = [[site.free for site in crystal.sites] for crystal in crystals]
+
+    def followed(self, belief: Belief) -> Followed | None:
+        """The known crystal that a draw followed most likely; None if more likely none."""
+        shares: dict[tuple[str, str], float] = {}
+        for index, share in zip(belief.alive.tolist(), belief.shares[1:].tolist(), strict=True):
+            template = self.templates[index]
+            shares[template.id, template.formula] = shares.get((template.id, template.formula), 0.0) + share
+        if belief.shares[0] >= 0.5 or not shares:
+            return None
+        name, formula = max(shares, key=shares.__getitem__)
+        return Followed(name, formula, round(shares[name, formula], 4))
+
+    def factors(self, partial: Partial, tokens: NDArray[np.int64], who: NDArray[np.int64]) -> Array:
+        """Factors (len(who), C) for the tokens allowed next (C,), of each of the templates `who`."""
+        site = len(partial.sites)
+        if partial.stage is Stage.HEAD:
+            wanted = (self._groups if partial.formula_units else self._units)[who]
+        elif partial.stage is Stage.LETTER:
+            wanted = np.array([self._letters[index][site] for index in who])
+        else:
+            return self._number_factors(partial, len(tokens), who, site)
+        return np.asarray(wanted[:, None] == tokens[None], dtype=np.float64)
+
+    def _number_factors(self, partial: Partial, count: int, who: NDArray[np.int64], site: int) -> Array:
+        number = partial.number
+        edges: Array = number.low + number.step * np.arange(count + 1, dtype=np.float64)
+        if partial.stage is Stage.COORDINATES:
+            middles: Array = np.array([self._numbers[index][site][number.place] for index in who], dtype=np.float64)
+            # Coordinates go around: 0.99 is near 0.01.
+            return _shares_of_bells(edges, middles[:, None] + AROUND, self.bells.coordinate)
+        middles = self._cells[who, number.place]
+        widths = middles * self.bells.length if number.place < 3 else np.full(len(who), self.bells.angle)
+        return _shares_of_bells(edges, middles[:, None], widths[:, None, None])
+
+
+AROUND = np.array([-1.0, 0.0, 1.0])
+
+
+def _shares_of_bells(edges: Array, middles: Array, widths: Array | float) -> Array:
+    """How much of the bells of each template (L, B) lies between one edge (C + 1,) and the next: (L, C)."""
+    heights = np.arctan((edges - middles[..., None]) / widths).sum(axis=1) / np.pi
+    return np.asarray(np.diff(heights, axis=1))

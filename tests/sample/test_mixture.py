@@ -1,0 +1,79 @@
+"""A mixture of model and components against its exact distribution, on texts without chemistry."""
+
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from crystallm.sample import engine
+from crystallm.sample.engine import Engine
+from crystallm.sample.mixture import NEGLIGIBLE, Belief, mix
+from crystallm.sample.warp import Warp
+from tests.sample.mocks import SuccessorModel, Words
+
+FACTORS = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.1]])
+"""The first component writes only the token 1, the second no 1."""
+SHARES = np.array([0.2, 0.5, 0.3])
+TABLE = torch.randn(6, 6, generator=torch.Generator().manual_seed(3))
+
+
+def component(factors: np.ndarray, text: tuple[int, ...]) -> float:
+    """Probability of three tokens where the model's is multiplied by factors and shared out anew at each."""
+    probability, before = 1.0, 0
+    for token in text:
+        shares = torch.softmax(TABLE[before, 1:5].double(), 0).numpy() * factors
+        probability *= float(shares[token - 1] / shares.sum())
+        before = token
+    return probability
+
+
+def test_texts_have_the_probabilities_of_the_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "TRUST", 0.0)
+    texts = list(product((1, 2, 3, 4), repeat=3))
+    expected = [
+        SHARES @ [component(np.ones(4), text), *(component(factors, text) for factors in FACTORS)] for text in texts
+    ]
+    assert sum(expected) == pytest.approx(1.0)
+    jobs = [(Words(belief=Belief.of(SHARES), table=FACTORS), np.random.default_rng([7, i])) for i in range(6000)]
+    outcomes = list(Engine(SuccessorModel(TABLE), rows=64).run(jobs, Warp()))
+    drawn = Counter(tuple(outcome.tokens[1:4]) for outcome in outcomes)
+    assert chisquare([drawn[text] for text in texts], 6000 * np.array(expected)).pvalue > 0.01
+    for outcome in outcomes[:50]:
+        text = tuple(outcome.tokens[1:4])
+        assert outcome.unlike_drawn == pytest.approx(np.log(expected[texts.index(text)]))
+        # The score stays that of the model alone.
+        alone = torch.log_softmax(TABLE.double(), dim=-1)
+        assert outcome.unlike == pytest.approx(
+            float(sum(alone[a, b] for a, b in zip((0, *text), text, strict=False))), abs=1e-5
+        )
+
+
+def test_what_was_drawn_tells_which_component_it_was() -> None:
+    mixture = mix(Belief.of(SHARES), np.log([0.1, 0.2, 0.3, 0.4]), FACTORS)
+    assert mixture.together == pytest.approx(0.2 * np.array([0.1, 0.2, 0.3, 0.4]) + [0.5, 0.3 * 0.1 / 0.29, *_rest()])
+    after = mixture.after(0)
+    assert after.alive.tolist() == [0]
+    assert after.shares == pytest.approx([0.02 / 0.52, 0.5 / 0.52])
+    assert mixture.after(2).alive.tolist() == [1]
+
+
+def _rest() -> list[float]:
+    return [0.3 * 0.15 / 0.29, 0.3 * 0.04 / 0.29]
+
+
+def test_the_model_tells_components_apart_as_far_as_it_is_trusted() -> None:
+    """The model gives 0.9 to what the first component wants and 0.1 to what the second does; both have one share."""
+    belief, log_C, factors = Belief.of(np.array([0.0, 0.5, 0.5])), np.log([0.9, 0.1]), np.eye(2)
+    assert mix(belief, log_C, factors).together == pytest.approx([0.5, 0.5])
+    assert mix(belief, log_C, factors, trust=1.0).together == pytest.approx([0.9, 0.1])
+    assert mix(belief, log_C, factors, trust=0.5).together == pytest.approx([0.75, 0.25])  # 3 to 1, the roots of 9 to 1
+
+
+def test_a_component_without_a_word_to_say_is_left_out() -> None:
+    mixture = mix(Belief.of(np.array([0.5, 0.5])), np.zeros(3), np.zeros((1, 3)))
+    assert mixture.together == pytest.approx(np.full(3, 1 / 3))
+    assert mixture.after(1).alive.size == 0
+    assert NEGLIGIBLE < 1e-3
