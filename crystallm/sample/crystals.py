@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from crystallm.crystal.description import expand
 from crystallm.crystal.symmetry import has_space_group
 from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
 from crystallm.sample.geometry import Refusal, Surroundings
@@ -61,7 +60,7 @@ class CrystalTask:
             if reason:
                 return reason
         wanted = partial.formula_units * around.group.centring_order * sum(amount for _, amount in partial.amounts)
-        if around.n_atoms == wanted and not has_space_group(expand(partial.description()), partial.space_group):
+        if around.n_atoms == wanted and not has_space_group(around.cell(), partial.space_group):
             return Refusal.HIGHER_SYMMETRY
         return None
 

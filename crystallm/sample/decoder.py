@@ -155,8 +155,8 @@ class Decoder:
         return torch.cat(outputs)
 
     def _turn(self, rotations: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How tokens in slots (N,) are turned: factors of their numbers and of the numbers half a head away, (N, T), and
-        where these stand, (T,), for the T numbers of queries and keys."""
+        """How tokens in slots (N,) are turned: factors (N, T) of the T numbers of queries and keys, factors of the
+        numbers half a head away, and where these stand, (T,)."""
         n_turned = self.heads + self.kv_heads
         cosine, sine = functional.embedding(slots, rotations).chunk(2, dim=-1)
         numbers = torch.arange(n_turned * self.width, device=slots.device).view(n_turned, 2, self.width // 2)
