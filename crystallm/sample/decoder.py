@@ -186,7 +186,11 @@ def _llama(model: Any, dtype: torch.dtype) -> Parts:
         return product(weight, torch.cat(biases).to(dtype) if biases else None)
 
     def mlp(module: Any) -> Map:
-        gate_up, down, activation = joined(module.gate_proj, module.up_proj), joined(module.down_proj), module.act_fn
+        gate_up, down, activation = (
+            joined(module.gate_proj, module.up_proj),
+            joined(module.down_proj),
+            module.act_fn.forward,
+        )
 
         def run(x: Tensor) -> Tensor:
             gate, up = gate_up(x).chunk(2, dim=-1)
