@@ -137,8 +137,8 @@ def expand(description: Description) -> Cell:
 def site_orbit(group: SpaceGroup, site: Site) -> NDArray[np.float64]:
     """Fractional coordinates (M, 3) in [0, 1) of all equivalent points of a site, M its multiplicity."""
     position = group.positions[site.letter]
-    chosen = group.orbit_operations[site.letter]
-    images = group.rotations[chosen] @ position.point(site.free) + group.translations[chosen]
+    rotations, translations = group.orbit_maps[site.letter]
+    images = rotations @ position.point(site.free) + translations
     return np.asarray(images - np.floor(images))
 
 

@@ -118,6 +118,13 @@ class SpaceGroup:
         return result
 
     @cached_property
+    def orbit_maps(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """The same as rotations (M, 3, 3) and translations (M, 3)."""
+        return {
+            letter: (self.rotations[which], self.translations[which]) for letter, which in self.orbit_operations.items()
+        }
+
+    @cached_property
     def normalizer(self) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
         """Maps (rotation (3, 3), translation (3,)) to equivalent descriptions, operations of the group left out.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,11 @@ SLOT_STEP = 32
 MOST_SLOTS, MOST_WASTE = 2048, 512
 """Rows of one token attend together while all their slots fit the processor's cache, and not many are looked at in vain
 because a row of the group is longer."""
+
+
+ANY_COMPANY = 96
+"""Rows of several tokens attend together with longer ones up to so many slots, beyond that with rows of as many slots:
+from 128 on the sums of several queries depend on the number of slots. Those of one query do not (decision 12)."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +133,15 @@ class Feed:
             made += len(group)
         for least, width in pairwise(WIDTHS):
             (wide,) = np.nonzero((counts > least) & (counts <= width))
-            if len(wide) == 0:
-                continue
-            columns = np.minimum(np.arange(width), counts[wide, None] - 1)
-            groups.append(self._group(owners[wide], offsets[wide, None] + columns, starts[wide, None] + columns))
-            for number, piece in enumerate(wide):
-                begin = made + number * width
-                places[offsets[piece] : ends[piece]] = np.arange(begin, begin + counts[piece])
-            made += len(wide) * width
+            looked_at = np.maximum(_round_up(starts + counts), ANY_COMPANY)
+            for n_slots in np.unique(looked_at[wide]):
+                alike = wide[looked_at[wide] == n_slots]
+                columns = np.minimum(np.arange(width), counts[alike, None] - 1)
+                groups.append(self._group(owners[alike], offsets[alike, None] + columns, starts[alike, None] + columns))
+                for number, piece in enumerate(alike):
+                    begin = made + number * width
+                    places[offsets[piece] : ends[piece]] = np.arange(begin, begin + counts[piece])
+                made += len(alike) * width
         return groups, self._tensor(places)
 
     def _group(self, rows: NDArray[np.int64], queries: NDArray[np.int64], limits: NDArray[np.int64]) -> Group:
@@ -164,7 +170,10 @@ def _alike(pieces: NDArray[np.int64], lengths: NDArray[np.int64]) -> Iterator[ND
         yield np.array(group)
 
 
-def _round_up(slots: int) -> int:
+Count = TypeVar("Count", int, NDArray[np.int64])
+
+
+def _round_up(slots: Count) -> Count:
     return -(-slots // SLOT_STEP) * SLOT_STEP
 
 

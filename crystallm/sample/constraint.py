@@ -30,7 +30,7 @@ from crystallm.crystal.layout import (
 )
 from crystallm.crystal.number_format import WRITTEN, NumberFormat, digit_tokens
 from crystallm.crystal.text_layout import TextLayout
-from crystallm.crystal.wyckoff import SpaceGroup, space_group
+from crystallm.crystal.wyckoff import ALPHABET, SpaceGroup, space_group
 from crystallm.errors import CompositionError, LayoutError
 from crystallm.sample import cover
 from crystallm.sample.bounds import Limits, parameter_bounds
@@ -60,6 +60,7 @@ class Grammar:
         self.start_ids = {style: tuple(self.ids[start] for start in style.vocabulary()) for style in styles}
         """Ids that start a number, in order of value, for each format."""
         self.group_ids = {number: self.choice(self.group, number) for number in range(1, 231)}
+        self.letter_ids = {letter: self.ids[f" {letter}"] for letter in ALPHABET}
         self.end = self.ids[END]
         self.begin = self.ids[BEGIN]
         self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
@@ -344,17 +345,8 @@ def walk_sites(grammar: Grammar, partial: Partial) -> Walk:
         while counts[index]:
             partial.stage = Stage.LETTER
             yield (grammar.elements[symbol],)
-            allowed: dict[int, str] = {}
-            verdicts: dict[tuple[int, bool], bool] = {}
-            for letter, (size, is_free) in sizes.items():
-                if size > counts[index] or letter in used:
-                    continue
-                if (size, is_free) not in verdicts:
-                    kept = offer if is_free else cover.without(offer, size)
-                    remaining = [counts[index] - size, *counts[index + 1 :]]
-                    verdicts[size, is_free] = cover.can_cover(tuple(n for n in remaining if n), kept)
-                if verdicts[size, is_free]:
-                    allowed[grammar.ids[f" {letter}"]] = letter
+            letters = cover.letters(partial.space_group, tuple(counts[index:]), offer, frozenset(used))
+            allowed = {grammar.letter_ids[letter]: letter for letter in letters}
             letter = allowed[(yield tuple(allowed))]
             size, is_free = sizes[letter]
             counts[index] -= size

@@ -7,7 +7,7 @@ those without at most once over all elements.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from crystallm.crystal.wyckoff import space_group
 
@@ -79,6 +79,27 @@ def _placements(count: int, offer: Supply) -> tuple[tuple[tuple[int, int], ...],
         tuple((size, available - taken) for (size, available), taken in zip(offer.fixed, used, strict=True))
         for used in found
     )
+
+
+@lru_cache(maxsize=1 << 16)
+def letters(number: int, counts: tuple[int, ...], offer: Supply, used: frozenset[str]) -> tuple[str, ...]:
+    """Wyckoff letters that the next atoms of the first element can take so that all others can still be placed.
+
+    counts: atoms of each element still to be placed. offer: what is left of the group's supply. used: positions without
+    freedom that are taken.
+    """
+    first, *others = counts
+    found = []
+    verdicts: dict[tuple[int, bool], bool] = {}
+    for letter, (size, is_free) in sizes(number).items():
+        if size > first or letter in used:
+            continue
+        if (size, is_free) not in verdicts:
+            kept = offer if is_free else without(offer, size)
+            verdicts[size, is_free] = can_cover(tuple(n for n in (first - size, *others) if n), kept)
+        if verdicts[size, is_free]:
+            found.append(letter)
+    return tuple(found)
 
 
 def fewest_sites(counts: tuple[int, ...], offer: Supply) -> int | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.crystal.description import expand
 from crystallm.crystal.symmetry import has_space_group
 from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
 from crystallm.sample.geometry import Refusal, Surroundings
@@ -77,7 +76,7 @@ class CrystalTask:
             if reason:
                 return reason
         wanted = partial.formula_units * around.group.centring_order * sum(amount for _, amount in partial.amounts)
-        if around.n_atoms == wanted and not has_space_group(expand(partial.description()), partial.space_group):
+        if around.n_atoms == wanted and not has_space_group(around.cell(), partial.space_group):
             return Refusal.HIGHER_SYMMETRY
         return None
 

@@ -8,7 +8,7 @@ products in the precision asked for, as in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,23 +18,7 @@ from torch.nn import functional
 
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import Feed, Group, RowCache
-
-FULL_TILE = 16
-"""MKL's float32 products add in another order for the last few rows; with multiples of this a row's result does not
-depend on the others, to the last bit. Products of bfloat16 (oneDNN) do not need it. Measured: decision 5."""
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A product with weights (out, in), in the precision of the weights."""
-
-    weight: Tensor
-    bias: Tensor | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        extra = -len(x) % FULL_TILE if self.weight.dtype is torch.float32 else 0
-        padded = functional.pad(x, (0, 0, 0, extra)) if extra else x
-        return functional.linear(padded.to(self.weight.dtype), self.weight, self.bias)[: len(x)]
+from crystallm.sample.products import Map, product
 
 
 class Step(Protocol):
@@ -65,17 +49,14 @@ class Step(Protocol):
         """Where the queries of all groups, end to end, hold each token (N,)."""
 
 
-Map = Callable[[Tensor], Tensor]
-
-
 @dataclass(frozen=True)
 class Block:
     """One layer: h + out(attention(qkv(norm(h)))), then h + mlp(norm(h))."""
 
     attention_norm: Map
-    qkv: Linear
+    qkv: Map
     """Queries of all heads, then keys, then values."""
-    out: Linear
+    out: Map
     mlp_norm: Map
     mlp: Map
 
@@ -105,7 +86,7 @@ class Decoder:
         self.width = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         with torch.no_grad():
             self.embedding = model.get_input_embeddings().weight.detach().float()
-            self.head = Linear(model.get_output_embeddings().weight.detach().float())
+            self.head = product(model.get_output_embeddings().weight.detach().float())
             self.blocks, self.norm, self.positions, self.rotations = readers[config.model_type](model, dtype)
 
     def cache(self, rows: int) -> RowCache:
@@ -126,54 +107,68 @@ class Decoder:
         masks = [mask if mask.shape[2] == 1 else mask.repeat(1, 1, shared, 1) for mask in masks]
         places = feed.rows * cache.capacity + feed.slots
         looked_at = [cache.places(group.rows, mask.shape[-1]) for group, mask in zip(feed.groups, masks, strict=True)]
+        n_query, n_stored = self.heads * self.width, 2 * self.kv_heads * self.width
         h = functional.embedding(feed.ids, self.embedding)
         if self.positions is not None:
             h = h + functional.embedding(feed.slots, self.positions)
-        turn = None if self.rotations is None else functional.embedding(feed.slots, self.rotations)[:, None]
+        turn = None if self.rotations is None else self._turn(self.rotations, feed.slots)
         for layer, block in enumerate(self.blocks):
-            qkv = block.qkv(block.attention_norm(h)).to(self.kept)
-            qkv = qkv.view(len(qkv), self.heads + 2 * self.kv_heads, self.width)
+            qkv = block.qkv(block.attention_norm(h)).float()
             if turn is not None:
-                qkv = _rotated(qkv, turn, self.heads + self.kv_heads)
-            query, new = torch.split(qkv, [self.heads, 2 * self.kv_heads], dim=1)
-            stored = cache.stored[layer].flatten(0, 1)
-            stored.index_copy_(0, places, new.view(-1, 2, self.kv_heads, self.width))
-            h = h + block.out(self._attention(query, feed, masks, stored, looked_at))
-            h = h + block.mlp(block.mlp_norm(h))
-        return self.head(self.norm(h[feed.last]))
+                _rotate(qkv, *turn)
+            qkv = qkv.to(self.kept)
+            stored = cache.stored[layer].view(-1, n_stored)
+            stored.index_copy_(0, places, qkv[:, n_query:])
+            attended = self._attention(qkv[:, :n_query], feed.groups, masks, stored, looked_at)
+            h.add_(block.out(attended.index_select(0, feed.places)))
+            h.add_(block.mlp(block.mlp_norm(h)))
+        return self.head(self.norm(h.index_select(0, feed.last)))
 
     def _attention(
-        self, query: Tensor, feed: Step, masks: Sequence[Tensor], stored: Tensor, looked_at: Sequence[Tensor]
+        self,
+        query: Tensor,
+        groups: Sequence[Group],
+        masks: Sequence[Tensor],
+        stored: Tensor,
+        looked_at: Sequence[Tensor],
     ) -> Tensor:
-        """Attention of queries (N, H, D) to what is stored (B * S, 2, G, D); (N, H * D).
+        """Attention of queries (N, H * D) to what is stored (B * S, 2 * G * D); those of all groups, end to end.
 
         The H / G queries that share a key-value head are queries of one head more, so that nothing is repeated.
         """
         outputs = []
         shared = self.heads // self.kv_heads
-        query = query.reshape(-1, self.heads * self.width)
-        for group, mask, places in zip(feed.groups, masks, looked_at, strict=True):
+        for group, mask, places in zip(groups, masks, looked_at, strict=True):
             n_rows, _, n_queries, n_slots = group.mask.shape
             kept = stored.index_select(0, places).view(n_rows, n_slots, 2, self.kv_heads, self.width)
             keys, values = kept.transpose(1, 3).unbind(2)
-            grouped = query.index_select(0, group.queries).view(n_rows, n_queries, self.kv_heads, shared, self.width)
-            attended = functional.scaled_dot_product_attention(
-                grouped.permute(0, 2, 3, 1, 4).reshape(n_rows, self.kv_heads, shared * n_queries, self.width),
-                keys,
-                values,
-                attn_mask=mask,
-            )
-            by_query = attended.view(n_rows, self.kv_heads, shared, n_queries, self.width).permute(0, 3, 1, 2, 4)
-            outputs.append(by_query.reshape(n_rows * n_queries, self.heads * self.width))
-        return torch.cat(outputs).index_select(0, feed.places)
+            grouped = query.index_select(0, group.queries)
+            if n_queries == 1:
+                grouped = grouped.view(n_rows, self.kv_heads, shared, self.width)
+            else:
+                grouped = grouped.view(n_rows, n_queries, self.kv_heads, shared, self.width).permute(0, 2, 3, 1, 4)
+                grouped = grouped.reshape(n_rows, self.kv_heads, shared * n_queries, self.width)
+            attended = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+            if n_queries > 1:
+                attended = attended.view(n_rows, self.kv_heads, shared, n_queries, self.width).permute(0, 3, 1, 2, 4)
+            outputs.append(attended.reshape(n_rows * n_queries, self.heads * self.width))
+        return torch.cat(outputs)
+
+    def _turn(self, rotations: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How tokens in slots (N,) are turned: factors (N, T) of the T numbers of queries and keys, factors of the
+        numbers half a head away, and where these stand, (T,)."""
+        n_turned = self.heads + self.kv_heads
+        cosine, sine = functional.embedding(slots, rotations).chunk(2, dim=-1)
+        numbers = torch.arange(n_turned * self.width, device=slots.device).view(n_turned, 2, self.width // 2)
+        own = torch.cat((cosine, cosine), dim=-1).repeat(1, n_turned)
+        return own, torch.cat((-sine, sine), dim=-1).repeat(1, n_turned), numbers.flip(1).flatten()
 
 
-def _rotated(qkv: Tensor, turn: Tensor, n_turned: int) -> Tensor:
-    """Rotary positions (Su et al. 2021): queries and keys turned by angles of cosine and sine (N, 1, D / 2) each."""
-    cosine, sine = turn.chunk(2, dim=-1)
-    first, second = qkv[:, :n_turned].chunk(2, dim=-1)
-    turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
-    return torch.cat((turned, qkv[:, n_turned:]), dim=1)
+def _rotate(qkv: Tensor, own: Tensor, others: Tensor, partners: Tensor) -> None:
+    """Rotary positions (Su et al. 2021), in place: the first numbers of each token, its queries and keys."""
+    turned = qkv[:, : len(partners)]
+    across = turned.index_select(1, partners).mul_(others)
+    turned.mul_(own).add_(across)
 
 
 Parts = tuple[list[Block], Map, Tensor | None, Tensor | None]
@@ -183,19 +178,23 @@ Parts = tuple[list[Block], Map, Tensor | None, Tensor | None]
 def _llama(model: Any, dtype: torch.dtype) -> Parts:
     def norm(module: Any) -> Map:
         weight, eps = module.weight.detach().float(), module.variance_epsilon
-        return lambda h: h * torch.rsqrt(h.square().mean(-1, keepdim=True) + eps) * weight
+        return lambda h: functional.rms_norm(h, weight.shape, weight, eps)
 
-    def joined(*modules: Any) -> Linear:
+    def joined(*modules: Any) -> Map:
         biases = [module.bias for module in modules if module.bias is not None]
         weight = torch.cat([module.weight for module in modules]).to(dtype)
-        return Linear(weight, torch.cat(biases).to(dtype) if biases else None)
+        return product(weight, torch.cat(biases).to(dtype) if biases else None)
 
     def mlp(module: Any) -> Map:
-        gate_up, down, activation = joined(module.gate_proj, module.up_proj), joined(module.down_proj), module.act_fn
+        gate_up, down, activation = (
+            joined(module.gate_proj, module.up_proj),
+            joined(module.down_proj),
+            module.act_fn.forward,
+        )
 
         def run(x: Tensor) -> Tensor:
             gate, up = gate_up(x).chunk(2, dim=-1)
-            return down(activation(gate) * up)
+            return down(activation(gate).mul_(up))
 
         return run
 
@@ -220,10 +219,8 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Parts:
         weight, bias, eps = module.weight.detach().float(), module.bias.detach().float(), module.eps
         return lambda h: functional.layer_norm(h, weight.shape, weight, bias, eps)
 
-    def linear(module: Any) -> Linear:  # its weights are kept as (in, out)
-        return Linear(
-            module.weight.detach().T.contiguous().to(dtype), module.bias.detach().to(dtype)
-        )  # kept as (in, out)
+    def linear(module: Any) -> Map:  # its weights are kept as (in, out)
+        return product(module.weight.detach().T.contiguous().to(dtype), module.bias.detach().to(dtype))
 
     def mlp(module: Any) -> Map:
         up, down, activation = linear(module.c_fc), linear(module.c_proj), module.act

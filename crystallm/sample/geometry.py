@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Element
 
-from crystallm.crystal.cell import lattice_from_parameters
+from crystallm.crystal.cell import Cell, lattice_from_parameters
+from crystallm.crystal.composition import element_order
 from crystallm.crystal.description import Site, site_orbit
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.wyckoff import space_group
@@ -66,6 +67,13 @@ class Surroundings:
         """Atoms placed in the conventional cell."""
         return sum(map(len, self.orbits))
 
+    def cell(self) -> Cell:
+        """All atoms placed, in the order of the sites."""
+        numbers = [element_order(element)[1] for element in self.elements]
+        return Cell(
+            self.lattice, np.concatenate(self.orbits), np.repeat(numbers, [len(orbit) for orbit in self.orbits])
+        )
+
     def keep(self, n_sites: int) -> None:
         """Take away all but the first sites."""
         del self.elements[n_sites:], self.orbits[n_sites:]
@@ -76,12 +84,12 @@ class Surroundings:
         orbit = site_orbit(self.group, site)
         others = np.concatenate([*self.orbits, orbit])
         delta = others - orbit[0]
-        delta -= np.round(delta)
+        delta -= np.rint(delta)
         delta = delta @ self.lattice
         # |delta + image|^2, (atoms, images)
         squares = 2 * delta @ self.images.T + (delta**2).sum(-1, keepdims=True) + self.lengths
         squares[len(others) - len(orbit), _SAME_CELL] = np.inf  # the atom itself
-        least, low, high = self._limits_of(site.element, len(orbit)) ** 2
+        least, low, high = self._limits_of(site.element, len(orbit))[1]
         if (squares.min(-1) < least).any():
             return Refusal.TOO_CLOSE
         if high.any() and ((squares > low[:, None]) & (squares < high[:, None])).any():
@@ -100,8 +108,7 @@ class Surroundings:
         """
         position = self.group.positions[letter]
         step = starts[1] - starts[0]
-        chosen = self.group.orbit_operations[letter]
-        rotations, translations = self.group.rotations[chosen], self.group.translations[chosen]
+        rotations, translations = self.group.orbit_maps[letter]
         axis = position.matrix[:, 0]
         # Points (J, 3) of atoms seen from the representative when the coordinate is zero, and how they move with it.
         images = rotations @ position.offset + translations
@@ -109,15 +116,23 @@ class Surroundings:
         moves = np.concatenate([np.tile(-axis, (self.n_atoms, 1)), rotations[1:] @ axis - axis])
         middles = np.asarray(starts) + step / 2
         delta = base + middles[:, None, None] * moves
-        delta -= np.round(delta)
+        delta -= np.rint(delta)
         distances = np.linalg.norm(delta @ self.lattice, axis=-1)
         slack = np.linalg.norm(moves @ self.lattice, axis=-1) * step / 2
-        least, low, high = self._limits_of(element, len(images))[:, :-1]
+        least, low, high = self._limits_of(element, len(images))[0][:, :-1]
         refused = (distances + slack < least) | ((distances - slack > low) & (distances + slack < high))
         return np.asarray(refused.any(-1))
 
-    def _limits_of(self, element: str, n_own: int) -> NDArray[np.float64]:
-        """Least distance, and from where to where none may be, (3, J): to the atoms placed and to `n_own` like it."""
-        counts = [*map(len, self.orbits), n_own]
-        limits = [_limits(element, other, self.contact) for other in (*self.elements, element)]
-        return np.repeat(limits, counts, axis=0).T
+    def _limits_of(self, element: str, n_own: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Least distance, and from where to where none may be, (3, J), and their squares: to the atoms placed and to
+        `n_own` like it."""
+        return _limits_to(element, (*self.elements, element), (*map(len, self.orbits), n_own), self.contact)
+
+
+@lru_cache(maxsize=1024)
+def _limits_to(
+    element: str, others: tuple[str, ...], counts: tuple[int, ...], contact: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For a site that is drawn again its surroundings are the same."""
+    limits = np.repeat([_limits(element, other, contact) for other in others], counts, axis=0).T
+    return limits, limits**2

@@ -108,8 +108,9 @@ def rule_out(path: list[Step]) -> None:
 
 def pass_on(path: list[Step]) -> None:
     """Bring what is refused after the last choice of a path to the choices before it."""
-    for (before, place), (node, _) in zip(path[-2::-1], path[:0:-1], strict=True):
-        share = node.refused_share
+    for number in range(len(path) - 1, 0, -1):
+        share = path[number][0].refused_share
+        before, place = path[number - 1]
         before.refuse(place, share)
         if share < NOTHING_LEFT:
             break

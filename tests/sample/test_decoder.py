@@ -139,6 +139,23 @@ def test_other_rows_change_nothing(name: str, dtype: torch.dtype) -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("n_tokens", [1, 3, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_longer_rows_change_nothing_to_the_last_bit(dtype: torch.dtype, n_tokens: int) -> None:
+    """The end of a text of 150 tokens, alone and next to the end of one of 256 tokens."""
+    sizes = {"max_position_embeddings": 256, "num_key_value_heads": 2, "head_dim": 32}  # of the packaged model
+    decoder = Decoder(build(LlamaConfig(**LLAMA | sizes)), dtype)
+    texts = [np.random.default_rng(length).integers(0, VOCABULARY, length).tolist() for length in (150, 256)]
+    cache = decoder.cache(2)
+    with torch.inference_mode():
+        for row, text in enumerate(texts):
+            for start in range(0, len(text), WIDTHS[-1]):
+                decoder.logits(Feed([Piece(row, start, text[start : start + WIDTHS[-1]])], decoder.device), cache)
+        ends = [Piece(row, len(text) - n_tokens, text[-n_tokens:]) for row, text in enumerate(texts)]
+        alone, among = (decoder.logits(Feed(step, decoder.device), cache)[0] for step in (ends[:1], ends))
+    assert torch.equal(alone, among)
+
+
 def test_steps_of_low_precision_stay_close() -> None:
     model = build(CONFIGS["llama, grouped heads"], scale=1.0)
     for exact, rounded in zip(
