@@ -30,7 +30,7 @@ from crystallm.sample.constraint import Grammar, Prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.device import DTYPES, Precision, check_memory, chosen_device, native_precision
-from crystallm.sample.engine import Engine, Job, Outcome
+from crystallm.sample.engine import Engine, Job
 from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.graphs import GraphDecoder
@@ -40,6 +40,7 @@ from crystallm.sample.prompts import NamedPrompt, make_prompt
 from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.refusals import Memory
 from crystallm.sample.rounds import WIDEST, Rounds
+from crystallm.sample.rows import Outcome
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
 from crystallm.sample.warp import Warp
 

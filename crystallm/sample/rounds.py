@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from crystallm.sample.engine import Job, Outcome
+from crystallm.sample.engine import Job
 from crystallm.sample.refusals import NOTHING_LEFT, UNFIT, Memory, Step, remember
+from crystallm.sample.rows import Outcome
 
 WIDEST = 8
 """Most draws of a round; it has half as many as were drawn before. The first are made alone: the model is often so sure

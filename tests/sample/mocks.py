@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from crystallm.sample.cache import Feed, RowCache
 from crystallm.sample.constraint import Choices, Walk
-from crystallm.sample.engine import SECTION
 from crystallm.sample.mixture import Belief
 from crystallm.sample.refusals import Memory
+from crystallm.sample.rows import SECTION
 
 
 @dataclass

@@ -6,8 +6,9 @@ import pytest
 from crystallm.crystal.description import Site
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Stage
 from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.engine import SECTION, TRIES
+from crystallm.sample.engine import TRIES
 from crystallm.sample.geometry import SHORTEST_DISTANCE_ANGSTROM, Refusal, Surroundings, shortest_distance
+from crystallm.sample.rows import SECTION
 
 SODIUM, CHLORINE = Site("Na", "a", ()), Site("Cl", "b", ())
 

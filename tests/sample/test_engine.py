@@ -14,8 +14,9 @@ from crystallm.sample.cache import RowCache
 from crystallm.sample.constraint import Grammar, Partial, Prompt
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
-from crystallm.sample.engine import SECTION, Engine, Outcome
+from crystallm.sample.engine import Engine
 from crystallm.sample.generator import Generator
+from crystallm.sample.rows import SECTION, Outcome
 from crystallm.sample.warp import Warp, draw
 from tests.sample.mocks import SuccessorModel, Words
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from crystallm.sample import engine
+from crystallm.sample import rows
 from crystallm.sample.engine import Engine
 from crystallm.sample.mixture import NEGLIGIBLE, Belief, mix
 from crystallm.sample.warp import Warp
@@ -31,7 +31,7 @@ def component(factors: np.ndarray, text: tuple[int, ...]) -> float:
 
 
 def test_texts_have_the_probabilities_of_the_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "TRUST", 0.0)
+    monkeypatch.setattr(rows, "TRUST", 0.0)
     texts = list(product((1, 2, 3, 4), repeat=3))
     expected = [
         SHARES @ [component(np.ones(4), text), *(component(factors, text) for factors in FACTORS)] for text in texts
