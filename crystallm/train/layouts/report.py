@@ -25,7 +25,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         "",
         f"{settings['teraflop']:g} teraflop of training for each arm. Bits on {report['validation_crystals']} "
         f"validation crystals of formulas that are not trained on; {top} draws for each of {report['targets']} of "
-        f"them, formula and formula units given, temperature {settings['temperature']:g}, seed {settings['seed']}; "
+        f"them, formula and formula units given, temperature {settings['temperature']:g}, contact "
+        f"{settings['contact']:g}{'' if settings['contact'] else ' (geometry off)'}, seed {settings['seed']}; "
         f"speed with {settings['batch_size']} at a time.",
         "",
         table(TRAINED, [trained_cells(row) for row in arms]),
