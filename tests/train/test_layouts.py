@@ -33,6 +33,7 @@ from crystallm.train.layouts.bits import (
     mean_of,
 )
 from crystallm.train.layouts.config import LayoutsConfig
+from crystallm.train.layouts.report import drawn_head
 from crystallm.train.layouts.texts import chosen_crystals, in_all
 from crystallm.train.optimizers import make_optimizers
 
@@ -197,6 +198,12 @@ def test_validation_crystals_have_formulas_of_their_own() -> None:
 def test_only_what_every_layout_can_write() -> None:
     found = in_all({"one": [{"id": "a"}, {"id": "b"}], "other": [{"id": "b"}, {"id": "c"}]})
     assert found == {"one": [{"id": "b"}], "other": [{"id": "b"}]}
+
+
+def test_one_draw_has_one_match_rate() -> None:
+    one, two = (drawn_head({"draws": draws, "reference": "wyckoff"}) for draws in (1, 2))
+    assert [name for name in one if name.startswith(("match", "@"))] == ["match @1", "@1: only here, only wyckoff"]
+    assert len(two) == len(one) + 2
 
 
 def test_settings_that_cannot_work() -> None:
