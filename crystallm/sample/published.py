@@ -67,6 +67,7 @@ class PublishedGrammar:
         self.ids = {token: number for number, token in enumerate(vocabulary)}
         self.tokens = [token.removesuffix(GROUP_MARK) for token in vocabulary]
         self.begin = self.ids[layout.begin]
+        self.line_end = self.ids["\n"]
         self.end = self.ids[layout.end or "\n"]
         self.group_ids = {number: self.ids[symbol + GROUP_MARK] for symbol, number in published_groups().items()}
         self._numbers = {token: number for number, token in self.group_ids.items()}
@@ -212,17 +213,19 @@ class PublishedGrammar:
         partial.stage = Stage.CELL
         yield from self._cell(partial)
         yield from _forced(self.spell(self.layout.middle_text(counts, group.number, volume_of(partial.cell))))
-        yield from self._sites(counts, partial)
-        yield from _forced(self.spell(self.layout.last_text))
+        yield from self._atom_list(partial)
 
     def resume(
         self, prompt: Prompt, partial: Partial, n_sites: int, stage: int, tokens: Sequence[int]
     ) -> tuple[Walk, Choices]:
-        """The automaton after the tokens of a text, by replaying it; `n_sites` and `stage` follow from them."""
-        vars(partial).update(vars(Partial()))
-        steps = self.walk(prompt, partial)
+        """The automaton at the first choice of a stage of the site after the first ones, and what is allowed there.
+
+        tokens: the text up to that place. What stands before the site is not walked again: it takes far longer.
+        """
+        del partial.sites[n_sites:]
+        steps = self._atom_list(partial)
         choices = next(steps)
-        for token in tokens:
+        for token in tokens[len(tokens) - tokens[::-1].index(self.line_end) :]:  # the line of the site so far
             choices = steps.send(token)
         return steps, choices
 
@@ -302,14 +305,22 @@ class PublishedGrammar:
             value = value * 10 + self._digits.index(token)
         return value / UNIT
 
-    def _sites(self, counts: Counts, partial: Partial) -> Generator[Choices, int, None]:
-        """Sites element by element, until every atom is placed."""
+    def _atom_list(self, partial: Partial) -> Walk:
+        """Sites element by element, after those that `partial` holds, until every atom is placed; and the end."""
         group = space_group(partial.space_group)
         sizes, offer = cover.sizes(group.number), cover.supply(group.number)
-        left = [n // group.centring_order for _, n in counts]
-        room = self._rooms[len(counts) - 1]
+        atoms = {symbol: amount * partial.formula_units for symbol, amount in partial.amounts}
         used: set[str] = set()
-        for index, (symbol, _) in enumerate(counts):
+        for placed in partial.sites:
+            size, is_free = sizes[placed.letter]
+            atoms[placed.element] -= size
+            if not is_free:
+                used.add(placed.letter)
+                offer = cover.without(offer, size)
+        room = self._rooms[len(atoms) - 1] - len(partial.sites)
+        symbols = sorted(atoms, key=listed_order)
+        left = [atoms[symbol] for symbol in symbols]
+        for index, symbol in enumerate(symbols):
             while left[index]:
                 partial.stage = Stage.LETTER
                 yield from _forced(self.spell(self.layout.site_text(symbol, len(partial.sites))))
@@ -337,6 +348,7 @@ class PublishedGrammar:
                     offer = cover.without(offer, size)
                 partial.sites.append(site)
                 yield from _forced(self.spell(self.layout.site_end))
+        yield from _forced(self.spell(self.layout.last_text))
 
     def _point(self, number: int, multiplicity: int, letters: set[str]) -> Generator[Choices, int, tuple[int, ...]]:
         """Three coordinates on one of the places that a multiplicity and the letters still open leave."""

@@ -22,7 +22,7 @@ from crystallm.model.checkpoint import save_checkpoint
 from crystallm.sample import cover
 from crystallm.sample.bounds import Limits
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Partial, Prompt
+from crystallm.sample.constraint import Partial, Prompt, Stage
 from crystallm.sample.generator import Generator
 from crystallm.sample.places import places, still_alive, values
 from crystallm.sample.processor import CrystalConstraint
@@ -124,6 +124,27 @@ def test_boilerplate_is_forced(grammar: PublishedGrammar) -> None:
     _, _, tokens, free = draw(grammar, a_prompt("TiO2", space_group=136, formula_units=2), 0)
     assert len(tokens) > 250
     assert free < 25
+
+
+@pytest.mark.parametrize("layout", [CRYSTALLM, CRYSTALLM_PI], ids=["crystallm", "crystallm-pi"])
+def test_a_text_goes_on_from_any_choice_of_a_site(layout: PublishedLayout) -> None:
+    grammar = PublishedGrammar(layout, context=1024)
+    for number, prompt in enumerate((a_prompt("TiO2"), a_prompt("MgAl2O4", space_group=227), a_prompt("KH2PO4"))):
+        _, whole, tokens, _ = draw(grammar, prompt, number)
+        partial, places = Partial(), list[tuple[int, int, int, tuple[int, ...]]]()
+        walk = grammar.walk(prompt, partial)
+        choices = next(walk)
+        for place, token in enumerate(tokens[:-1]):
+            if len(choices) > 1 and partial.stage >= Stage.LETTER:
+                places.append((place, len(partial.sites), partial.stage, choices))
+            choices = walk.send(token)
+        assert len(places) > 3
+        for place, n_sites, stage, allowed in places:
+            walk, choices = grammar.resume(prompt, partial, n_sites, stage, tokens[:place])
+            assert (choices, len(partial.sites), partial.stage) == (allowed, n_sites, stage)
+            for token in tokens[place:-1]:
+                choices = walk.send(token)
+            assert (choices, partial.description()) == ((tokens[-1],), whole.description())
 
 
 @pytest.mark.parametrize("number", [1, 14, 62, 136, 148, 164, 166, 194, 205, 221, 225, 227, 230])

@@ -21,6 +21,7 @@ from crystallm.errors import ConfigError, InputError
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.sample.constraint import Limits, Partial, Prompt, Stage
 from crystallm.sample.grammar import make_grammar
+from crystallm.sample.records import RECORDS, read_records
 from crystallm.train.compute import flop_per_step, matrix_parameters, steps_for, training_flop
 from crystallm.train.config import TrainConfig
 from crystallm.train.layouts.arms import compare
@@ -32,6 +33,7 @@ from crystallm.train.layouts.bits import (
     mean_of,
 )
 from crystallm.train.layouts.config import LayoutsConfig
+from crystallm.train.layouts.report import drawn_head
 from crystallm.train.layouts.texts import chosen_crystals, in_all
 from crystallm.train.optimizers import make_optimizers
 
@@ -198,9 +200,17 @@ def test_only_what_every_layout_can_write() -> None:
     assert found == {"one": [{"id": "b"}], "other": [{"id": "b"}]}
 
 
+def test_one_draw_has_one_match_rate() -> None:
+    one, two = (drawn_head({"draws": draws, "reference": "wyckoff"}) for draws in (1, 2))
+    assert [name for name in one if name.startswith(("match", "@"))] == ["match @1", "@1: only here, only wyckoff"]
+    assert len(two) == len(one) + 2
+
+
 def test_settings_that_cannot_work() -> None:
     with pytest.raises(ConfigError, match="draws must be above 0, got 0"):
         LayoutsConfig(draws=0)
+    with pytest.raises(ConfigError, match=r"contact must be between 0 and 0\.9, got 2"):
+        LayoutsConfig(contact=2.0)
 
 
 TINY = ModelConfig(layers=1, hidden=16, heads=2, kv_heads=1, ffn=16, context=400)
@@ -232,7 +242,7 @@ def test_two_arms_from_texts_to_tables(tmp_path: Path, train_here: Callable[[lis
     arms = [(name, TrainConfig(layout=name, **common)) for name in ("wyckoff", "crystallm")]
     # Four texts make one pass, filled up to 400 tokens: sixteen rows of 24.
     operations = 3 * 16 * 24 * training_flop(TINY, vocabulary=1013, width=24)
-    config = LayoutsConfig(teraflop=operations / 1e12, targets=1, draws=2, timed=1)
+    config = LayoutsConfig(teraflop=operations / 1e12, targets=1, draws=2, timed=1, contact=0.0)
     report = compare(arms, config, texts, out)
     ours, theirs = report["arms"]
     assert ours["steps"] == 3
@@ -245,6 +255,9 @@ def test_two_arms_from_texts_to_tables(tmp_path: Path, train_here: Callable[[lis
     assert ours["finished"] == {**ours["finished"], "passed": 2, "attempted": 2}
     lines = (out / "layouts.md").read_text().splitlines()
     assert sum(line.startswith("| crystallm |") for line in lines) == 4
+    assert "contact 0 (geometry off)" in lines[2]
+    drawn = read_records(out / "crystallm" / "samples" / RECORDS)
+    assert [record["contact"] for record in drawn] == [0.0, 0.0]
     assert (out / "layouts.png").is_file()
     again = compare(arms, config, texts, out)  # what is done is read
     assert again["arms"] == report["arms"]

@@ -107,7 +107,11 @@ def measure(config: LayoutsConfig, model: Path, targets: Sequence[Target], folde
     """Speed, draws, matches and validity of a model."""
     # The part of the recipe of fine-tuning that says how a model is measured.
     settings = FinetuneConfig(
-        draws=config.draws, temperature=config.temperature, seed=config.seed, batch_size=config.batch_size
+        draws=config.draws,
+        temperature=config.temperature,
+        contact=config.contact,
+        seed=config.seed,
+        batch_size=config.batch_size,
     )
     logger.info("%d draws for each of %d targets", config.draws, len(targets))
     samples = draw_samples(settings, str(model), targets, folder / "samples", title=folder.name)
@@ -132,7 +136,7 @@ def speed(config: LayoutsConfig, model: Path, targets: Sequence[Target]) -> dict
             temperature=config.temperature,
             rows=config.batch_size,
             seed=config.seed,
-            contact=FinetuneConfig.contact,
+            contact=config.contact,
         )
         for _ in range(2)
     ]

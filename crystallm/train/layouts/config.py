@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crystallm.errors import ConfigError
+from crystallm.sample.config import SampleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,8 @@ class LayoutsConfig:
     """Validation crystals for which crystals are drawn, formula and formula units given."""
     draws: int = 20
     temperature: float = 0.5
+    contact: float = SampleConfig.contact
+    """Sites closer to another atom than this part of the expected bond length are drawn again; 0: geometry off."""
     batch_size: int = 32
     """Crystals drawn at the same time."""
     timed: int = 128
@@ -30,3 +33,4 @@ class LayoutsConfig:
         for name in ("teraflop", "targets", "draws", "temperature", "batch_size", "timed"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        SampleConfig(contact=self.contact)  # knows its range

@@ -25,7 +25,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         "",
         f"{settings['teraflop']:g} teraflop of training for each arm. Bits on {report['validation_crystals']} "
         f"validation crystals of formulas that are not trained on; {top} draws for each of {report['targets']} of "
-        f"them, formula and formula units given, temperature {settings['temperature']:g}, seed {settings['seed']}; "
+        f"them, formula and formula units given, temperature {settings['temperature']:g}, contact "
+        f"{settings['contact']:g}{'' if settings['contact'] else ' (geometry off)'}, seed {settings['seed']}; "
         f"speed with {settings['batch_size']} at a time.",
         "",
         table(TRAINED, [trained_cells(row) for row in arms]),
@@ -56,8 +57,9 @@ STAGES = ("arm", "space group", "cell", "letters", "coordinates", "last digit of
 def drawn_head(settings: Mapping[str, Any]) -> list[str]:
     """The columns of `drawn_cells`."""
     top, reference = settings["draws"], settings["reference"]
-    head = ["arm", "draws finished", "first draws valid", "match @1", f"match @{top}", "draws that match"]
-    only = [f"@{k}: only here, only {reference}" for k in dict.fromkeys((1, top))]
+    tops = dict.fromkeys((1, top))
+    head = ["arm", "draws finished", "first draws valid", *(f"match @{k}" for k in tops), "draws that match"]
+    only = [f"@{k}: only here, only {reference}" for k in tops]
     return [*head, "crystals/s", "tokens a draw", "steps a draw", *only]
 
 
@@ -89,10 +91,11 @@ def drawn_cells(row: Row, top: int) -> list[str]:
     """What the draws of an arm are worth."""
     metrics, speed = row["metrics"], row["speed"]
     changes = row.get("against_reference", {}).get("gained_and_lost", {})
-    rates = [row["finished"], row["validity"], metrics["match_rate@1"], metrics[f"match_rate@{top}"]]
-    cells = [row["arm"], *map(show, [*rates, row["matching_draws"]]), f"{speed['crystals_per_second']:.1f}"]
+    tops = dict.fromkeys((1, top))
+    rates = [row["finished"], row["validity"], *(metrics[f"match_rate@{k}"] for k in tops), row["matching_draws"]]
+    cells = [row["arm"], *map(show, rates), f"{speed['crystals_per_second']:.1f}"]
     cells += [f"{speed[name] / speed['texts']:.0f}" for name in ("tokens", "model_steps")]
-    pairs = [changes.get(f"@{k}") for k in dict.fromkeys((1, top))]
+    pairs = [changes.get(f"@{k}") for k in tops]
     return [*cells, *("-" if pair is None else f"{pair[0]}, {pair[1]}" for pair in pairs)]
 
 
