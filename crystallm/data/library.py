@@ -44,6 +44,11 @@ def write_library(sources: Sequence[Path], out: Path, *, layout: str) -> int:
     return int(table.num_rows)
 
 
+def names_crystals(file: Path) -> bool:
+    """Whether a file of texts has the columns of `crystallm data prepare` that a library needs."""
+    return file.suffix == ".parquet" and set(PREPARED) <= set(pq.read_schema(file).names)
+
+
 def known_crystals(source: Path, layout: str) -> pa.Table:
     """The crystals of a prepared file, or of a library, as rows of a library."""
     try:

@@ -217,9 +217,10 @@ def write_models(
 
 def templates_of(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> Path | None:
     """Return the library of known crystals that goes with the exported models, written where it is missing: those of
-    the training texts and of the checkpoint the run starts from. None where none is wanted or can be."""
+    the training texts, as far as they were made by `crystallm data prepare`, and of the checkpoint the run starts from.
+    None where none is wanted or can be."""
     from crystallm.crystal.layout import Layout, get_layout
-    from crystallm.data.library import write_library
+    from crystallm.data.library import names_crystals, write_library
     from crystallm.model.checkpoint import TEMPLATES_FILE
 
     if not config.templates or config.streaming or not isinstance(get_layout(config.layout), Layout):
@@ -227,7 +228,10 @@ def templates_of(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> 
     library = run.path / TEMPLATES_FILE
     if not library.is_file():
         before = [] if config.start_from is None else [folder_of(config.start_from) / TEMPLATES_FILE]
-        write_library([*texts, *(file for file in before if file.is_file())], library, layout=config.layout)
+        known = [*filter(names_crystals, texts), *(file for file in before if file.is_file())]
+        if not known:
+            return None
+        write_library(known, library, layout=config.layout)
     return library
 
 
