@@ -121,9 +121,8 @@ def _row(folder: str, report: Mapping[str, Any]) -> str:
     chosen = "all" if drawn["number"] is None else f"drawn with seed {drawn['seed']}"
     if drawn["file"] is not None:
         chosen = f"those of {drawn['file']}"
-    protocol = (
-        f"given {report['prompt']}{_drawing(report.get('sampling'))}; {report['targets']} targets, {chosen}{seeds}"
-    )
+    how = _drawing(report.get("sampling"), report.get("followed_templates"))
+    protocol = f"given {report['prompt']}{how}; {report['targets']} targets, {chosen}{seeds}"
     cells = [
         f"[{report['label']}](reports/{folder})",
         *rates,
@@ -135,8 +134,11 @@ def _row(folder: str, report: Mapping[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _drawing(options: Sequence[str] | None) -> str:
-    """How `crystallm sample` drew, by its options; without `--repeat`, as it was before that came, independently."""
+def _drawing(options: Sequence[str] | None, followed: Mapping[str, Any] | None) -> str:
+    """How `crystallm sample` drew, by its options; without `--repeat`, as it was before that came, independently.
+
+    followed: how many draws followed a known crystal, where the report says so.
+    """
     if options is None:
         return ""
     parser = argparse.ArgumentParser(prog="crystallm sample", allow_abbrev=False)
@@ -145,7 +147,8 @@ def _drawing(options: Sequence[str] | None) -> str:
     asked, _ = parser.parse_known_args(options)
     warmth = "" if asked.temperature is None else f" at temperature {asked.temperature:g}"
     told = {0.0: "unlike", 1.0: "independent"}.get(asked.repeat, f"repeat {asked.repeat:g}")
-    return f"; {told} draws{warmth}"
+    known = f", {followed['share']:.0%} of them like a known crystal" if followed and followed["passed"] else ""
+    return f"; {told} draws{warmth}{known}"
 
 
 def _older_rows(folder: str, report: Mapping[str, Any]) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.benchmark import data_folder, load_benchmark
+from crystallm.eval.rate import Rate
 from crystallm.eval.score import (
     add_options,
     choose_targets,
@@ -46,6 +49,12 @@ def draw(command: list[str]) -> None:
         raise KeyboardInterrupt
     if done.returncode:
         raise RuntimeError(f"sampling ended with exit code {done.returncode}: {' '.join(command)}")
+
+
+def followed_templates(files: Sequence[Path]) -> Rate:
+    """How many draws followed a known crystal, of all; see docs/sample.md."""
+    records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return Rate(sum(record.get("template") is not None for record in records), len(records))
 
 
 def main(argv: list[str]) -> None:
@@ -104,5 +113,6 @@ def main(argv: list[str]) -> None:
         label=label,
         prompt=level,
     )
-    print(write_report(report | {"seeds": options.seed, "sampling": more}, out))
+    drawn = {"seeds": options.seed, "sampling": more, "followed_templates": followed_templates(files).to_json()}
+    print(write_report(report | drawn, out))
     print(f"report: {out / 'report.json'}")

@@ -85,6 +85,8 @@ def test_the_leaderboard_shows_reports_and_published_rows(reports: list[Path]) -
         ("--repeat", "1", "--repeat", "0", "--temperature=0.3"): "unlike draws at temperature 0.3",
     }.items():
         assert f"given formula_units; {told}; 3 targets" in leaderboard({"a": {**report, "sampling": options}}, [])
+    drawn = {"sampling": ("--repeat", "1"), "followed_templates": {"passed": 3, "attempted": 4, "share": 0.75}}
+    assert "independent draws, 75% of them like a known crystal; 3 targets" in leaderboard({"a": report | drawn}, [])
     with pytest.raises(ConfigError, match="occurs twice"):
         PublishedTable(results=(row, row))
 

@@ -43,6 +43,7 @@ def test_one_command_from_targets_to_report(
     report = json.loads((out / "report.json").read_text())
     assert (report["targets"], report["seeds"], report["prompt"]) == (2, [0, 1], "formula")
     assert report["sampling"] == options
+    assert (report["followed_templates"]["passed"], report["followed_templates"]["attempted"]) == (0, 4)
     assert len(report["over_seeds"]["match_rate@1"]["values"]) == 2
     assert (out / "report.md").exists()
 
