@@ -270,7 +270,9 @@ class Generator:
             plan = plans[index, number] = chosen(stream, warp)
             memory = memories[plan.prompt] if waits(item, config) else None
             if plan.prompt not in guides:
-                guides[plan.prompt] = self._guide(grammar, plan.prompt, config)
+                # A formula that the model has chosen is its own to place.
+                asked = item.prompt.amounts is not None
+                guides[plan.prompt] = self._guide(grammar, plan.prompt, config) if asked else None
             return CrystalTask(grammar, plan.prompt, index, number, config.contact, memory, guides[plan.prompt]), stream
 
         return job
@@ -322,8 +324,9 @@ class Generator:
 
     def _guide(self, grammar: AnyGrammar, prompt: Prompt, config: SampleConfig) -> Guide | None:
         """The templates of a prompt with a formula; None where there are none, or none are wanted."""
-        if self.templates is None or not config.guide or prompt.amounts is None or not isinstance(grammar, Grammar):
+        if self.templates is None or not config.guide or not isinstance(grammar, Grammar):
             return None
+        assert prompt.amounts is not None
         found = self.templates.find(prompt.amounts, formula_units=prompt.formula_units, space_group=prompt.space_group)
         found = [template for template in found if template.description.n_sites <= config.max_atoms]
         return Guide(grammar, found, weight=config.guide) if found else None

@@ -148,10 +148,9 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
     lines += ["", " ".join(told)]
     lines += [
         "",
-        f"Given: {recipe['prompt']}; temperature {recipe['temperature']:g}, weight of templates {recipe['guide']:g}, seed "
-        f"{recipe['seed']}. Every held-out "
-        "crystal is in every denominator; Wilson intervals at 95 %. Matcher: stol 0.5, ltol 0.3, angle_tol 10; strict: "
-        "0.2, 0.3, 5.",
+        f"Given: {recipe['prompt']}; temperature {recipe['temperature']:g}, weight of templates {recipe['guide']:g}, "
+        f"seed {recipe['seed']}. Every held-out crystal is in every denominator; Wilson intervals at 95 %. "
+        "Matcher: stol 0.5, ltol 0.3, angle_tol 10; strict: 0.2, 0.3, 5.",
     ]
     return lines
 

@@ -162,9 +162,9 @@ def _first_points(config: SimilarityConfig) -> NDArray[np.float64]:
     for number in range(1, N_ELEMENTS):
         element = Element(symbol_of(number))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pymatgen warns about noble gases
+            warnings.simplefilter("ignore")  # pymatgen warns where it knows no value
             negativity = element.X
-        radius = element.atomic_radius or element.atomic_radius_calculated
+            radius = element.atomic_radius or element.atomic_radius_calculated
         known = [
             2.0 * (negativity if negativity == negativity else 1.5),
             2.0 * float(radius or 1.5),
@@ -231,7 +231,7 @@ def main(argv: list[str]) -> None:
             logger.info("step %d of %d: log-probability %.3f", step, config.steps, sum(recent) / len(recent))
     values = {
         "points": model.points.detach().double().numpy().round(4).tolist(),
-        "amount_power": round(float(model.amount_power), 4),
+        "amount_power": round(float(model.amount_power.detach()), 4),
         "volumes": model.log_volumes.detach().double().exp().numpy().round(3).tolist(),
         "provenance": provenance(config, inputs=[file]),
     }

@@ -13,9 +13,11 @@ import torch
 from huggingface_hub import ModelCard
 
 from crystallm.config import load_recipe
+from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.layout import get_layout
+from crystallm.data.templates import TemplateLibrary
 from crystallm.model.architecture import ModelConfig, build_model
-from crystallm.model.checkpoint import load_checkpoint, save_checkpoint
+from crystallm.model.checkpoint import TEMPLATES_FILE, load_checkpoint, save_checkpoint
 from crystallm.tokenizer import build_tokenizer
 from crystallm.train.finetune_config import STRATEGIES, FinetuneConfig, settled, step_tokens, strategy_for
 from crystallm.train.finetune_data import divide
@@ -124,6 +126,13 @@ def test_the_loss_falls_and_the_best_model_is_kept(finished: Path, report: dict[
     assert before == pytest.approx(losses[0], abs=1e-4)
     assert after == pytest.approx(losses[report["best_step"]], abs=0.02)  # stored in bf16
     assert after < before - 0.1
+
+
+def test_what_was_learned_can_be_followed(finished: Path, report: dict[str, Any]) -> None:
+    """The rock salts of the training part are templates of the model that learned them, and no others are."""
+    library = TemplateLibrary(finished / "run" / "best" / TEMPLATES_FILE)
+    assert len(library) == report["crystals"]["train"]
+    assert {template.description.space_group for template in library.find(parse_formula("RbI"))} == {225}
 
 
 def test_rates_have_denominators_and_forgetting_is_told(finished: Path, report: dict[str, Any]) -> None:
