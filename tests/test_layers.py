@@ -18,7 +18,7 @@ LAYERS = [
     {"model", "data"},
     {"tokenizer"},
     {"crystal"},
-    {"config", "provenance"},
+    {"config", "provenance", "launch"},
     {"errors", "markdown"},
 ]
 """From the top down: a name may import those below it, and itself."""

@@ -22,6 +22,7 @@ from crystallm.eval.score import (
     write_report,
 )
 from crystallm.eval.select import write_targets
+from crystallm.launch import launch_command
 from crystallm.provenance import output_folder
 
 
@@ -29,15 +30,9 @@ def sample_command(
     prompts: Path, out: Path, *, model: Path | None, n: int, seed: int, processes: int, more: list[str]
 ) -> list[str]:
     """The command line that draws samples: evaluation never imports the model, so another process does."""
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        # What is not stated, accelerate takes from nowhere and warns about.
-        stated = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
-        start += ["accelerate.commands.launch", "--multi_gpu"]
-        start += [*(text for name, value in stated.items() for text in (f"--{name}", str(value))), "-m"]
     wanted = ["--prompts", str(prompts), "-n", str(n), "--seed", str(seed), "--out", str(out)]
     wanted += ["--no-checks", "--no-merge", *(["--model", str(model)] if model else [])]
-    return [*start, "crystallm.sample", *wanted, *more]
+    return launch_command("crystallm.sample", [*wanted, *more], processes=processes)
 
 
 def draw(command: list[str]) -> None:

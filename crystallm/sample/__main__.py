@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import ConfigError, InputError
+from crystallm.launch import launch_command, launch_environment
 from crystallm.sample.config import SampleConfig
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ def main(argv: list[str]) -> None:
     model = options.model or default_folder()
     about = read_about(model)
     prompts = read_all_prompts(options, config)
+    if options.processes > 1:
+        run_together(argv, options.processes)
+        return
     from crystallm.sample.run import run
 
     run(
@@ -45,6 +51,18 @@ def main(argv: list[str]) -> None:
     )
 
 
+def run_together(argv: Sequence[str], processes: int) -> None:
+    """The same command as several processes, which share the prompts; their exit code is ours."""
+    rest = [word for word in argv if not word.startswith("--processes=")]
+    if "--processes" in rest:
+        place = rest.index("--processes")
+        del rest[place : place + 2]
+    command = launch_command("crystallm.sample", rest, processes=processes)
+    done = subprocess.run(command, env=dict(launch_environment(processes)), check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
 def read_config(options: argparse.Namespace) -> SampleConfig:
     """The recipe, or the defaults, with the options that were given."""
     from crystallm.config import load_recipe
@@ -52,6 +70,13 @@ def read_config(options: argparse.Namespace) -> SampleConfig:
     config = load_recipe(SampleConfig, options.recipe) if options.recipe else SampleConfig()
     given = {field.name: getattr(options, field.name) for field in fields(SampleConfig)}
     return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as argparse reads it."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[NamedPrompt]:
@@ -138,6 +163,13 @@ def parser() -> argparse.ArgumentParser:
         "--precision",
         choices=["fp32", "bf16"],
         help="of the model's matrix products (default: bf16 where the hardware multiplies it, else fp32)",
+    )
+    command.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that share the prompts and the cores, for many formulas on a CPU (default: %(default)s)",
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: crystals/PROMPT)")
     command.add_argument(

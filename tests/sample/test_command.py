@@ -302,7 +302,7 @@ def test_two_processes_killed_and_resumed(cli: Run, tmp_path: Path, checkpoints:
     assert not list(out.glob("samples.*.jsonl"))
     drawn = out / "samples.jsonl"
     drawn.write_text("".join(f"{json.dumps(line)}\n" for line in lines(drawn) if line["sample"] < 6))
-    process = start(*command, *model, "-n", "6", processes=2)
+    process = start(*command, *model, "-n", "6", "--processes", "2")
     printed, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert printed.count("finished 6 of 6 draws") == 2  # of two prompts, told by one process
@@ -311,6 +311,13 @@ def test_two_processes_killed_and_resumed(cli: Run, tmp_path: Path, checkpoints:
     cli(*command[:-1], str(whole), "-n", "6")
     assert texts(out) == texts(whole)
     assert cifs(out) == cifs(whole)
+
+
+def test_impossible_numbers_of_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["sample", "NaCl", "--processes", "0"])
+    assert stopped.value.code == 2
+    assert "'0' is not a whole number from 1 on" in capsys.readouterr().err
 
 
 def cli_gather(out: Path) -> None:
