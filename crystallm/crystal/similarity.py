@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, groupby, permutations, product
+from math import factorial, prod
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,18 @@ def kind_of(amounts: Amounts) -> tuple[Kind, tuple[str, ...]]:
     return tuple(amount for _, amount in ordered), tuple(symbol for symbol, _ in ordered)
 
 
+MOST_EXCHANGES = 120
+"""Those of five elements of equal amount."""
+
+
 @cache
 def exchanges(kind: Kind) -> tuple[tuple[int, ...], ...]:
     """All ways to give the elements of one formula the places of another of this kind: for each of its elements, the
-    place whose part it plays. Only elements of equal amount can change places."""
+    place whose part it plays. Only elements of equal amount can change places; where more than MOST_EXCHANGES ways
+    are left, each keeps its place in the order of electronegativity."""
     groups = [[place for place, _ in group] for _, group in groupby(enumerate(kind), key=lambda pair: pair[1])]
+    if prod(factorial(len(group)) for group in groups) > MOST_EXCHANGES:
+        return (tuple(range(len(kind))),)
     return tuple(tuple(chain(*parts)) for parts in product(*(permutations(group) for group in groups)))
 
 

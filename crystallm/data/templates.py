@@ -90,9 +90,9 @@ class TemplateLibrary:
         fits &= True if formula_units is None else table.units == formula_units
         fits &= True if space_group is None else table.groups == space_group
         rows = np.flatnonzero(fits)
-        numbers = [element_order(symbol)[1] for symbol in elements]
         if not rows.size:
             return []
+        numbers = [element_order(symbol)[1] for symbol in elements]
         weights = np.exp(-self.similarity.distances(kind, numbers, table.elements[rows]))
         # A formula counts once, however many crystals of it are known: some have dozens, most of them hypothetical.
         _, formula, crystals = np.unique(table.elements[rows], axis=0, return_inverse=True, return_counts=True)
@@ -119,6 +119,8 @@ class TemplateLibrary:
         known = self.layout.read(text)
         if isinstance(known, Rejection):
             raise CheckpointError(f"{self.path} holds a text that is no crystal ({known}); copy the checkpoint again")
+        if all(old == new for old, new in mapping.items()):
+            return known
         growth = self._volume(amounts) / self._volume(known.amounts)
         a, b, c, *angles = known.cell
         scale = growth ** (1 / 3)
@@ -128,7 +130,7 @@ class TemplateLibrary:
         changed = replace(
             known, amounts=amounts, cell=(a * scale, b * scale, c * scale, alpha, beta, gamma), sites=tuple(sites)
         )
-        return changed if known.amounts == amounts else canonical(changed)
+        return canonical(changed)
 
     def _volume(self, amounts: Amounts) -> float:
         return float(sum(self.similarity.volumes[element_order(symbol)[1]] * amount for symbol, amount in amounts))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crystallm.crystal.composition import Amounts, format_formula, parse_formula
-from crystallm.crystal.description import Description, Site
+from crystallm.crystal.description import Description, Site, canonical
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.similarity import exchanges, kind_of, load_similarity
 from crystallm.data.__main__ import main
@@ -61,6 +61,8 @@ def test_elements_of_equal_amount_can_change_places() -> None:
     assert kind_of(parse_formula("SrTiO3")) == ((1, 1, 3), ("Sr", "Ti", "O"))
     assert exchanges((1, 1, 3)) == ((0, 1, 2), (1, 0, 2))
     assert exchanges((1, 2)) == ((0, 1),)
+    assert len(exchanges((1,) * 5)) == 120
+    assert exchanges((1,) * 6) == (tuple(range(6)),)  # 720 ways are not looked at
 
 
 def test_a_formula_is_at_no_distance_from_itself_and_nearer_to_its_like() -> None:
@@ -88,6 +90,13 @@ def test_a_crystal_of_the_formula_itself_stays_as_it_is(library: TemplateLibrary
     (found,) = library.find(parse_formula("CaF2"), space_group=225)
     assert found.description == get_layout().read(TEXTS["fluorite"])
     assert found.weight > library.find(parse_formula("BaF2"), space_group=225)[0].weight
+
+
+def test_every_template_is_canonical(library: TemplateLibrary) -> None:
+    """Also where a crystal of the formula itself has its elements exchanged: titanium where strontium was."""
+    found = library.find(parse_formula("SrTiO3"))
+    assert [site.letter for site in found[0].description.sites] == ["a", "b", "c"]
+    assert all(canonical(template.description) == template.description for template in found)
 
 
 def test_only_what_was_asked_for_is_found(library: TemplateLibrary) -> None:
