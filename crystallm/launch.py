@@ -12,10 +12,9 @@ def launch_command(module: str, arguments: Sequence[str], *, processes: int) -> 
     if processes == 1:
         return [sys.executable, "-m", module, *arguments]
     # What is not stated, accelerate takes from nowhere and warns about. Without --multi_gpu processes on CPUs would be
-    # runs of their own.
-    # Port 0 is any free one, so that two commands can run side by side.
-    stated = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
-    stated["main_process_port"] = 0
+    # runs of their own. Port 0 is any free one, so that two commands can run side by side.
+    stated: dict[str, int | str] = {"num_processes": processes, "num_machines": 1, "main_process_port": 0}
+    stated |= {"mixed_precision": "no", "dynamo_backend": "no"}
     options = [text for name, value in stated.items() for text in (f"--{name}", str(value))]
     start = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *options]
     return [*start, "-m", module, *arguments]
@@ -25,3 +24,8 @@ def launch_environment(processes: int) -> Mapping[str, str]:
     """The environment for them: they share the cores, unless OMP_NUM_THREADS says how many threads each has."""
     threads = max(1, (os.cpu_count() or 1) // processes)
     return {"OMP_NUM_THREADS": str(threads), **os.environ}
+
+
+def is_one_of_several() -> bool:
+    """Whether `accelerate launch` or `torchrun` has started this process together with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import ConfigError, InputError
-from crystallm.launch import launch_command, launch_environment
+from crystallm.launch import is_one_of_several, launch_command, launch_environment
 from crystallm.sample.config import SampleConfig
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     model = options.model or default_folder()
     about = read_about(model)
     prompts = read_all_prompts(options, config)
-    if options.processes > 1:
+    if options.processes > 1 and not is_one_of_several():
         run_together(argv, options.processes)
         return
     from crystallm.sample.run import run
@@ -53,11 +53,7 @@ def main(argv: list[str]) -> None:
 
 def run_together(argv: Sequence[str], processes: int) -> None:
     """The same command as several processes, which share the prompts; their exit code is ours."""
-    rest = [word for word in argv if not word.startswith("--processes=")]
-    if "--processes" in rest:
-        place = rest.index("--processes")
-        del rest[place : place + 2]
-    command = launch_command("crystallm.sample", rest, processes=processes)
+    command = launch_command("crystallm.sample", argv, processes=processes)
     done = subprocess.run(command, env=dict(launch_environment(processes)), check=False)
     if done.returncode:
         raise SystemExit(done.returncode)

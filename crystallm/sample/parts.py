@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import InputError
+from crystallm.launch import is_one_of_several
 from crystallm.sample.records import RECORDS, RecordFile, read_records
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ of the same folder. `crystallm sample` does so itself at the end; after a kill t
 
 def joined_processes() -> PartialState | None:
     """The processes that `accelerate launch` or `torchrun` started together with this one; None if it is alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not is_one_of_several():
         return None
     import torch
     from accelerate import PartialState

@@ -16,6 +16,7 @@ from crystallm.data.__main__ import main
 from crystallm.data.library import write_library
 from crystallm.data.templates import TemplateLibrary
 from crystallm.errors import CheckpointError, InputError
+from crystallm.model.checkpoint import TEMPLATES_FILE
 
 CUBIC = (90.0, 90.0, 90.0)
 RUTILE = (Site("Sn", "a", ()), Site("O", "f", (0.3056,)))
@@ -130,7 +131,7 @@ def test_the_command_writes_into_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
     prepared(tmp_path / "prepared" / "train.parquet")
     main(["templates", str(tmp_path / "prepared"), str(tmp_path / "checkpoint")])
     assert "3 known crystals" in capsys.readouterr().out
-    assert len(TemplateLibrary(tmp_path / "checkpoint" / "templates.parquet")) == 3
+    assert len(TemplateLibrary(tmp_path / "checkpoint" / TEMPLATES_FILE)) == 3
 
 
 def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
