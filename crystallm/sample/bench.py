@@ -6,18 +6,29 @@ import argparse
 import logging
 import resource
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crystallm import markdown
 from crystallm.errors import ConfigError
+from crystallm.sample.bench_ways import (
+    CONSTRAINED,
+    GENERATE,
+    OURS,
+    PUBLISHED,
+    RECOMPUTE,
+    Drawn,
+    Processes,
+    Timing,
+    ours,
+    plain,
+    published,
+)
 from crystallm.sample.config import SampleConfig
 
 if TYPE_CHECKING:
-    from crystallm.sample.generator import Generator
     from crystallm.sample.prompts import NamedPrompt
 
 logger = logging.getLogger(__name__)
@@ -28,121 +39,6 @@ FORMULAS = (
     *("ZrO2", "NiTi", "La2CuO4", "CaCO3", "Nb3Sn", "MnO2", "KH2PO4", "Li3N", "Sb2S3"),
 )
 """32 textbook compositions of many sizes."""
-
-LONGEST_PLAIN = 512
-"""Where `generate` is cut off; without constraint it need not end by itself."""
-
-RECOMPUTE, GENERATE, CONSTRAINED, OURS = "recompute", "generate", "generate, constrained", "crystallm"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One way of sampling: how many texts in how many seconds, and how many of them hold a crystal of the formula."""
-
-    way: str
-    rows: int
-    texts: int
-    crystals: int
-    tokens: int
-    model_steps: int
-    """Steps that a text took part in, summed over texts."""
-    seconds: float
-    model_seconds: float | None = None
-    """Of these in the model, where that is measured."""
-
-    @property
-    def crystals_per_second(self) -> float:
-        """Of the formula asked for."""
-        return self.crystals / self.seconds
-
-    def to_json(self) -> dict[str, Any]:
-        """All counts and the rates."""
-        share = None if self.model_seconds is None else 1 - self.model_seconds / self.seconds
-        return vars(self) | {
-            "texts_per_second": self.texts / self.seconds,
-            "crystals_per_second": self.crystals_per_second,
-            "ms_per_text": 1e3 * self.seconds / self.texts,
-            "share_outside_model": share,
-        }
-
-
-def plain(generator: Generator, prompts: Sequence[NamedPrompt], *, temperature: float, rows: int, way: str) -> Timing:
-    """`generate` of `transformers`, `rows` prompts a call.
-
-    way: RECOMPUTE computes the whole text anew for every token, GENERATE keeps keys and values, CONSTRAINED also keeps
-    to the constraint, token by token: the batched sampler that this project began with.
-    """
-    import torch
-
-    from crystallm.crystal.cell import Rejection
-    from crystallm.sample.constraint import Grammar
-    from crystallm.sample.processor import CrystalConstraint
-
-    grammar = Grammar(generator.layout)
-    pad, end = generator.checkpoint.tokenizer.pad_token_id, grammar.end
-    texts: list[str] = []
-    tokens = steps = 0
-    heads = []
-    for item in prompts:
-        assert item.prompt.amounts is not None
-        heads.append([grammar.begin] if way == CONSTRAINED else grammar.formula_head(item.prompt.amounts))
-    start = time.perf_counter()
-    for first in range(0, len(heads), rows):
-        group = heads[first : first + rows]
-        width = max(map(len, group))
-        # Padding goes to the left, where generate expects it.
-        ids = torch.tensor([[pad] * (width - len(head)) + head for head in group], device=generator.model.device)
-        settings: dict[str, Any] = {
-            "do_sample": True,
-            "temperature": temperature,
-            "top_k": 0,
-            "use_cache": way != RECOMPUTE,
-        }
-        limits = {"max_length": LONGEST_PLAIN, "pad_token_id": pad, "eos_token_id": end}
-        if way == CONSTRAINED:
-            constraint = CrystalConstraint(grammar, [item.prompt for item in prompts[first : first + rows]])
-            settings["logits_processor"] = [constraint]
-        output = generator.model.generate(ids, attention_mask=ids != pad, **settings, **limits)
-        for row, head in zip(output.tolist(), group, strict=True):
-            kept = [token for token in row if token != pad]
-            tokens += len(kept)
-            steps += len(kept) - len(head)
-            texts.append("".join(grammar.tokens[token] for token in kept))
-    seconds = time.perf_counter() - start
-    found = [generator.layout.read(text) for text in texts]
-    good = sum(
-        not isinstance(crystal, Rejection) and crystal.amounts == item.prompt.amounts
-        for crystal, item in zip(found, prompts, strict=True)
-    )
-    return Timing(way, rows, len(texts), good, tokens, steps, seconds)
-
-
-def ours(
-    generator: Generator,
-    prompts: Sequence[NamedPrompt],
-    *,
-    temperature: float,
-    rows: int,
-    seed: int,
-    contact: float,
-) -> Timing:
-    """The constrained engine, with everything that `crystallm sample` does up to the record of a draw."""
-    from crystallm.sample.engine import Engine
-    from crystallm.sample.records import record_of
-
-    plain = SampleConfig(n=1, repeat=1.0, guide=0.0)  # as the other ways draw: independent, from the model alone
-    config = replace(plain, temperature=temperature, batch_size=rows, seed=seed, contact=contact)
-    engine = Engine(generator.decoder, rows=rows, context=generator.context)
-    start = time.perf_counter()
-    attempts = []
-    for attempt in generator.attempts(prompts, config, engine=engine):
-        record_of(attempt, config, "benchmark")
-        attempts.append(attempt)
-    seconds = time.perf_counter() - start
-    finished = [attempt for attempt in attempts if attempt.description is not None]
-    tokens = sum(attempt.n_tokens for attempt in attempts)
-    steps = sum(attempt.steps for attempt in attempts)
-    return Timing(OURS, rows, len(attempts), len(finished), tokens, steps, seconds, engine.model_seconds)
 
 
 def main(argv: list[str]) -> None:
@@ -156,6 +52,13 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--draws", type=int, default=256, help="texts for each way and batch size (%(default)s)")
     parser.add_argument(
         "--recomputed", type=int, default=8, help="texts of the loop without cache, which is slow (%(default)s)"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="processes of the engine, which share prompts and cores, as in `crystallm sample` (%(default)s)",
     )
     parser.add_argument(
         "--prompts", type=Path, metavar="FILE", help="prompts with formulas, JSONL (default: 32 textbook formulas)"
@@ -174,8 +77,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw crystals per second over batch size")
     options = parser.parse_args(argv)
-    if min(options.draws, options.recomputed, *options.rows) < 1:
-        raise ConfigError("--draws, --recomputed and --rows must be at least 1")
+    if min(options.draws, options.recomputed, *options.rows, *options.processes) < 1:
+        raise ConfigError("--draws, --recomputed, --rows and --processes must be at least 1")
     # The library is imported only now: bad options and --help need not wait for it.
     import torch
 
@@ -186,16 +89,25 @@ def main(argv: list[str]) -> None:
     prompts = read_bench_prompts(options.prompts, options.draws)
     generator = Generator.from_pretrained(options.model, precision=options.precision)
     generator.model.to(DTYPES[generator.precision])  # for `generate`; the engine has weights of its own
-    drawn = {"temperature": options.temperature, "seed": options.seed, "contact": options.contact}
-    ours(generator, prompts[:4], rows=4, **drawn)  # tables, kernels
+    drawn = Drawn(options.temperature, options.seed, options.contact)
+    few = prompts[: options.recomputed]
+    # Also warms up: tables, kernels.
+    crystals = [attempt.description for attempt in generator.attempts(few, drawn.config(4)) if attempt.description]
     plain(generator, prompts[:4], way=GENERATE, rows=4, temperature=options.temperature)
     torch.manual_seed(options.seed)
-    few = prompts[: options.recomputed]
     timings = [plain(generator, few, temperature=options.temperature, rows=1, way=RECOMPUTE)]
-    for rows in options.rows:
-        for way in (GENERATE, CONSTRAINED):
-            timings.append(plain(generator, prompts, temperature=options.temperature, rows=rows, way=way))
-        timings.append(ours(generator, prompts, rows=rows, **drawn))
+    if (longer := published(generator, crystals)) is not None:
+        timings.append(longer)
+    several = [number for number in options.processes if number > 1]
+    with ExitStack() as stack:
+        started = [Processes(number, model=options.model, precision=options.precision) for number in several]
+        others = [stack.enter_context(processes) for processes in started]
+        for rows in options.rows:
+            for way in (GENERATE, CONSTRAINED):
+                timings.append(plain(generator, prompts, temperature=options.temperature, rows=rows, way=way))
+            if 1 in options.processes:
+                timings.append(ours(generator, prompts, rows=rows, drawn=drawn))
+            timings += [processes.ours(prompts, rows=rows, drawn=drawn) for processes in others]
     print(table(timings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (30 if sys.platform == "darwin" else 20))
     print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, {generator.precision}, seed {options.seed}")
@@ -233,7 +145,8 @@ def table(timings: Sequence[Timing]) -> str:
         outside = "" if t.model_seconds is None else f"{100 * (1 - t.model_seconds / t.seconds):.0f} %"
         ratio = f"{t.crystals_per_second / first:.1f}" if first else f"{t.crystals_per_second:.2f} a second"
         per_text = [t.tokens / t.texts, t.model_steps / t.texts, 1e3 * t.seconds / t.texts]
-        lines.append((t.way, t.rows, t.texts, t.crystals, *(f"{value:.1f}" for value in per_text), outside, ratio))
+        way = t.way if t.processes == 1 else f"{t.way}, {t.processes} processes"
+        lines.append((way, t.rows, t.texts, t.crystals, *(f"{value:.1f}" for value in per_text), outside, ratio))
     return markdown.table((*head, "outside the model", "crystals/s, first = 1"), lines)
 
 
@@ -246,9 +159,12 @@ def draw_figure(timings: Sequence[Timing], path: Path) -> None:
         return
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    for way, marker in ((OURS, "o"), (CONSTRAINED, "d"), (GENERATE, "s"), (RECOMPUTE, "x")):
-        chosen = [t for t in timings if t.way == way]
-        axes.plot([t.rows for t in chosen], [t.crystals_per_second for t in chosen], marker=marker, label=way)
+    markers = {OURS: "o", CONSTRAINED: "d", GENERATE: "s", RECOMPUTE: "x", PUBLISHED: "+"}
+    for way, processes in dict.fromkeys((t.way, t.processes) for t in timings):
+        chosen = [t for t in timings if (t.way, t.processes) == (way, processes)]
+        label, line = (way, "-") if processes == 1 else (f"{way}, {processes} processes", "--")
+        numbers, rates = [t.rows for t in chosen], [t.crystals_per_second for t in chosen]
+        axes.plot(numbers, rates, label=label, marker=markers[way], linestyle=line)
     axes.set(xscale="log", yscale="log", xlabel="rows (texts at once)", ylabel="crystals of the formula per second")
     ticks = sorted({t.rows for t in timings})
     axes.set_xticks(ticks, [str(rows) for rows in ticks], minor=False)

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from crystallm.cli import main
-from crystallm.sample import bench
+from crystallm.crystal.description import Description
+from crystallm.crystal.published import PublishedLayout
+from crystallm.sample import bench_ways
+from crystallm.sample.generator import Generator
 
 
 def test_bench_sample(
@@ -15,7 +18,8 @@ def test_bench_sample(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bench, "LONGEST_PLAIN", 40)  # an untrained model does not come to an end by itself
+    monkeypatch.setattr(bench_ways, "LONGEST_PLAIN", 40)  # an untrained model does not come to an end by itself
+    monkeypatch.setattr(bench_ways, "LONGEST_PUBLISHED", 40)  # nor is what it writes short in another layout
     out, figure = tmp_path / "bench.json", tmp_path / "bench.png"
     options = [
         "--draws",
@@ -23,6 +27,9 @@ def test_bench_sample(
         "--recomputed",
         "1",
         "--rows",
+        "1",
+        "2",
+        "--processes",
         "1",
         "2",
         "--contact",
@@ -33,21 +40,40 @@ def test_bench_sample(
         str(figure),
     ]
     assert main(["bench", "sample", "--model", str(checkpoints["llama"]), *options]) == 0
-    timings = {(timing["way"], timing["rows"]): timing for timing in json.loads(out.read_text())["timings"]}
+    found = json.loads(out.read_text())["timings"]
+    timings = {(timing["way"], timing["rows"]): timing for timing in found if timing["processes"] == 1}
     assert list(timings) == [
         ("recompute", 1),
         *(("generate", 1), ("generate, constrained", 1), ("crystallm", 1)),
         *(("generate", 2), ("generate, constrained", 2), ("crystallm", 2)),
     ]
-    assert {timing["texts"] for key, timing in timings.items() if key[0] != "recompute"} == {3}
+    assert {timing["texts"] for key, timing in timings.items() if not key[0].startswith("recompute")} == {3}
     one, two = timings["crystallm", 1], timings["crystallm", 2]
     assert one["tokens"] == two["tokens"]
+    # Two processes make the same texts as one.
+    shared = [timing for timing in found if timing["processes"] == 2]
+    assert [timing["rows"] for timing in shared] == [1, 2]
+    for timing in shared:
+        assert [timing[key] for key in ("texts", "tokens", "crystals")] == [3, one["tokens"], one["crystals"]]
+        assert 0 < timing["share_outside_model"] < 1
     assert one["model_steps"] < one["tokens"]
     for rows in (1, 2):
         assert 0 < timings["generate, constrained", rows]["tokens"] <= 3 * 40
     assert 0 < one["share_outside_model"] < 1
-    assert "| crystallm | 2 | 3 |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| crystallm | 2 | 3 |" in printed
+    assert "| crystallm, 2 processes | 2 | 3 |" in printed
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_text_of_crystallm_is_recomputed(generator: Generator, rutile: Description, anatase: Description) -> None:
+    layout = PublishedLayout("crystallm")
+    timing = bench_ways.published(generator, [rutile, anatase])
+    assert timing is not None
+    lengths = [len(layout.split(layout.write(crystal))) for crystal in (rutile, anatase)]
+    assert min(lengths) > 200
+    assert (timing.texts, timing.tokens, timing.model_steps) == (2, sum(lengths), sum(lengths) - 2)
+    assert bench_ways.published(generator, []) is None
 
 
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from crystallm.eval.targets import Target, read_targets
 from crystallm.model.architecture import count_parameters
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.provenance import output_folder, provenance, write_json, write_text
-from crystallm.sample.bench import ours
+from crystallm.sample.bench_ways import Drawn, ours
 from crystallm.sample.generator import Generator
 from crystallm.sample.records import FINISHED, RECORDS, read_records
 from crystallm.train.compute import flop_per_step, steps_for
@@ -130,17 +130,8 @@ def speed(config: LayoutsConfig, model: Path, targets: Sequence[Target]) -> dict
     """Crystals a second of the sampler, once tables and kernels are there."""
     generator = Generator.from_pretrained(model)
     prompts = prompts_of(targets, "formula_units")[: config.timed]
-    timings = [
-        ours(
-            generator,
-            prompts,
-            temperature=config.temperature,
-            rows=config.batch_size,
-            seed=config.seed,
-            contact=config.contact,
-        )
-        for _ in range(2)
-    ]
+    drawn = Drawn(config.temperature, config.seed, config.contact)
+    timings = [ours(generator, prompts, rows=config.batch_size, drawn=drawn) for _ in range(2)]
     return timings[-1].to_json()
 
 
