@@ -20,6 +20,9 @@ HYDROGEN_FACTOR = 2.5
 HEAVIEST_WITH_RADIUS = 96
 """Curium: beyond it neither pymatgen's atomic nor its covalent radii go on, and CrystalNN cannot work."""
 
+NO_RADIUS = "no radius"
+"""Reason where nothing can be judged because an element has no tabulated radius."""
+
 
 @dataclass(frozen=True)
 class BondLengths:
@@ -52,7 +55,7 @@ def bond_lengths(structure: Structure) -> BondLengths | NoBondLengths:
     """
     heavy = sorted({site.specie.symbol for site in structure if site.specie.Z > HEAVIEST_WITH_RADIUS})
     if heavy:
-        return NoBondLengths("no radius", f"no radius is tabulated for {', '.join(heavy)}")
+        return NoBondLengths(NO_RADIUS, f"no radius is tabulated for {', '.join(heavy)}")
     finder = CrystalNN()
     between: list[tuple[PeriodicSite, PeriodicSite]] = []
     own_images: list[tuple[PeriodicSite, PeriodicSite, tuple[int, ...]]] = []
@@ -81,7 +84,7 @@ def _judge(pairs: list[tuple[PeriodicSite, PeriodicSite, float]]) -> BondLengths
     for first, second, length in pairs:
         expected = expected_length(first.specie, second.specie)
         if expected is None:
-            return NoBondLengths("no radius", f"no radius is tabulated for {first.specie} or {second.specie}")
+            return NoBondLengths(NO_RADIUS, f"no radius is tabulated for {first.specie} or {second.specie}")
         ratio = length / expected
         if is_reasonable(ratio, hydrogen="H" in (first.specie.symbol, second.specie.symbol)):
             reasonable += 1

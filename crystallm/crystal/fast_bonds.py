@@ -20,7 +20,7 @@ from pymatgen.core.local_env import CovalentRadius
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from scipy.spatial import QhullError, Voronoi
 
-from crystallm.crystal.bonds import HEAVIEST_WITH_RADIUS, HYDROGEN_FACTOR, SHORTEST_BOND, is_reasonable
+from crystallm.crystal.bonds import HEAVIEST_WITH_RADIUS, HYDROGEN_FACTOR, NO_RADIUS, SHORTEST_BOND, is_reasonable
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.composition import symbol_of
 from crystallm.crystal.radii import LONGEST_BOND, expected_length
@@ -48,7 +48,7 @@ def judge_bonds(cell: Cell) -> BondVerdict:
     """Whether every bond that CrystalNN would find has a reasonable length (`crystallm.crystal.bonds`)."""
     heavy = sorted({symbol_of(n) for n in cell.amounts if n > HEAVIEST_WITH_RADIUS})
     if heavy:
-        return BondVerdict("no radius", f"no radius is tabulated for {', '.join(heavy)}")
+        return BondVerdict(NO_RADIUS, f"no radius is tabulated for {', '.join(heavy)}")
     kinds, kind_of_atom = np.unique(cell.numbers, return_inverse=True)
     covalent, expected = (table[np.ix_(kind_of_atom, kind_of_atom)] for table in _pair_tables(tuple(kinds.tolist())))
     shortest = _shortest_between(cell, float(covalent.max()) + REACH_ANGSTROM)
@@ -213,7 +213,7 @@ def _judge_pair(first: int, second: int, length: float) -> BondVerdict:
     symbols = symbol_of(first), symbol_of(second)
     expected = expected_length(Element(symbols[0]), Element(symbols[1]))
     if expected is None:
-        return BondVerdict("no radius", f"no radius is tabulated for {symbols[0]} or {symbols[1]}")
+        return BondVerdict(NO_RADIUS, f"no radius is tabulated for {symbols[0]} or {symbols[1]}")
     if is_reasonable(length / expected, hydrogen="H" in symbols):
         return BondVerdict("")
     return BondVerdict("unreasonable bond", f"{symbols[0]}-{symbols[1]} {length:.2f} A, expected {expected:.2f}")

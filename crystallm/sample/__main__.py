@@ -146,6 +146,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="W",
     )
     setting(
+        "--bond-tries",
+        name="bond_tries",
+        text="draw again, up to N times, a crystal that follows no known one and has an unreasonable bond; 0: never",
+        type=int,
+        metavar="N",
+    )
+    setting(
         "--space-groups",
         name="space_groups",
         text="top:K spreads the draws over the K most probable space groups, top:K:even evenly",

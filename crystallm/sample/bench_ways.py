@@ -161,7 +161,7 @@ class Drawn:
 
     def config(self, rows: int) -> SampleConfig:
         """The same as the settings of `crystallm sample`."""
-        alone = SampleConfig(n=1, repeat=1.0, guide=0.0)
+        alone = SampleConfig(n=1, repeat=1.0, guide=0.0, bond_tries=0)
         return replace(alone, temperature=self.temperature, seed=self.seed, contact=self.contact, batch_size=rows)
 
 

@@ -49,6 +49,9 @@ class SampleConfig:
     contact: float = 0.68
     """Sites closer to another atom than this part of the expected bond length are drawn again, and nonmetals that
     are neither bonded nor apart; 0: only atoms closer than 0.5 A."""
+    bond_tries: int = 4
+    """How often at most a crystal that follows no template is drawn again because CrystalNN finds a bond of
+    unreasonable length in it; 0: never, nor with contact 0. The last one stays, whatever its bonds."""
     guide: float = 1.0
     """What the weights of templates, known crystals of similar elements that draws of a formula may follow, are
     multiplied by; 0: the model alone."""
@@ -75,6 +78,8 @@ class SampleConfig:
             raise ConfigError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not 0 <= self.repeat <= 1:
             raise ConfigError(f"repeat must be between 0 and 1, got {self.repeat}; 1 makes draws independent")
+        if not 0 <= self.bond_tries <= 100:
+            raise ConfigError(f"bond_tries must be between 0 and 100, got {self.bond_tries}; 0 lets all bonds stand")
         if not 0 <= self.guide <= 1000:
             raise ConfigError(f"guide must be between 0 and 1000, got {self.guide}; 0 leaves templates out")
         if not 0 <= self.contact <= 0.9:

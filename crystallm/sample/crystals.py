@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.crystal.bonds import NO_RADIUS
+from crystallm.crystal.fast_bonds import judge_bonds
 from crystallm.crystal.symmetry import has_space_group
 from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
 from crystallm.sample.geometry import Refusal, Surroundings
@@ -19,7 +21,8 @@ from crystallm.sample.refusals import Memory
 
 @dataclass
 class CrystalTask:
-    """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` is that of SampleConfig."""
+    """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` and `bond_tries` are those of
+    SampleConfig."""
 
     grammar: Constraint
     prompt: Prompt
@@ -28,6 +31,7 @@ class CrystalTask:
     contact: float = 0.0
     memory: Memory | None = None
     guide: Guide | None = None
+    bond_tries: int = 0
     partial: Partial = field(default_factory=Partial)
     _surroundings: Surroundings | None = None
 
@@ -79,6 +83,15 @@ class CrystalTask:
         if around.n_atoms == wanted and not has_space_group(around.cell(), partial.space_group):
             return Refusal.HIGHER_SYMMETRY
         return None
+
+    def objection(self, belief: Belief | None, before: int) -> Refusal | None:
+        """A bond of unreasonable length in a complete crystal that follows no template, the first few times."""
+        followed = self.guide is not None and belief is not None and self.guide.followed(belief) is not None
+        if before >= self.bond_tries or not self.contact or followed:
+            return None
+        assert self._surroundings is not None
+        verdict = judge_bonds(self._surroundings.cell())
+        return Refusal.BONDS if verdict.reason not in ("", NO_RADIUS) else None
 
     def hopeless(self, since: int) -> Collection[int]:
         """Tokens with which the coordinate of the site just refused, the only one, cannot begin wherever it goes on."""

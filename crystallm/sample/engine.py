@@ -28,6 +28,7 @@ from crystallm.sample.rows import (
     Task,
     append,
     begin,
+    belief_after,
     branching_of,
     follow,
     forget,
@@ -200,7 +201,11 @@ class Engine:
             if reason is None:
                 row.sections = row.task.sections()
                 forget(row, SECTION)
-                return
+                start = self._draw_again(row) if row.done else None
+                if start is None:
+                    return
+                log_V = return_to(row, start)
+                continue
             row.redrawn[reason] += 1
             back_to = self._retreat(row)
             if back_to is None:
@@ -208,6 +213,21 @@ class Engine:
                 row.done, row.failure = True, f"drawn again until all tries were used up ({counts})"
                 return
             log_V = return_to(row, back_to)
+
+    def _draw_again(self, row: Row) -> int | None:
+        """What a complete text goes back to because there is an objection to it; None if it stays."""
+        objection = row.task.objection(belief_after(row.task, row.path), row.objections)
+        if objection is None:
+            return None
+        path, unfit = list(row.path), list(row.unfit)
+        level = self._retreat(row)
+        if level is None:  # nothing else is left: better this one than none
+            row.path, row.unfit = path, unfit
+            return None
+        row.redrawn[objection] += 1
+        row.objections += 1
+        row.done = False
+        return level
 
     def _retreat(self, row: Row) -> int | None:
         """What to go back to: the deepest level that has tries left and something else to choose; None if none has."""

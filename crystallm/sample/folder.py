@@ -37,6 +37,7 @@ def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: st
         "max_atoms": config.max_atoms,
         "contact": config.contact,
         "guide": config.guide,
+        "bond_tries": config.bond_tries,
         "space_groups": config.space_groups,
         "units": config.units,
         "prompts": {

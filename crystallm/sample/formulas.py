@@ -19,6 +19,7 @@ from crystallm.sample import cover
 from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
 from crystallm.sample.engine import Engine
 from crystallm.sample.grammar import log_probabilities
+from crystallm.sample.mixture import Belief
 from crystallm.sample.refusals import pick
 from crystallm.sample.warp import Warp, chances
 
@@ -89,6 +90,9 @@ class HeadTask:
     def differs(self) -> bool:
         """A formula may come again: how often it does is its weight."""
         return False
+
+    def objection(self, belief: Belief | None, before: int) -> None:
+        """None."""
 
     def hopeless(self, since: int) -> Collection[int]:
         """Nothing is."""

@@ -273,7 +273,8 @@ class Generator:
                 # A formula that the model has chosen is its own to place.
                 asked = item.prompt.amounts is not None
                 guides[plan.prompt] = self._guide(grammar, plan.prompt, config) if asked else None
-            return CrystalTask(grammar, plan.prompt, index, number, config.contact, memory, guides[plan.prompt]), stream
+            given = (memory, guides[plan.prompt], config.bond_tries)
+            return CrystalTask(grammar, plan.prompt, index, number, config.contact, *given), stream
 
         return job
 

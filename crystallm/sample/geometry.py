@@ -24,11 +24,12 @@ _SAME_CELL = len(_IMAGES) // 2
 
 
 class Refusal(StrEnum):
-    """Why sites were drawn again."""
+    """Why sites, or with BONDS whole crystals, were drawn again."""
 
     TOO_CLOSE = "atoms too close"
     BETWEEN = "nonmetals neither bonded nor apart"
     HIGHER_SYMMETRY = "symmetry higher than written"
+    BONDS = "bonds of unreasonable length"
 
 
 @cache

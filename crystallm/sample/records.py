@@ -69,6 +69,7 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
         "repeat": config.repeat,
         "contact": config.contact,
         "guide": config.guide,
+        "bond_tries": config.bond_tries,
         "model": model,
     }
 

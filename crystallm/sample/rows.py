@@ -51,6 +51,10 @@ class Task(Protocol):
     def differs(self) -> bool:
         """Whether the next choice is one of those in which texts of one memory are to differ."""
 
+    def objection(self, belief: Belief | None, before: int) -> str | None:
+        """Why a text that is complete had better be drawn again, as long as that can be done; None if it is good.
+        `belief` is that after the last choice, `before` how often there was an objection."""
+
     def hopeless(self, since: int) -> Collection[int]:
         """After such a refusal: tokens with which the deepest level of that section cannot begin, whatever follows."""
 
@@ -123,6 +127,8 @@ class Row:
     tries: Counter[int] = field(default_factory=Counter)
     """How often the text went back to each level since it last went further back."""
     sections: int = 0
+    objections: int = 0
+    """How often the text was complete and was drawn again."""
     steps: int = 0
     redrawn: Counter[str] = field(default_factory=Counter)
     unfit: list[list[Step]] = field(default_factory=list)
@@ -178,10 +184,10 @@ def outcome_of(row: Row) -> Outcome:
     unlike = float(sum(compress(row.log_probabilities, row.differing)))
     drawn = float(sum(np.log(node.chances[place]) for node, place in row.path if node.differs))
     made = (row.task, row.tokens, row.log_probabilities, unlike, row.failure, row.steps, dict(row.redrawn))
-    return Outcome(*made, path=row.path, unlike_drawn=drawn, belief=_belief(row.task, row.path), unfit=row.unfit)
+    return Outcome(*made, path=row.path, unlike_drawn=drawn, belief=belief_after(row.task, row.path), unfit=row.unfit)
 
 
-def _belief(task: Task, path: Sequence[Step]) -> Belief | None:
+def belief_after(task: Task, path: Sequence[Step]) -> Belief | None:
     """The shares of the components that are mixed after the choices made; None for the model alone."""
     node, place = path[-1] if path else (None, 0)
     return task.belief if node is None or node.mixture is None else node.mixture.after(place)
@@ -194,7 +200,7 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     if known is None:
         tokens = _as_array(row.choices)
         log_C = log_V[tokens].astype(np.float64)
-        belief, mixture = _belief(row.task, row.path), None
+        belief, mixture = belief_after(row.task, row.path), None
         if belief is not None:
             trust = TRUST if row.task.differs() else 0.0
             mixture = mix(belief, log_C, row.task.factors(tokens, belief.alive), trust=trust)

@@ -72,6 +72,7 @@ def draw_samples(config: FinetuneConfig, model: str, targets: Sequence[Target], 
         batch_size=config.batch_size,
         contact=config.contact,
         guide=config.guide,
+        bond_tries=config.bond_tries,
         repeat=1.0,
     )
     prompts = prompts_of(targets, config.prompt)

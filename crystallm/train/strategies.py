@@ -107,7 +107,7 @@ def run_one(run: Run, recipe: Path, tables: Path, out: Path, overrides: Sequence
     folder = out / f"{run.table}_{run.strategy}"
     if (folder / "report.json").is_file():
         return result_of(json.loads((folder / "report.json").read_text(encoding="utf-8")), run)
-    fixed = ["split_column=split", "deduplicate=none", "guide=0", f"seed={run.seed}"]
+    fixed = ["split_column=split", "deduplicate=none", "guide=0", "bond_tries=0", f"seed={run.seed}"]
     config = load_recipe(FinetuneConfig, recipe, overrides=[*fixed, *overrides])
     started = (folder / RECIPE).is_file()
     report = finetune(

@@ -23,6 +23,9 @@ class Words:
     number: int = 0
     chosen: list[int] = field(default_factory=list)
     belief: Belief | None = None
+    disliked: Sequence[int] = ()
+    """There is an objection to texts with one of these tokens, up to `patience` times."""
+    patience: int = 0
     table: NDArray[np.float64] | None = None
     """By what the components of the belief multiply the probabilities of the tokens 1 to 4."""
 
@@ -37,6 +40,10 @@ class Words:
 
     def hopeless(self, since: int) -> Sequence[int]:
         return ()
+
+    def objection(self, belief: Belief | None, before: int) -> str | None:
+        objected = before < self.patience and set(self.disliked) & set(self.chosen)
+        return "disliked" if objected else None
 
     def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
         assert self.table is not None

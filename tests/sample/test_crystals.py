@@ -1,13 +1,19 @@
 """What is refused while a crystal is made: pairs too close for their radii, and symmetry that was not written."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from crystallm.crystal.description import Site
+from crystallm.data.templates import Template
 from crystallm.sample.constraint import Grammar, Partial, Prompt, Stage
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.engine import TRIES
 from crystallm.sample.geometry import SHORTEST_DISTANCE_ANGSTROM, Refusal, Surroundings, shortest_distance
+from crystallm.sample.guide import Guide
+from crystallm.sample.mixture import Belief
 from crystallm.sample.rows import SECTION
 
 SODIUM, CHLORINE = Site("Na", "a", ()), Site("Cl", "b", ())
@@ -60,6 +66,34 @@ def test_distance_grows_with_the_radii() -> None:
         shortest_distance("Na", "Cl", 0.6) == shortest_distance("Cl", "Na", 0.6) == pytest.approx(0.6 * 2.83, abs=0.1)
     )
     assert shortest_distance("Cs", "Cs", 0.6) == pytest.approx(0.6 * 5.2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("a", "settings", "reason"),
+    [
+        (5.64, {"bond_tries": 4}, None),
+        (8.0, {"bond_tries": 4}, Refusal.BONDS),  # 4 angstrom from Na to Cl, expected are 2.8
+        (8.0, {"bond_tries": 0}, None),
+        (8.0, {"bond_tries": 4, "contact": 0.0}, None),
+    ],
+)
+def test_objections_to_bonds(grammar: Grammar, a: float, settings: dict[str, Any], reason: Refusal | None) -> None:
+    task = replace(task_of(grammar, a, SODIUM, CHLORINE), **settings)
+    assert task.refusal(0) is None
+    assert task.objection(None, 0) is reason
+    assert task.objection(None, 4) is None
+
+
+def test_no_objection_to_what_follows_a_template_or_has_no_radius(grammar: Grammar) -> None:
+    task = replace(task_of(grammar, 8.0, SODIUM, CHLORINE), bond_tries=4)
+    assert task.refusal(0) is None
+    template = Template("mp-1", "KCl", task.partial.description(), 1.0)
+    task.guide = Guide(grammar, [template])
+    assert task.objection(Belief(np.array([0.2, 0.8]), np.array([0])), 0) is None
+    assert task.objection(Belief(np.array([0.8, 0.2]), np.array([0])), 0) is Refusal.BONDS
+    heavy = replace(task_of(grammar, 8.0, Site("Bk", "a", ()), CHLORINE), bond_tries=4)
+    assert heavy.refusal(0) is None
+    assert heavy.objection(None, 0) is None
 
 
 def test_stages_are_the_levels_of_the_engine(grammar: Grammar) -> None:

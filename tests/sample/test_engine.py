@@ -257,6 +257,38 @@ def test_hopeless_last_sections_are_given_up() -> None:
     assert outcome.redrawn == {"last": (3 + 1) * (2 + 1)}  # drawn and redrawn three times, and all that twice anew
 
 
+def disliked(patience: int, tokens: Sequence[int] = (2,), n: int = 600) -> list[Outcome]:
+    """Outcomes of texts of three sections among which there is an objection to those with these tokens."""
+    engine = Engine(SuccessorModel(torch.zeros(6, 6)), rows=3, tries=(1000, 0, 4))
+    tasks = [(Words(disliked=tokens, patience=patience), np.random.default_rng([7, i])) for i in range(n)]
+    return list(engine.run(tasks, PLAIN))
+
+
+def test_complete_texts_are_drawn_again_after_an_objection() -> None:
+    outcomes = disliked(1000)
+    assert all(outcome.finished and len(outcome.tokens) == 5 for outcome in outcomes)
+    chosen = np.array([outcome.tokens[1:4] for outcome in outcomes])
+    assert np.bincount(chosen.ravel(), minlength=5)[1:] == pytest.approx([600, 0, 600, 600], abs=80)
+    # 27 of 64 texts are good. Drawn without repeating one, (64 + 1) / (27 + 1) draws are needed on average.
+    redrawn = sum(outcome.redrawn.get("disliked", 0) for outcome in outcomes) / len(outcomes)
+    assert redrawn == pytest.approx(65 / 28 - 1, abs=0.2)
+    for outcome in outcomes:  # what was drawn before leaves no score behind
+        assert outcome.log_probabilities == pytest.approx([-np.log(6)] * 3, abs=1e-5)
+
+
+def test_the_last_text_stays_whatever_it_is() -> None:
+    """An objection never costs a text: not when patience ends, and not when nothing else is left."""
+    outcomes = disliked(1)
+    assert all(outcome.finished for outcome in outcomes)
+    bad = sum(2 in outcome.tokens for outcome in outcomes) / len(outcomes)
+    assert bad == pytest.approx(37 / 64 * 36 / 63, abs=0.06)
+    assert {outcome.redrawn.get("disliked", 0) for outcome in outcomes} == {0, 1}
+    (outcome,) = disliked(1000, tokens=(1, 2, 3, 4), n=1)
+    assert outcome.finished
+    assert len(outcome.tokens) == 5
+    assert outcome.redrawn == {"disliked": 63}
+
+
 def test_damaged_weights_are_reported() -> None:
     table = torch.zeros(6, 6)
     table[0, 3] = float("nan")

@@ -215,6 +215,7 @@ def _other_tokenizer() -> object:
         ({"top_k": -1}, "top_k must not be negative"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1"),
         ({"repeat": 1.5}, "repeat must be between 0 and 1, got 1.5"),
+        ({"bond_tries": -1}, "bond_tries must be between 0 and 100, got -1"),
         ({"top_p": 1.5}, "got 1.5"),
         ({"seed": -1}, "seed"),
         ({"max_atoms": 0}, "max_atoms"),

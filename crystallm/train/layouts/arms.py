@@ -110,6 +110,7 @@ def measure(config: LayoutsConfig, model: Path, targets: Sequence[Target], folde
         draws=config.draws,
         temperature=config.temperature,
         contact=config.contact,
+        bond_tries=0,
         guide=0.0,  # layouts are compared by what their models alone draw
         seed=config.seed,
         batch_size=config.batch_size,
