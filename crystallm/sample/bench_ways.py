@@ -168,16 +168,18 @@ class Drawn:
 def ours(generator: Generator, prompts: Sequence[NamedPrompt], *, rows: int, drawn: Drawn) -> Timing:
     """The constrained engine, with everything that `crystallm sample` does up to the record of a draw."""
     from crystallm.sample.engine import Engine
+    from crystallm.sample.garbage import old_objects_left_alone
     from crystallm.sample.records import record_of
 
     config = drawn.config(rows)
     engine = Engine(generator.decoder, rows=rows, context=generator.context)
-    start = time.perf_counter()
     attempts = []
-    for attempt in generator.attempts(prompts, config, engine=engine):
-        record_of(attempt, config, "benchmark")
-        attempts.append(attempt)
-    seconds = time.perf_counter() - start
+    with old_objects_left_alone():
+        start = time.perf_counter()
+        for attempt in generator.attempts(prompts, config, engine=engine):
+            record_of(attempt, config, "benchmark")
+            attempts.append(attempt)
+        seconds = time.perf_counter() - start
     finished = [attempt for attempt in attempts if attempt.description is not None]
     tokens = sum(attempt.n_tokens for attempt in attempts)
     steps = sum(attempt.steps for attempt in attempts)

@@ -23,6 +23,7 @@ from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.device import Precision, chosen_device, native_precision
+from crystallm.sample.garbage import old_objects_left_alone
 from crystallm.sample.generator import Attempt, Crystal, Generator, rank
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.plans import waits
@@ -142,6 +143,7 @@ def draw(
     mine = set(missing)
     draws = generator.attempts(prompts, config, skip=lambda name, number: (name, number) not in mine)
     with (
+        old_objects_left_alone(),
         RecordFile(part_file(out, state)) as records,
         tqdm(total=len(missing), desc="drawing", unit="crystal", disable=None if first else True, leave=False) as bar,
     ):
