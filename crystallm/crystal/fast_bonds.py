@@ -78,6 +78,11 @@ def judge_bonds(cell: Cell) -> BondVerdict:
     return next((verdict for verdict in own_images if verdict.reason), BondVerdict(""))
 
 
+def has_unreasonable_bonds(cell: Cell) -> bool:
+    """Whether a bond has no reasonable length, or none is found; False where an element has no tabulated radius."""
+    return judge_bonds(cell).reason not in ("", NO_RADIUS)
+
+
 def crystal_nn_bonds(cell: Cell, atom: int) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
     """Atoms (B,) that CrystalNN bonds to one atom, images counted one by one, and the lengths (B,) in angstrom.
 

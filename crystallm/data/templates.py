@@ -49,6 +49,8 @@ class Template:
     """Of the crystal with the elements exchanged, canonical; its cell scaled."""
     weight: float
     """exp(-distance) of the elements exchanged, divided among the known crystals of that formula that fit."""
+    known: Description
+    """The known crystal itself."""
 
 
 class TemplateLibrary:
@@ -107,18 +109,16 @@ class TemplateLibrary:
                 symbol_of(int(table.elements[index][place])): symbol
                 for place, symbol in zip(places, elements, strict=True)
             }
-            description = self._exchanged(table.texts[index].as_py(), mapping, amounts)
-            found.append(
-                Template(
-                    table.ids[index].as_py(), table.formulas[index].as_py(), description, float(weights[row, exchange])
+            known = self.layout.read(table.texts[index].as_py())
+            if isinstance(known, Rejection):
+                raise CheckpointError(
+                    f"{self.path} holds a text that is no crystal ({known}); copy the checkpoint again"
                 )
-            )
+            description, weight = self._exchanged(known, mapping, amounts), float(weights[row, exchange])
+            found.append(Template(table.ids[index].as_py(), table.formulas[index].as_py(), description, weight, known))
         return found
 
-    def _exchanged(self, text: str, mapping: dict[str, str], amounts: Amounts) -> Description:
-        known = self.layout.read(text)
-        if isinstance(known, Rejection):
-            raise CheckpointError(f"{self.path} holds a text that is no crystal ({known}); copy the checkpoint again")
+    def _exchanged(self, known: Description, mapping: dict[str, str], amounts: Amounts) -> Description:
         if all(old == new for old, new in mapping.items()):
             return known
         growth = self._volume(amounts) / self._volume(known.amounts)

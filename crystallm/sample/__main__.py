@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     setting(
         "--bond-tries",
         name="bond_tries",
-        text="draw again, up to N times, a crystal that follows no known one and has an unreasonable bond; 0: never",
+        text="draw a crystal with a bond of unreasonable length again, up to N times; 0: never",
         type=int,
         metavar="N",
     )

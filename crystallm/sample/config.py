@@ -50,8 +50,8 @@ class SampleConfig:
     """Sites closer to another atom than this part of the expected bond length are drawn again, and nonmetals that
     are neither bonded nor apart; 0: only atoms closer than 0.5 A."""
     bond_tries: int = 4
-    """How often at most a crystal that follows no template is drawn again because CrystalNN finds a bond of
-    unreasonable length in it; 0: never, nor with contact 0. The last one stays, whatever its bonds."""
+    """How often at most a crystal is drawn again because CrystalNN finds a bond of unreasonable length in it (and none
+    in the known crystal it follows); 0: never, nor with contact 0. The last one stays, whatever its bonds."""
     guide: float = 1.0
     """What the weights of templates, known crystals of similar elements that draws of a formula may follow, are
     multiplied by; 0: the model alone."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.crystal.bonds import NO_RADIUS
-from crystallm.crystal.fast_bonds import judge_bonds
+from crystallm.crystal.fast_bonds import has_unreasonable_bonds
 from crystallm.crystal.symmetry import has_space_group
 from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
 from crystallm.sample.geometry import Refusal, Surroundings
@@ -85,13 +84,17 @@ class CrystalTask:
         return None
 
     def objection(self, belief: Belief | None, before: int) -> Refusal | None:
-        """A bond of unreasonable length in a complete crystal that follows no template, the first few times."""
-        followed = self.guide is not None and belief is not None and self.guide.followed(belief) is not None
-        if before >= self.bond_tries or not self.contact or followed:
+        """A bond of unreasonable length in a complete crystal, the first few times; none if it follows a template whose
+        own crystal has one: there it is the tabulated radii that are wrong."""
+        if before >= self.bond_tries or not self.contact:
             return None
         assert self._surroundings is not None
-        verdict = judge_bonds(self._surroundings.cell())
-        return Refusal.BONDS if verdict.reason not in ("", NO_RADIUS) else None
+        if not has_unreasonable_bonds(self._surroundings.cell()):
+            return None
+        followed = self.guide.followed(belief) if self.guide is not None and belief is not None else None
+        if self.guide is not None and followed is not None and self.guide.is_exempt(followed):
+            return None
+        return Refusal.BONDS
 
     def hopeless(self, since: int) -> Collection[int]:
         """Tokens with which the coordinate of the site just refused, the only one, cannot begin wherever it goes on."""

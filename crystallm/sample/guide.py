@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.crystal.description import Description, expand
+from crystallm.crystal.fast_bonds import has_unreasonable_bonds
 from crystallm.data.templates import Template
 from crystallm.sample.constraint import Grammar, Partial, Stage
 from crystallm.sample.mixture import Belief
@@ -81,6 +84,12 @@ class Guide:
         name, formula = max(shares, key=shares.__getitem__)
         return Followed(name, formula, round(shares[name, formula], 4))
 
+    def is_exempt(self, followed: Followed) -> bool:
+        """Whether the known crystal itself has bonds of unreasonable length, so that they say nothing of what follows
+        it."""
+        known = next(template.known for template in self.templates if template.id == followed.id)
+        return _has_unreasonable_bonds(known)
+
     def factors(self, partial: Partial, tokens: NDArray[np.int64], who: NDArray[np.int64]) -> Array:
         """Factors (len(who), C) for the tokens allowed next (C,), of each of the templates `who`."""
         site = len(partial.sites)
@@ -102,6 +111,12 @@ class Guide:
         middles = self._cells[who, number.place]
         widths = middles * self.bells.length if number.place < 3 else np.full(len(who), self.bells.angle)
         return _shares_of_bells(edges, middles[:, None], widths[:, None, None])
+
+
+@lru_cache(maxsize=4096)
+def _has_unreasonable_bonds(crystal: Description) -> bool:
+    """Many formulas follow the same crystals."""
+    return has_unreasonable_bonds(expand(crystal))
 
 
 AROUND = np.array([-1.0, 0.0, 1.0])

@@ -80,7 +80,7 @@ class FinetuneConfig:
     contact: float = SampleConfig.contact
     """Sites closer to another atom than this part of the expected bond length are drawn again."""
     bond_tries: int = SampleConfig.bond_tries
-    """How often a crystal that follows no template is drawn again because of its bonds, see docs/sample.md."""
+    """How often a crystal is drawn again because of its bonds, see docs/sample.md."""
     guide: float = SampleConfig.guide
     """Weight of templates in these draws, see docs/sample.md; 0: the model alone."""
     batch_size: int = 32

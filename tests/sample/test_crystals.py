@@ -84,13 +84,20 @@ def test_objections_to_bonds(grammar: Grammar, a: float, settings: dict[str, Any
     assert task.objection(None, 4) is None
 
 
-def test_no_objection_to_what_follows_a_template_or_has_no_radius(grammar: Grammar) -> None:
+@pytest.mark.parametrize(("known", "reason"), [(6.3, Refusal.BONDS), (8.0, None)])
+def test_bonds_may_be_those_of_a_crystal_followed(grammar: Grammar, known: float, reason: Refusal | None) -> None:
+    """KCl at 6.3 angstrom is all right; were it 8, the radii would have nothing to say of NaCl either."""
     task = replace(task_of(grammar, 8.0, SODIUM, CHLORINE), bond_tries=4)
     assert task.refusal(0) is None
-    template = Template("mp-1", "KCl", task.partial.description(), 1.0)
-    task.guide = Guide(grammar, [template])
-    assert task.objection(Belief(np.array([0.2, 0.8]), np.array([0])), 0) is None
+    crystal = task.partial.description()
+    sites = (Site("K", "a", ()), Site("Cl", "b", ()))
+    other = replace(crystal, amounts=(("K", 1), ("Cl", 1)), cell=(known,) * 3 + (90.0,) * 3, sites=sites)
+    task.guide = Guide(grammar, [Template("mp-1", "KCl", crystal, 1.0, other)])
+    assert task.objection(Belief(np.array([0.2, 0.8]), np.array([0])), 0) is reason
     assert task.objection(Belief(np.array([0.8, 0.2]), np.array([0])), 0) is Refusal.BONDS
+
+
+def test_no_objection_without_a_radius(grammar: Grammar) -> None:
     heavy = replace(task_of(grammar, 8.0, Site("Bk", "a", ()), CHLORINE), bond_tries=4)
     assert heavy.refusal(0) is None
     assert heavy.objection(None, 0) is None

@@ -20,7 +20,7 @@ def templates(rutile: Description) -> list[Template]:
     """Rutile as known from cassiterite, and the same with other formula units and letters as cotunnite would have."""
     sites = (Site("Ti", "c", (0.25, 0.11)), Site("O", "c", (0.36, 0.42)), Site("O", "c", (0.03, 0.34)))
     cotunnite = Description(rutile.amounts, 4, 62, (5.2, 3.0, 6.0, 90.0, 90.0, 90.0), sites)
-    return [Template("mp-1", "SnO2", rutile, 0.3), Template("mp-2", "PbCl2", cotunnite, 0.1)]
+    return [Template("mp-1", "SnO2", rutile, 0.3, rutile), Template("mp-2", "PbCl2", cotunnite, 0.1, cotunnite)]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_shares_at_the_start(grammar: Grammar, templates: list[Template]) -> Non
 
 def test_coordinates_go_around(grammar: Grammar, rutile: Description) -> None:
     edge = replace(rutile, sites=(rutile.sites[0], Site("O", "f", (0.998,))))
-    guide = Guide(grammar, [Template("mp-1", "SnO2", edge, 1.0)])
+    guide = Guide(grammar, [Template("mp-1", "SnO2", edge, 1.0, edge)])
     partial, tokens, _ = next(c for c in walked(grammar, rutile) if c[0].stage is Stage.COORDINATES)
     factors = guide.factors(partial, tokens, np.array([0]))[0]
     assert factors[0] == pytest.approx(factors[-1], rel=0.5)
