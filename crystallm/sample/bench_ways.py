@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import TYPE_CHECKING, Any, Self
 
 from crystallm.errors import ProcessError
@@ -204,12 +204,15 @@ class Processes:
     def ours(self, prompts: Sequence[NamedPrompt], *, rows: int, drawn: Drawn) -> Timing:
         """The constrained engine in all of them: the clock starts when all are ready and stops with the last one."""
         shares = [list(prompts[number :: self.number]) for number in range(self.number)]
-        try:
-            parts = list(self._pool.map(partial(_share, rows=rows, drawn=drawn), shares))
-        except BrokenProcessPool as error:
+        futures = [self._pool.submit(_share, share, rows, drawn) for share in shares]
+        errors = [error for error in (future.exception() for future in futures) if error is not None]
+        if any(isinstance(error, BrokenProcessPool) for error in errors):
             raise ProcessError(
                 f"one of {self.number} processes ended early, perhaps for want of memory; use fewer --processes"
-            ) from error
+            ) from errors[0]
+        if errors:  # of those that waited for one that failed, the errors only say that they waited
+            raise min(errors, key=lambda error: isinstance(error, BrokenBarrierError))
+        parts = [future.result() for future in futures]
         texts, crystals = sum(part.texts for part in parts), sum(part.crystals for part in parts)
         tokens, steps = sum(part.tokens for part in parts), sum(part.model_steps for part in parts)
         seconds, inside = max(part.seconds for part in parts), sum(part.model_seconds or 0.0 for part in parts)
@@ -231,8 +234,12 @@ def _begin(ready: Barrier, processes: int, model: Path | None, precision: Precis
     _ready, _generator = ready, Generator.from_pretrained(model, precision=precision)
 
 
-def _share(prompts: Sequence[NamedPrompt], *, rows: int, drawn: Drawn) -> Timing:
+def _share(prompts: Sequence[NamedPrompt], rows: int, drawn: Drawn) -> Timing:
     """What one process does with its part of the prompts."""
-    ours(_generator, prompts[:4], rows=4, drawn=drawn)  # tables, kernels
+    try:
+        ours(_generator, prompts[:4], rows=4, drawn=drawn)  # tables, kernels
+    except BaseException:
+        _ready.abort()  # or the others would wait for ever
+        raise
     _ready.wait()
     return ours(_generator, prompts, rows=rows, drawn=drawn)
