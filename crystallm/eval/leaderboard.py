@@ -15,6 +15,9 @@ from crystallm.eval.benchmark import Level
 from crystallm.eval.rate import Rate
 from crystallm.provenance import write_text
 
+BONDS = "bonds of unreasonable length"
+"""The reason in records of draws for which complete crystals are drawn again."""
+
 REPOSITORY = Path(__file__).parents[2]
 HEAD = """# Leaderboard
 
@@ -121,7 +124,7 @@ def _row(folder: str, report: Mapping[str, Any]) -> str:
     chosen = "all" if drawn["number"] is None else f"drawn with seed {drawn['seed']}"
     if drawn["file"] is not None:
         chosen = f"those of {drawn['file']}"
-    how = _drawing(report.get("sampling"), report.get("followed_templates"))
+    how = _drawing(report.get("sampling"), report.get("followed_templates"), report.get("redrawn", {}).get(BONDS))
     protocol = f"given {report['prompt']}{how}; {report['targets']} targets, {chosen}{seeds}"
     cells = [
         f"[{report['label']}](reports/{folder})",
@@ -134,10 +137,11 @@ def _row(folder: str, report: Mapping[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _drawing(options: Sequence[str] | None, followed: Mapping[str, Any] | None) -> str:
+def _drawing(options: Sequence[str] | None, followed: Mapping[str, Any] | None, bonds: Mapping[str, Any] | None) -> str:
     """How `crystallm sample` drew, by its options; without `--repeat`, as it was before that came, independently.
 
-    followed: how many draws followed a known crystal, where the report says so.
+    followed, bonds: how many draws followed a known crystal, and were drawn again because of bonds, where the report
+    says so.
     """
     if options is None:
         return ""
@@ -148,7 +152,8 @@ def _drawing(options: Sequence[str] | None, followed: Mapping[str, Any] | None) 
     warmth = "" if asked.temperature is None else f" at temperature {asked.temperature:g}"
     told = {0.0: "unlike", 1.0: "independent"}.get(asked.repeat, f"repeat {asked.repeat:g}")
     known = f", {followed['share']:.0%} of them like a known crystal" if followed and followed["passed"] else ""
-    return f"; {told} draws{warmth}{known}"
+    again = f", {bonds['share']:.0%} drawn again because of bonds" if bonds and bonds["passed"] else ""
+    return f"; {told} draws{warmth}{known}{again}"
 
 
 def _older_rows(folder: str, report: Mapping[str, Any]) -> list[str]:

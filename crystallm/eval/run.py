@@ -6,8 +6,10 @@ import argparse
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.benchmark import data_folder, load_benchmark
@@ -46,10 +48,16 @@ def draw(command: list[str]) -> None:
         raise RuntimeError(f"sampling ended with exit code {done.returncode}: {' '.join(command)}")
 
 
-def followed_templates(files: Sequence[Path]) -> Rate:
-    """How many draws followed a known crystal, of all; see docs/sample.md."""
+def how_drawn(files: Sequence[Path]) -> dict[str, Any]:
+    """How many of all draws followed a known crystal, and how many were in part drawn again, by reason; see
+    docs/sample.md."""
     records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    return Rate(sum(record.get("template") is not None for record in records), len(records))
+    followed = sum(record.get("template") is not None for record in records)
+    reasons = Counter(reason for record in records for reason in record.get("redrawn", ()))
+    return {
+        "followed_templates": Rate(followed, len(records)).to_json(),
+        "redrawn": {reason: Rate(number, len(records)).to_json() for reason, number in sorted(reasons.items())},
+    }
 
 
 def main(argv: list[str]) -> None:
@@ -108,6 +116,6 @@ def main(argv: list[str]) -> None:
         label=label,
         prompt=level,
     )
-    drawn = {"seeds": options.seed, "sampling": more, "followed_templates": followed_templates(files).to_json()}
+    drawn = {"seeds": options.seed, "sampling": more} | how_drawn(files)
     print(write_report(report | drawn, out))
     print(f"report: {out / 'report.json'}")

@@ -11,6 +11,7 @@ from crystallm.errors import ConfigError, InputError
 from crystallm.eval.compare import main, read_report
 from crystallm.eval.leaderboard import Published, PublishedTable, leaderboard, page
 from crystallm.eval.score import main as score
+from crystallm.sample.geometry import Refusal
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -87,6 +88,9 @@ def test_the_leaderboard_shows_reports_and_published_rows(reports: list[Path]) -
         assert f"given formula_units; {told}; 3 targets" in leaderboard({"a": {**report, "sampling": options}}, [])
     drawn = {"sampling": ("--repeat", "1"), "followed_templates": {"passed": 3, "attempted": 4, "share": 0.75}}
     assert "independent draws, 75% of them like a known crystal; 3 targets" in leaderboard({"a": report | drawn}, [])
+    drawn |= {"redrawn": {str(Refusal.BONDS): {"passed": 1, "attempted": 4, "share": 0.25}}}
+    told = "75% of them like a known crystal, 25% drawn again because of bonds; 3 targets"
+    assert told in leaderboard({"a": report | drawn}, [])
     with pytest.raises(ConfigError, match="occurs twice"):
         PublishedTable(results=(row, row))
 

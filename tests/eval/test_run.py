@@ -11,7 +11,7 @@ from crystallm.eval import run
 
 
 def sampler(cifs: dict[str, str], commands: list[list[str]]) -> object:
-    """A sampler that answers every prompt with rock salt."""
+    """A sampler that answers every prompt with rock salt, the first one after refusing it twice."""
 
     def draw(command: list[str]) -> None:
         commands.append(command)
@@ -20,6 +20,7 @@ def sampler(cifs: dict[str, str], commands: list[list[str]]) -> object:
         out.mkdir(exist_ok=True)
         names = [json.loads(line)["id"] for line in prompts.read_text().splitlines()]
         rows = [{"target_id": name, "sample": 0, "cif": cifs["NaCl"]} for name in names]
+        rows[0]["redrawn"] = {"too close": 2}
         (out / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     return draw
@@ -44,6 +45,8 @@ def test_one_command_from_targets_to_report(
     assert (report["targets"], report["seeds"], report["prompt"]) == (2, [0, 1], "formula")
     assert report["sampling"] == options
     assert (report["followed_templates"]["passed"], report["followed_templates"]["attempted"]) == (0, 4)
+    again = {"attempted": 4, "passed": 2}
+    assert {reason: {k: rate[k] for k in again} for reason, rate in report["redrawn"].items()} == {"too close": again}
     assert len(report["over_seeds"]["match_rate@1"]["values"]) == 2
     assert (out / "report.md").exists()
 
