@@ -6,7 +6,7 @@ The thresholds were held against runs of the default model, none of which would 
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -76,14 +76,24 @@ class Watch:
 
 
 def require_finite(
-    run: RunFolder, position: Position, *, loss: float, norms: Sequence[float], learning_rate: float
+    run: RunFolder,
+    position: Position,
+    *,
+    loss: float,
+    norms: Sequence[float],
+    learning_rate: float,
+    settle: Callable[[], None],
 ) -> None:
-    """Raise DivergenceError unless the mean loss and the gradient norms of the last steps, one each, are numbers."""
+    """Raise DivergenceError unless the mean loss and the gradient norms of the last steps, one each, are numbers.
+
+    settle: waits for the checkpoint that is being written.
+    """
     bad = next((place for place, norm in enumerate(norms) if not math.isfinite(norm)), None)
     if bad is None and math.isfinite(loss):
         return
     step = position.step if bad is None else position.step - len(norms) + bad + 1
     norm = norms[-1 if bad is None else bad]
+    settle()
     saved = run.latest()
     begin = f"start_from={run.best}" if run.best.is_dir() else "random weights"
     kept = "no checkpoint was written yet" if saved is None else f"{saved} is kept; --resume takes the same steps again"

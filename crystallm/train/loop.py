@@ -162,7 +162,7 @@ class Trainer:
                 meter.throughput.add(passes)
                 meter.add(loss=loss, tokens=tokens, rate=rate, norm=norm, epoch=self.epochs)
                 if position.step % config.log_every == 0:
-                    meter.log(position, self.accelerator)
+                    meter.log(position, self.accelerator, settle=self.checkpoints.wait)
                 if position.step % config.eval_every == 0:
                     self._evaluate(meter)
                 if due or (config.save_every is not None and position.step % config.save_every == 0):
@@ -319,7 +319,7 @@ class Trainer:
 
     def _save(self, meter: Meter) -> None:
         """Write a checkpoint that is either whole or not there, while training goes on."""
-        meter.log(self.position, self.accelerator)
+        meter.log(self.position, self.accelerator, settle=self.checkpoints.wait)
         self.checkpoints.save(self.position)
 
 

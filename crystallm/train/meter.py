@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,15 +56,18 @@ class Meter:
         self.norms.append(norm)  # read when a line is written: reading would make a GPU wait in every step
         self.bar.update()
 
-    def log(self, position: Position, accelerator: "Accelerator") -> None:
-        """Write one line about the steps since the last one; DivergenceError where they have left the numbers."""
+    def log(self, position: Position, accelerator: "Accelerator", *, settle: Callable[[], None]) -> None:
+        """Write one line about the steps since the last one; DivergenceError where they have left the numbers.
+
+        settle: waits for the checkpoint that is being written, so that the error can name the last one.
+        """
         if self.tokens == 0:
             return
         loss = float(accelerator.reduce(torch.as_tensor(self.loss, device=accelerator.device), "sum")) / self.tokens
         seconds = time.monotonic() - self.since
         speed, rates = self.tokens / seconds, self.throughput.rates(seconds, accelerator)
         norms = [float(norm) for norm in self.norms]
-        require_finite(self.run, position, loss=loss, norms=norms, learning_rate=self.rate)
+        require_finite(self.run, position, loss=loss, norms=norms, learning_rate=self.rate, settle=settle)
         self._write(
             position,
             kind="train",

@@ -52,9 +52,13 @@ def test_a_gradient_far_above_its_median_is_told() -> None:
 
 
 def test_numbers_pass(tmp_path: Path) -> None:
-    require_finite(RunFolder(tmp_path), Position(step=4), loss=2.0, norms=[1.0, 1e9], learning_rate=0.1)
+    run, position, settled = RunFolder(tmp_path), Position(step=4), list[bool]()
+    given = {"loss": 2.0, "learning_rate": 0.1, "settle": lambda: settled.append(True)}
+    require_finite(run, position, norms=[1.0, 1e9], **given)
+    assert not settled
     with pytest.raises(DivergenceError, match="at step 3 the gradient norm was inf"):
-        require_finite(RunFolder(tmp_path), Position(step=4), loss=2.0, norms=[float("inf"), 1.0], learning_rate=0.1)
+        require_finite(run, position, norms=[float("inf"), 1.0], **given)
+    assert settled  # what is being written is waited for before it is named
 
 
 def test_a_run_that_leaves_the_numbers_stops(
