@@ -222,6 +222,8 @@ class Generator:
                 attempt = self._attempt(one, number, prompts[index], plans.pop((index, one.task.number)))
                 if not skip(attempt.prompt.name, number):
                     yield attempt
+            if index in rounds and rounds[index].accepted == config.n:
+                del rounds[index]  # with all that its draws have chosen
 
     @property
     def context(self) -> int:

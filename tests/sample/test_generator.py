@@ -1,5 +1,6 @@
 """What people call: prompts in, ranked crystals out."""
 
+import gc
 from dataclasses import replace
 from io import StringIO
 from itertools import permutations
@@ -19,6 +20,7 @@ from crystallm.model.checkpoint import Checkpoint
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.generator import Attempt, Generator, rank
 from crystallm.sample.prompts import make_prompt, read_prompts
+from crystallm.sample.rounds import Rounds
 
 TIO2 = (("Ti", 1), ("O", 2))
 
@@ -130,10 +132,20 @@ def test_draws_of_a_formula_are_unlike(generator: Generator) -> None:
 
 
 def test_only_what_is_missing_of_unlike_draws_is_made(generator: Generator) -> None:
-    prompt, config = make_prompt("TiO2"), SampleConfig(n=5, max_atoms=12)
+    prompt, config = make_prompt("TiO2"), SampleConfig(n=5, max_atoms=12, bond_tries=0)
     whole = {a.number: a.text for a in generator.attempts([prompt], config)}
     rest = {a.number: a.text for a in generator.attempts([prompt], config, skip=lambda name, number: number in (0, 3))}
     assert rest == {number: whole[number] for number in (1, 2, 4)}
+
+
+def test_what_the_draws_of_a_prompt_chose_goes_with_the_last_of_them(generator: Generator) -> None:
+    prompts = [make_prompt("NaCl", name=f"salt {number}") for number in range(12)]
+    config = SampleConfig(n=2, max_atoms=4, batch_size=2, contact=0.0)
+    kept = []
+    for _ in generator.attempts(prompts, config):
+        kept.append(sum(isinstance(thing, Rounds) for thing in gc.get_objects()))
+    assert len(kept) == 24
+    assert max(kept) <= 3
 
 
 def test_a_draw_does_not_depend_on_how_many_follow(generator: Generator) -> None:
@@ -141,7 +153,7 @@ def test_a_draw_does_not_depend_on_how_many_follow(generator: Generator) -> None
     prompts = [make_prompt(formula) for formula in ("TiO2", "NaCl", "SrTiO3", "Al2O3", "CaF2", "ZnS")]
     first: list[dict[str, str]] = []
     for n in (1, 2):
-        drawn = generator.attempts(prompts, SampleConfig(n=n, max_atoms=12, contact=0.9))
+        drawn = generator.attempts(prompts, SampleConfig(n=n, max_atoms=12, contact=0.9, bond_tries=0))
         first.append({a.prompt.name: a.text for a in drawn if a.number == 0})
     assert first[0] == first[1]
 
