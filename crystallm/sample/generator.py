@@ -202,9 +202,8 @@ class Generator:
         for item in prompts:
             grammar.check(item.prompt)
             check_search(item.prompt, config)
-        rows = min(
-            config.batch_size, sum(min(WIDEST, config.n) if waits(item, config) else config.n for item in prompts)
-        )
+        draws = sum(min(WIDEST, config.n) if waits(item, config) else config.n for item in prompts)
+        rows = min(config.batch_size, draws)
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
         check_memory(self.model, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
@@ -218,7 +217,10 @@ class Generator:
         jobs = self._jobs(grammar, prompts, config, warp, skip, plans, rounds)
         for outcome in engine.run(jobs, warp, then=then):
             index = outcome.task.prompt_index
-            for number, one in rounds[index].settled() if index in rounds else [(outcome.task.number, outcome)]:
+            settled = [(outcome.task.number, outcome)]
+            if waits(prompts[index], config):  # others of its round may have ended in the same step, and told of it
+                settled = rounds[index].settled() if index in rounds else []
+            for number, one in settled:
                 attempt = self._attempt(one, number, prompts[index], plans.pop((index, one.task.number)))
                 if not skip(attempt.prompt.name, number):
                     yield attempt
@@ -341,9 +343,8 @@ class Generator:
             return published_symmetries(grammar, self.model, prompt)
         values = units_that_fit(prompt.amounts, prompt, grammar.limits)
         head = grammar.formula_head(prompt.amounts)
-        ids = torch.tensor(
-            [[*head, grammar.choice(grammar.units, value)] for value in values], device=self.model.device
-        )
+        heads = [[*head, grammar.choice(grammar.units, value)] for value in values]
+        ids = torch.tensor(heads, device=self.model.device)
         with torch.inference_mode():
             log = torch.log_softmax(self.model(input_ids=ids).logits[:, -2:].double(), dim=-1).cpu().numpy()
         groups = list(grammar.group_ids.values())

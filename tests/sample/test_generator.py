@@ -146,6 +146,10 @@ def test_what_the_draws_of_a_prompt_chose_goes_with_the_last_of_them(generator: 
         kept.append(sum(isinstance(thing, Rounds) for thing in gc.get_objects()))
     assert len(kept) == 24
     assert max(kept) <= 3
+    # The last draws of a prompt may end in one step.
+    salts = [make_prompt("NaCl", name=f"salt {number}", formula_units=1, space_group=225) for number in range(3)]
+    drawn = [(a.prompt.name, a.number) for a in generator.attempts(salts, SampleConfig(n=12, contact=0.0))]
+    assert sorted(drawn) == [(item.name, number) for item in salts for number in range(12)]
 
 
 def test_a_draw_does_not_depend_on_how_many_follow(generator: Generator) -> None:
