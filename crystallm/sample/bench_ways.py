@@ -137,13 +137,13 @@ def published(generator: Generator, crystals: Sequence[Description]) -> Timing |
     texts = [text for text in texts if len(text) <= LONGEST_PUBLISHED]
     if not texts:
         return None
-    ours = generator.model
-    shape = replace(shape_of(ours.config), context=LONGEST_PUBLISHED)
-    model = build_model(shape, vocab_size=len(ids), bos=0, eos=None, pad=0).to(ours.device, ours.dtype).eval()
+    alike = generator.model
+    shape = replace(shape_of(alike.config), context=LONGEST_PUBLISHED)
+    model = build_model(shape, vocab_size=len(ids), bos=0, eos=None, pad=0).to(alike.device, alike.dtype).eval()
     start = time.perf_counter()
     with torch.inference_mode():
         for text in texts:
-            whole = torch.tensor([text], device=ours.device)
+            whole = torch.tensor([text], device=alike.device)
             for length in range(1, len(text)):
                 model(input_ids=whole[:, :length], use_cache=False, logits_to_keep=1).logits.argmax()
     seconds = time.perf_counter() - start

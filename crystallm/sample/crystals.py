@@ -91,10 +91,8 @@ class CrystalTask:
         assert self._surroundings is not None
         if not has_unreasonable_bonds(self._surroundings.cell()):
             return None
-        followed = self.guide.followed(belief) if self.guide is not None and belief is not None else None
-        if self.guide is not None and followed is not None and self.guide.is_exempt(followed):
-            return None
-        return Refusal.BONDS
+        exempt = self.guide is not None and belief is not None and self.guide.is_exempt(belief)
+        return None if exempt else Refusal.BONDS
 
     def hopeless(self, since: int) -> Collection[int]:
         """Tokens with which the coordinate of the site just refused, the only one, cannot begin wherever it goes on."""

@@ -226,7 +226,6 @@ class Engine:
             return None
         row.redrawn[objection] += 1
         row.objections += 1
-        row.done = False
         return level
 
     def _retreat(self, row: Row) -> int | None:

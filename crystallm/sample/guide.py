@@ -84,11 +84,13 @@ class Guide:
         name, formula = max(shares, key=shares.__getitem__)
         return Followed(name, formula, round(shares[name, formula], 4))
 
-    def is_exempt(self, followed: Followed) -> bool:
-        """Whether the known crystal itself has bonds of unreasonable length, so that they say nothing of what follows
-        it."""
-        known = next(template.known for template in self.templates if template.id == followed.id)
-        return _has_unreasonable_bonds(known)
+    def is_exempt(self, belief: Belief) -> bool:
+        """Whether a draw followed a known crystal which itself has bonds of unreasonable length, so that they say
+        nothing of the draw."""
+        followed = self.followed(belief)
+        if followed is None:
+            return False
+        return _has_unreasonable_bonds(next(one.known for one in self.templates if one.id == followed.id))
 
     def factors(self, partial: Partial, tokens: NDArray[np.int64], who: NDArray[np.int64]) -> Array:
         """Factors (len(who), C) for the tokens allowed next (C,), of each of the templates `who`."""
