@@ -19,7 +19,7 @@ LAYERS = [
     {"tokenizer"},
     {"crystal"},
     {"config", "provenance", "launch"},
-    {"errors", "markdown"},
+    {"errors", "markdown", "compiling"},
 ]
 """From the top down: a name may import those below it, and itself."""
 

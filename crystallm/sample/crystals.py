@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.fast_bonds import has_unreasonable_bonds
-from crystallm.crystal.symmetry import has_space_group
+from crystallm.crystal.fast_symmetry import is_written_in
 from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
 from crystallm.sample.geometry import Refusal, Surroundings
 from crystallm.sample.grammar import Constraint
@@ -79,7 +79,7 @@ class CrystalTask:
             if reason:
                 return reason
         wanted = partial.formula_units * around.group.centring_order * sum(amount for _, amount in partial.amounts)
-        if around.n_atoms == wanted and not has_space_group(around.cell(), partial.space_group):
+        if around.n_atoms == wanted and not is_written_in(around.cell(), partial.space_group):
             return Refusal.HIGHER_SYMMETRY
         return None
 

@@ -50,15 +50,45 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
+class Norm:
+    """Root mean square norm, or layer norm where there is a bias, of numbers (N, W) in float32."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+    def __call__(self, h: Tensor) -> Tensor:
+        if self.bias is None:
+            return functional.rms_norm(h, self.weight.shape, self.weight, self.eps)
+        return functional.layer_norm(h, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """down(activation(up(x))); where it is gated, `up` gives gate and up side by side: down(activation(gate) * up)."""
+
+    up: Map
+    activation: Map
+    down: Map
+    gated: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.gated:
+            return self.down(self.activation(self.up(x)))
+        gate, up = self.up(x).chunk(2, dim=-1)
+        return self.down(self.activation(gate).mul_(up))
+
+
+@dataclass(frozen=True)
 class Block:
     """One layer: h + out(attention(qkv(norm(h)))), then h + mlp(norm(h))."""
 
-    attention_norm: Map
+    attention_norm: Norm
     qkv: Map
     """Queries of all heads, then keys, then values."""
     out: Map
-    mlp_norm: Map
-    mlp: Map
+    mlp_norm: Norm
+    mlp: Mlp
 
 
 class Decoder:
@@ -79,6 +109,7 @@ class Decoder:
             raise CheckpointError("cannot decode with attention that is not scaled by the root of the head width")
         self.name = str(model.name_or_path or "")
         self.device: torch.device = model.device
+        self.dtype = dtype
         # What attention works on: a CPU is fastest in float32, a GPU by reading half the bytes.
         self.kept = torch.float32 if self.device.type == "cpu" else dtype
         self.heads = config.num_attention_heads
@@ -171,32 +202,22 @@ def _rotate(qkv: Tensor, own: Tensor, others: Tensor, partners: Tensor) -> None:
     turned.mul_(own).add_(across)
 
 
-Parts = tuple[list[Block], Map, Tensor | None, Tensor | None]
+Parts = tuple[list[Block], Norm, Tensor | None, Tensor | None]
 """Blocks, last norm, learned positions (S, hidden) or None, rotations (S, D) as cosine and sine or None."""
 
 
 def _llama(model: Any, dtype: torch.dtype) -> Parts:
-    def norm(module: Any) -> Map:
-        weight, eps = module.weight.detach().float(), module.variance_epsilon
-        return lambda h: functional.rms_norm(h, weight.shape, weight, eps)
+    def norm(module: Any) -> Norm:
+        return Norm(module.weight.detach().float(), None, module.variance_epsilon)
 
     def joined(*modules: Any) -> Map:
         biases = [module.bias for module in modules if module.bias is not None]
         weight = torch.cat([module.weight for module in modules]).to(dtype)
         return product(weight, torch.cat(biases).to(dtype) if biases else None)
 
-    def mlp(module: Any) -> Map:
-        gate_up, down, activation = (
-            joined(module.gate_proj, module.up_proj),
-            joined(module.down_proj),
-            module.act_fn.forward,
-        )
-
-        def run(x: Tensor) -> Tensor:
-            gate, up = gate_up(x).chunk(2, dim=-1)
-            return down(activation(gate).mul_(up))
-
-        return run
+    def mlp(module: Any) -> Mlp:
+        activation = functional.silu if model.config.hidden_act in ("silu", "swish") else module.act_fn.forward
+        return Mlp(joined(module.gate_proj, module.up_proj), activation, joined(module.down_proj), gated=True)
 
     blocks = [
         Block(
@@ -215,16 +236,14 @@ def _llama(model: Any, dtype: torch.dtype) -> Parts:
 
 
 def _gpt2(model: Any, dtype: torch.dtype) -> Parts:
-    def norm(module: Any) -> Map:
-        weight, bias, eps = module.weight.detach().float(), module.bias.detach().float(), module.eps
-        return lambda h: functional.layer_norm(h, weight.shape, weight, bias, eps)
+    def norm(module: Any) -> Norm:
+        return Norm(module.weight.detach().float(), module.bias.detach().float(), module.eps)
 
     def linear(module: Any) -> Map:  # its weights are kept as (in, out)
         return product(module.weight.detach().T.contiguous().to(dtype), module.bias.detach().to(dtype))
 
-    def mlp(module: Any) -> Map:
-        up, down, activation = linear(module.c_fc), linear(module.c_proj), module.act
-        return lambda x: down(activation(up(x)))
+    def mlp(module: Any) -> Mlp:
+        return Mlp(linear(module.c_fc), module.act, linear(module.c_proj), gated=False)
 
     blocks = [
         Block(norm(layer.ln_1), linear(layer.attn.c_attn), linear(layer.attn.c_proj), norm(layer.ln_2), mlp(layer.mlp))

@@ -22,12 +22,12 @@ def native_precision(device: torch.device) -> Precision:
     return "bf16" if processor.get("avx512_bf16") or processor.get("amx_bf16") else "fp32"
 
 
-def check_memory(model: Any, *, rows: int, context: int) -> None:
+def check_memory(model: Any, precision: Precision, *, rows: int, context: int) -> None:
     """Raise ConfigError if the cache of that many rows could outgrow the memory that is free now."""
     shape, parameter = model.config, next(model.parameters())
     width = getattr(shape, "num_key_value_heads", shape.num_attention_heads)
     width *= getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    per_row = 2 * shape.num_hidden_layers * width * context * parameter.element_size()
+    per_row = 2 * shape.num_hidden_layers * width * context * DTYPES[precision].itemsize
     on_gpu = parameter.device.type == "cuda"
     free = torch.cuda.mem_get_info(parameter.device)[0] if on_gpu else psutil.virtual_memory().available
     if rows * per_row > free:

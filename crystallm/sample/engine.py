@@ -11,14 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crystallm.errors import CheckpointError
-from crystallm.sample.cache import WIDTHS, Feed, Piece, RowCache
+from crystallm.sample.cache import WIDTHS, Feed, Piece
 from crystallm.sample.refusals import NOTHING_LEFT, rule_out
 from crystallm.sample.rows import (
     SECTION,
@@ -47,10 +47,10 @@ class Model(Protocol):
     name: str
     device: torch.device
 
-    def cache(self, rows: int) -> RowCache:
-        """An empty cache for so many rows."""
+    def cache(self, rows: int) -> Any:
+        """An empty cache for so many rows, which can copy the beginnings of rows: see `cache.RowCache`."""
 
-    def logits(self, feed: Feed, cache: RowCache) -> torch.Tensor:
+    def logits(self, feed: Feed, cache: Any) -> torch.Tensor:
         """Logits (F, V) after the last token of each piece of a step; the cache then holds its tokens."""
 
 
@@ -67,7 +67,7 @@ space group may fit into it only in arrangements of higher symmetry.
 class Head:
     """Forced tokens that texts begin with: what the model keeps of them, and the log-probabilities (V,) after them."""
 
-    prefix: torch.Tensor
+    prefix: Any
     scores: NDArray[np.float32]
 
 
@@ -130,7 +130,7 @@ class Engine:
             yield from finished
 
     def _step(
-        self, cache: RowCache, active: list[Row], heads: dict[tuple[int, ...], Head]
+        self, cache: Any, active: list[Row], heads: dict[tuple[int, ...], Head]
     ) -> list[tuple[int, NDArray[np.float32]]]:
         """Let the model see what the rows have pending; rows that may draw, with log-probabilities (V,)."""
         ready: list[tuple[int, NDArray[np.float32]]] = []
@@ -164,7 +164,7 @@ class Engine:
             ready.append((index, log_V))
         return ready
 
-    def _forward(self, cache: RowCache, fed: list[tuple[int, Row, int]]) -> NDArray[np.float32]:
+    def _forward(self, cache: Any, fed: list[tuple[int, Row, int]]) -> NDArray[np.float32]:
         """One pass of the model over `count` tokens of each row; log-probabilities (F, V) after the last of each."""
         pieces = [Piece(index, row.seen, row.tokens[row.seen : row.seen + count]) for index, row, count in fed]
         self.steps += 1
@@ -247,7 +247,7 @@ class Engine:
         return None
 
 
-def _close_ranks(cache: RowCache, active: list[Row]) -> None:
+def _close_ranks(cache: Any, active: list[Row]) -> None:
     """Let the last rows take the places of rows that are done, so that the work shrinks with their number."""
     for index in reversed(range(len(active))):
         if active[index].done:

@@ -14,7 +14,6 @@ def old_objects_left_alone() -> Iterator[None]:
     There are half a million such objects, and each full collection goes through all of them: a quarter of a second in
     the time of 250 crystals.
     """
-    gc.collect()
     gc.freeze()
     try:
         yield

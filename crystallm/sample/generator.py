@@ -25,6 +25,7 @@ from crystallm.errors import CheckpointError
 from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, load_checkpoint
 from crystallm.sample import cover
 from crystallm.sample.bounds import Limits
+from crystallm.sample.compiled import CompiledDecoder
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar, Prompt, units_that_fit
 from crystallm.sample.crystals import CrystalTask
@@ -153,7 +154,7 @@ class Generator:
         self.templates = TemplateLibrary(library) if library.is_file() else None
         """Known crystals that draws of a formula may follow; None where the checkpoint has none."""
         decoder = Decoder(self.model, DTYPES[self.precision])
-        self.decoder = GraphDecoder(decoder) if decoder.device.type == "cuda" else decoder
+        self.decoder = GraphDecoder(decoder) if decoder.device.type == "cuda" else CompiledDecoder(decoder)
 
     @classmethod
     def from_pretrained(
@@ -205,7 +206,7 @@ class Generator:
         draws = sum(min(WIDEST, config.n) if waits(item, config) else config.n for item in prompts)
         rows = min(config.batch_size, draws)
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
-        check_memory(self.model, rows=rows, context=self.context)
+        check_memory(self.model, self.precision, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         plans: dict[tuple[int, int], Plan] = {}
         rounds: dict[int, Rounds] = {}

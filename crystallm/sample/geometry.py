@@ -15,12 +15,12 @@ from crystallm.crystal.composition import element_order
 from crystallm.crystal.description import Site, site_orbit
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.wyckoff import space_group
+from crystallm.sample.loops import FITS, TOO_CLOSE, place_of_site
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 """No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
 
 _IMAGES = np.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij")).reshape(3, -1).T
-_SAME_CELL = len(_IMAGES) // 2
 
 
 class Refusal(StrEnum):
@@ -83,18 +83,11 @@ class Surroundings:
         """Place a site, or tell why it cannot stand there: too close to atoms placed before or to its own images, or at
         a distance at which nonmetals do not stand."""
         orbit = site_orbit(self.group, site)
-        others = np.concatenate([*self.orbits, orbit])
-        delta = others - orbit[0]
-        delta -= np.rint(delta)
-        delta = delta @ self.lattice
-        # |delta + image|^2, (atoms, images)
-        squares = 2 * delta @ self.images.T + (delta**2).sum(-1, keepdims=True) + self.lengths
-        squares[len(others) - len(orbit), _SAME_CELL] = np.inf  # the atom itself
-        least, low, high = self._limits_of(site.element, len(orbit))[1]
-        if (squares.min(-1) < least).any():
-            return Refusal.TOO_CLOSE
-        if high.any() and ((squares > low[:, None]) & (squares < high[:, None])).any():
-            return Refusal.BETWEEN
+        atoms = np.concatenate([*self.orbits, orbit])
+        limits = self._limits_of(site.element, len(orbit))[1]
+        verdict = place_of_site(atoms, self.n_atoms, self.lattice, self.images, self.lengths, limits)
+        if verdict != FITS:
+            return Refusal.TOO_CLOSE if verdict == TOO_CLOSE else Refusal.BETWEEN
         self.elements.append(site.element)
         self.orbits.append(orbit)
         return None
@@ -135,5 +128,5 @@ def _limits_to(
     element: str, others: tuple[str, ...], counts: tuple[int, ...], contact: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For a site that is drawn again its surroundings are the same."""
-    limits = np.repeat([_limits(element, other, contact) for other in others], counts, axis=0).T
+    limits = np.ascontiguousarray(np.repeat([_limits(element, other, contact) for other in others], counts, axis=0).T)
     return limits, limits**2

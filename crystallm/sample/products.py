@@ -34,6 +34,9 @@ PACKED_FOR = 32
 """Rows that weights are packed for; they multiply any number."""
 
 
+_packed_product: Any = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
+
+
 @dataclass(frozen=True)
 class PackedLinear:
     """The same in bfloat16 on a CPU, with weights in the order in which oneDNN reads them: the same numbers, without
@@ -43,9 +46,7 @@ class PackedLinear:
     bias: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.mkldnn._linear_pointwise.default(
-            x.to(torch.bfloat16), self.weight, self.bias, "none", [], ""
-        )
+        packed: Tensor = _packed_product(x.to(torch.bfloat16), self.weight, self.bias, "none", [], "")
         return packed
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.sample.loops import place_in
 from crystallm.sample.mixture import Mixture
 
 NOTHING_LEFT = 1e-9
@@ -118,8 +119,7 @@ def pass_on(path: list[Step]) -> None:
 
 def pick(weights: NDArray[np.float64], random: np.random.Generator) -> int:
     """A place drawn in proportion to weights (C,), whatever their sum."""
-    cumulative = weights.cumsum()
-    return int(cumulative.searchsorted(random.random() * cumulative[-1], side="right"))
+    return place_in(weights, random.random())
 
 
 def remember(path: list[Step], repeat: float) -> None:

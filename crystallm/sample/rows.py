@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crystallm.sample.constraint import Choices, Walk
 from crystallm.sample.mixture import TRUST, Belief, mix
 from crystallm.sample.refusals import Branching, Memory, Step, memory_after
-from crystallm.sample.warp import Warp, chances
+from crystallm.sample.warp import Logs, Warp, chances
 
 
 class Task(Protocol):
@@ -199,19 +199,18 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     known = row.start if before is None else before.after.get(place)
     if known is None:
         tokens = _as_array(row.choices)
-        log_C = log_V[tokens].astype(np.float64)
-        belief, mixture = belief_after(row.task, row.path), None
+        logs: Logs = log_V[tokens]
+        differs, belief, mixture = row.task.differs(), belief_after(row.task, row.path), None
         if belief is not None:
-            trust = TRUST if row.task.differs() else 0.0
-            mixture = mix(belief, log_C, row.task.factors(tokens, belief.alive), trust=trust)
-            log_C = mixture.log_probabilities
-        known = Branching(tokens, chances(log_C, warp), mixture=mixture)
-        known.differs = row.task.differs()
+            factors = row.task.factors(tokens, belief.alive)
+            mixture = mix(belief, logs.astype(np.float64), factors, trust=TRUST if differs else 0.0)
+            logs = mixture.log_probabilities
+        known = Branching(tokens, chances(logs, warp), mixture=mixture, differs=differs)
         if before is None:
             row.start = known
         else:
             before.after[place] = known
-        if row.task.memory is not None and row.task.differs():
+        if row.task.memory is not None and differs:
             known.memory = memory_after(row.path, row.task.memory.start)
     return known
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.sample.loops import softmax
 from crystallm.sample.refusals import pick
+
+Logs = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +24,16 @@ class Warp:
     """Keep the most probable tokens that together hold this share."""
 
 
-def draw(log_C: NDArray[np.float64], random: np.random.Generator, warp: Warp) -> int:
+def draw(logs: Logs, random: np.random.Generator, warp: Warp) -> int:
     """Index drawn from log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
-    return pick(chances(log_C, warp), random)
+    return pick(chances(logs, warp), random)
 
 
-def chances(log_C: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:
+def chances(logs: Logs, warp: Warp) -> NDArray[np.float64]:
     """Probabilities (C,) of log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
-    weights = np.exp((log_C - log_C.max()) / warp.temperature)
+    weights: NDArray[np.float64] = softmax(logs, warp.temperature)
+    if (not warp.top_k or warp.top_k >= len(weights)) and warp.top_p >= 1.0:
+        return weights
     if warp.top_k and warp.top_k < len(weights):
         weights[weights < np.partition(weights, -warp.top_k)[-warp.top_k]] = 0.0
     if warp.top_p < 1.0:

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import SLOT_STEP, WIDTHS, Feed, Piece
+from crystallm.sample.compiled import CompiledDecoder
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.graphs import GraphDecoder, next_size
 
@@ -51,7 +52,10 @@ def build(config: Any, scale: float = 4.0) -> Any:
     return model
 
 
-def decode(decoder: Decoder | GraphDecoder, texts: list[list[int]], seed: int) -> list[dict[int, torch.Tensor]]:
+AnyDecoder = Decoder | GraphDecoder | CompiledDecoder
+
+
+def decode(decoder: AnyDecoder, texts: list[list[int]], seed: int) -> list[dict[int, torch.Tensor]]:
     """For each text, logits (V,) after some of its tokens: fed in pieces of random lengths, all rows at once."""
     random = np.random.default_rng(seed)
     cache = decoder.cache(len(texts))
@@ -76,8 +80,13 @@ def on_the_gpu(model: Any) -> GraphDecoder:
     return GraphDecoder(Decoder(model.cuda()))
 
 
+def compiled(model: Any, dtype: torch.dtype = torch.float32) -> CompiledDecoder:
+    return CompiledDecoder(Decoder(model, dtype))
+
+
 DECODERS: list[Any] = [
     pytest.param(Decoder, id="as they come"),
+    pytest.param(compiled, id="compiled"),
     pytest.param(lambda model: GraphDecoder(Decoder(model)), id="padded"),
     pytest.param(
         on_the_gpu, id="recorded", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -87,7 +96,7 @@ DECODERS: list[Any] = [
 
 @pytest.mark.parametrize("make", DECODERS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_logits_are_those_of_transformers(name: str, make: Callable[[Any], Decoder | GraphDecoder]) -> None:
+def test_logits_are_those_of_transformers(name: str, make: Callable[[Any], AnyDecoder]) -> None:
     model = build(CONFIGS[name])
     found = decode(make(model), TEXTS, seed=1)
     model = model.cpu()
@@ -114,11 +123,12 @@ def test_few_shapes_are_recorded() -> None:
         assert set(decoder._recorded) == {(32, 128)}
 
 
+@pytest.mark.parametrize("make", [Decoder, compiled])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["llama, grouped heads", "gpt2"])
-def test_other_rows_change_nothing(name: str, dtype: torch.dtype) -> None:
+def test_other_rows_change_nothing(name: str, dtype: torch.dtype, make: Callable[..., AnyDecoder]) -> None:
     """The same pieces of a text give the same logits, alone or among longer and shorter ones."""
-    decoder = Decoder(build(CONFIGS[name]), dtype)
+    decoder = make(build(CONFIGS[name]), dtype)
     pieces = [(0, 4), (4, 5), (5, 6), (6, 25), (25, 26), (26, 27)]
     text, others = TEXTS[5], [TEXTS[9], TEXTS[0], *TEXTS[5:9]]
 
@@ -139,12 +149,15 @@ def test_other_rows_change_nothing(name: str, dtype: torch.dtype) -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("make", [Decoder, compiled])
 @pytest.mark.parametrize("n_tokens", [1, 3, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_longer_rows_change_nothing_to_the_last_bit(dtype: torch.dtype, n_tokens: int) -> None:
+def test_longer_rows_change_nothing_to_the_last_bit(
+    dtype: torch.dtype, n_tokens: int, make: Callable[..., AnyDecoder]
+) -> None:
     """The end of a text of 150 tokens, alone and next to the end of one of 256 tokens."""
     sizes = {"max_position_embeddings": 256, "num_key_value_heads": 2, "head_dim": 32}  # of the packaged model
-    decoder = Decoder(build(LlamaConfig(**LLAMA | sizes)), dtype)
+    decoder = make(build(LlamaConfig(**LLAMA | sizes)), dtype)
     texts = [np.random.default_rng(length).integers(0, VOCABULARY, length).tolist() for length in (150, 256)]
     cache = decoder.cache(2)
     with torch.inference_mode():
@@ -156,13 +169,37 @@ def test_longer_rows_change_nothing_to_the_last_bit(dtype: torch.dtype, n_tokens
     assert torch.equal(alone, among)
 
 
-def test_steps_of_low_precision_stay_close() -> None:
-    model = build(CONFIGS["llama, grouped heads"], scale=1.0)
+@pytest.mark.parametrize("make", [Decoder, compiled])
+@pytest.mark.parametrize("name", ["llama, grouped heads", "gpt2"])
+def test_steps_of_low_precision_stay_close(name: str, make: Callable[..., AnyDecoder]) -> None:
+    model = build(CONFIGS[name], scale=1.0)
     for exact, rounded in zip(
-        decode(Decoder(model), TEXTS, seed=1), decode(Decoder(model, torch.bfloat16), TEXTS, seed=1), strict=True
+        decode(make(model), TEXTS, seed=1), decode(make(model, torch.bfloat16), TEXTS, seed=1), strict=True
     ):
         for end, after in exact.items():
             assert float((after - rounded[end]).abs().max()) < 0.05 * float(after.std()) + 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_goes_on_from_what_another_began(dtype: torch.dtype) -> None:
+    """What is kept of a beginning is copied to another row, which then gives the same logits to the last bit."""
+    decoder = compiled(build(CONFIGS["llama, grouped heads"]), dtype)
+    cache = decoder.cache(2)
+    with torch.inference_mode():
+        decoder.logits(Feed([Piece(0, 0, TEXTS[5][:37]), Piece(1, 0, TEXTS[9][:90])], decoder.device), cache)
+        cache.copy_in(1, cache.copy_out(0, 37))
+        one, other = decoder.logits(Feed([Piece(row, 37, [7]) for row in (0, 1)], decoder.device), cache)
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("place", ["model.layers.1.self_attn.k_proj.weight", "model.layers.0.mlp.up_proj.weight"])
+def test_damaged_weights_are_not_hidden(place: str) -> None:
+    model = build(CONFIGS["llama"])
+    model.get_parameter(place).data[3, 5] = float("nan")
+    decoder = compiled(model)
+    with torch.inference_mode():
+        logits = decoder.logits(Feed([Piece(0, 0, [1, 2, 3])], decoder.device), decoder.cache(1))
+    assert not logits.isfinite().all()
 
 
 def test_every_query_looks_at_its_own_past_and_nothing_else() -> None:

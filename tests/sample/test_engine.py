@@ -9,11 +9,10 @@ import torch
 
 from crystallm.crystal.composition import parse_formula
 from crystallm.errors import CheckpointError
-from crystallm.sample import decoder as decoder_module
-from crystallm.sample.cache import RowCache
+from crystallm.sample import compiled as compiled_module
+from crystallm.sample.compiled import BlockCache
 from crystallm.sample.constraint import Grammar, Partial, Prompt
 from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.decoder import Decoder
 from crystallm.sample.engine import Engine
 from crystallm.sample.generator import Generator
 from crystallm.sample.rows import SECTION, Outcome
@@ -52,15 +51,15 @@ def by_task(outcomes: Iterator[Outcome]) -> dict[tuple[int, int], Outcome]:
     return {(outcome.task.prompt_index, outcome.task.number): outcome for outcome in outcomes}
 
 
-def watch_caches(decoder: Decoder, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[RowCache]:
-    """The caches that the decoder makes from now on."""
+def watch_caches(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[BlockCache]:
+    """The caches that decoders on a CPU make from now on."""
     caches = []
 
-    def watched(**shape: Any) -> RowCache:
-        caches.append(RowCache(**shape, **settings))
+    def watched(**shape: Any) -> BlockCache:
+        caches.append(BlockCache(**shape, **settings))
         return caches[-1]
 
-    monkeypatch.setattr(decoder_module, "RowCache", watched)
+    monkeypatch.setattr(compiled_module, "BlockCache", watched)
     return caches
 
 
@@ -148,7 +147,7 @@ def test_same_texts_however_batched(
     chunk: int,
     capacity: int,
 ) -> None:
-    caches = watch_caches(generator.decoder, monkeypatch, capacity=capacity)
+    caches = watch_caches(monkeypatch, capacity=capacity)
     todo = jobs(grammar)[::-1] if backwards else jobs(grammar)
     found = by_task(Engine(generator.decoder, rows=rows, context=512, chunk=chunk).run(todo, PLAIN))
     assert {key: outcome.tokens for key, outcome in found.items()} == {k: o.tokens for k, o in expected.items()}
@@ -173,7 +172,7 @@ def test_what_many_texts_begin_with_is_computed_once(generator: Generator, gramm
 def test_memory_of_the_cache_does_not_grow_with_the_number_of_texts(
     generator: Generator, grammar: Grammar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caches = watch_caches(generator.decoder, monkeypatch)
+    caches = watch_caches(monkeypatch)
     for each in (1, 8):
         tasks = [(Unjudged(grammar, PROMPTS[0], 0, n), np.random.default_rng(n)) for n in range(2 * each)]
         list(Engine(generator.decoder, rows=2, context=512).run(tasks, PLAIN))

@@ -1,0 +1,182 @@
+"""Whether a crystal has no symmetry but that of the space group it is written in, decided fast where it is clear.
+
+The group that a crystal was built in is part of its symmetry, so it is the whole of it if there are no more operations
+than it has. These are counted, which is one loop over rotations of the lattice and pairs of atoms, at a tolerance wider
+than that of the symmetry finders, and if that gives more, at a narrower one; only between the two a finder is asked.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+
+from crystallm.compiling import compiled
+from crystallm.crystal.cell import Cell
+from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, has_space_group
+from crystallm.crystal.wyckoff import space_group
+
+WIDER, NARROWER = 2.0, 0.5
+"""Tolerances in units of that of the symmetry finders."""
+
+PRIMITIVE = {
+    "P": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "A": ((1, 0, 0), (0, 1 / 2, 1 / 2), (0, -1 / 2, 1 / 2)),
+    "C": ((1 / 2, -1 / 2, 0), (1 / 2, 1 / 2, 0), (0, 0, 1)),
+    "I": ((-1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (1 / 2, 1 / 2, -1 / 2)),
+    "F": ((0, 1 / 2, 1 / 2), (1 / 2, 0, 1 / 2), (1 / 2, 1 / 2, 0)),
+    "R": ((2 / 3, 1 / 3, 1 / 3), (-1 / 3, 1 / 3, 1 / 3), (-1 / 3, -2 / 3, 1 / 3)),
+}
+"""Vectors of a primitive cell in those of the conventional one, by the letter of the centring (R on hexagonal axes,
+obverse)."""
+
+
+def is_written_in(cell: Cell, number: int) -> bool:
+    """The verdict of `symmetry.has_space_group` on a crystal built in a space group, found without a symmetry finder
+    where the crystal is clearly more symmetrical than that, or clearly not.
+
+    cell: conventional, in the standard setting, built by the operations of the group.
+    """
+    verdict = has_more_operations(cell, number)
+    return has_space_group(cell, number) if verdict is None else not verdict
+
+
+def has_more_operations(cell: Cell, number: int) -> bool | None:
+    """Whether a crystal built in a space group has operations that are not of the group; None if it is not clear."""
+    basis, n_operations = _primitive(number)
+    # Niggli's reduced cell: rotations that keep it are matrices of -1, 0 and 1.
+    try:
+        lattice = spglib.niggli_reduce(basis @ cell.lattice)
+    except spglib.SpglibError:
+        return None
+    if lattice is None:  # the same in older releases
+        return None
+    positions = cell.positions @ cell.lattice @ np.linalg.inv(lattice)
+    n_atoms = len(cell.numbers) * n_operations // len(space_group(number).rotations)
+    counts = (
+        count_operations(lattice, positions, cell.numbers, n_atoms, factor * SYMPREC_ANGSTROM, n_operations)
+        for factor in (WIDER, NARROWER)
+    )
+    if next(counts) == n_operations:
+        return False
+    return True if next(counts) > n_operations else None
+
+
+@cache
+def _primitive(number: int) -> tuple[NDArray[np.float64], int]:
+    """A primitive basis (3, 3) of a space group, and how many operations it has up to lattice translations."""
+    group = space_group(number)
+    return np.array(PRIMITIVE[group.symbol[0]], dtype=np.float64), len(group.rotations) // group.centring_order
+
+
+@compiled
+def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, tolerance: Any, enough: Any) -> int:
+    """How many operations map a crystal onto itself, up to lattice translations; the count ends beyond `enough`.
+
+    lattice: reduced, rows in angstrom. positions (N, 3): fractional, of at least one of each of the `n_atoms` atoms of
+    its cell. tolerance: by which lattice vectors and atoms may miss, angstrom. -1 where the atoms are not that many.
+    """
+    # One atom of each set that differs by lattice vectors.
+    atoms, kinds = np.empty((n_atoms, 3)), np.empty(n_atoms, np.int64)
+    found = 0
+    for n in range(len(positions)):
+        known = False
+        for m in range(found):
+            if kinds[m] == numbers[n]:
+                offset = positions[n] - atoms[m]
+                offset -= np.rint(offset)
+                known |= (offset**2).sum() < SAME_ATOM
+        if not known:
+            if found == n_atoms:
+                return -1
+            atoms[found], kinds[found] = positions[n], numbers[n]
+            found += 1
+    if found < n_atoms:
+        return -1
+    # Of the rarest kind one atom is followed: it must come to stand on one of them.
+    first, fewest = 0, n_atoms + 1
+    for n in range(n_atoms):
+        alike = (kinds == kinds[n]).sum()
+        if alike < fewest:
+            first, fewest = n, alike
+    # Lattice vectors as long as each of the three.
+    lengths = np.sqrt((lattice**2).sum(axis=1))
+    vectors = np.empty((3, 26, 3))
+    n_vectors = np.zeros(3, np.int64)
+    for a in range(-1, 2):
+        for b in range(-1, 2):
+            for c in range(-1, 2):
+                vector = a * lattice[0] + b * lattice[1] + c * lattice[2]
+                length = np.sqrt((vector**2).sum())
+                for axis in range(3):
+                    if abs(length - lengths[axis]) < tolerance and n_vectors[axis] < 26 and length > tolerance:
+                        vectors[axis, n_vectors[axis], 0] = a
+                        vectors[axis, n_vectors[axis], 1] = b
+                        vectors[axis, n_vectors[axis], 2] = c
+                        n_vectors[axis] += 1
+    count = 0
+    metric = lattice @ lattice.T
+    turned, moved = np.empty((3, 3)), np.empty((n_atoms, 3))
+    for i in range(n_vectors[0]):
+        turned[0] = vectors[0, i]
+        for j in range(n_vectors[1]):
+            turned[1] = vectors[1, j]
+            if not _as_far_apart(turned, 0, 1, metric, tolerance):
+                continue
+            for k in range(n_vectors[2]):
+                turned[2] = vectors[2, k]
+                if not _as_far_apart(turned, 0, 2, metric, tolerance):
+                    continue
+                if not _as_far_apart(turned, 1, 2, metric, tolerance):
+                    continue
+                if abs(abs(np.linalg.det(turned)) - 1) > 0.5:
+                    continue
+                for n in range(n_atoms):
+                    moved[n] = atoms[n, 0] * turned[0] + atoms[n, 1] * turned[1] + atoms[n, 2] * turned[2]
+                for target in range(n_atoms):
+                    if kinds[target] == kinds[first]:
+                        shift = atoms[target] - moved[first]
+                        if _maps(moved, shift, atoms, kinds, lattice, tolerance):
+                            count += 1
+                            if count > enough:
+                                return count
+    return count
+
+
+SAME_ATOM = 1e-8
+"""Squared difference of fractional coordinates below which two atoms differ by a lattice vector: rounding."""
+
+
+@compiled
+def _as_far_apart(turned: Any, i: Any, j: Any, metric: Any, tolerance: Any) -> bool:
+    """Whether the ends of two turned vectors are as far apart as those of the vectors themselves."""
+    apart = turned[i] - turned[j]
+    now = np.sqrt(max(apart @ metric @ apart, 0.0))
+    before = np.sqrt(max(metric[i, i] + metric[j, j] - 2 * metric[i, j], 0.0))
+    return bool(abs(now - before) < tolerance)
+
+
+@compiled
+def _maps(moved: Any, shift: Any, atoms: Any, kinds: Any, lattice: Any, tolerance: Any) -> bool:
+    """Whether each moved atom comes to stand on one of its kind."""
+    for n in range(len(moved)):
+        lands = False
+        for m in range(len(atoms)):
+            if kinds[m] != kinds[n]:
+                continue
+            x = moved[n, 0] + shift[0] - atoms[m, 0]
+            y = moved[n, 1] + shift[1] - atoms[m, 1]
+            z = moved[n, 2] + shift[2] - atoms[m, 2]
+            x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
+            square = 0.0
+            for axis in range(3):
+                square += (x * lattice[0, axis] + y * lattice[1, axis] + z * lattice[2, axis]) ** 2
+            if square < tolerance**2:
+                lands = True
+                break
+        if not lands:
+            return False
+    return True

@@ -1,0 +1,70 @@
+"""Loops over a few numbers that are run for every token or site, compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crystallm.compiling import compiled
+
+FITS, TOO_CLOSE, BETWEEN = 0, 1, 2
+"""What can be said of the place of a site."""
+
+
+@compiled
+def place_of_site(atoms: Any, first: Any, lattice: Any, images: Any, lengths: Any, limits: Any) -> int:
+    """Whether a site can stand where it is.
+
+    atoms: fractional coordinates (J, 3) of those placed, and from `first` on of the site's own orbit. lattice: (3, 3),
+    rows in angstrom. images: of a lattice point in the cells around, (27, 3), angstrom, the cell itself in the middle.
+    lengths: theirs, squared. limits (3, J): squares of the least distance to each atom, and from where to where none
+    may be.
+    """
+    between = False
+    for j in range(len(atoms)):
+        x, y, z = atoms[j, 0] - atoms[first, 0], atoms[j, 1] - atoms[first, 1], atoms[j, 2] - atoms[first, 2]
+        x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
+        a = x * lattice[0, 0] + y * lattice[1, 0] + z * lattice[2, 0]
+        b = x * lattice[0, 1] + y * lattice[1, 1] + z * lattice[2, 1]
+        c = x * lattice[0, 2] + y * lattice[1, 2] + z * lattice[2, 2]
+        square = a * a + b * b + c * c
+        for k in range(len(images)):
+            if j == first and k == len(images) // 2:  # the atom itself
+                continue
+            # |delta + image|^2
+            distance = 2 * (a * images[k, 0] + b * images[k, 1] + c * images[k, 2]) + square + lengths[k]
+            if distance < limits[0, j]:
+                return TOO_CLOSE
+            between |= limits[1, j] < distance < limits[2, j]
+    return BETWEEN if between else FITS
+
+
+@compiled
+def softmax(logs: Any, temperature: Any) -> Any:
+    """Probabilities (C,) of log-probabilities (C,), in any normalisation, at a temperature; computed in float64."""
+    chances = np.empty(len(logs))
+    highest = -np.inf
+    for log in logs:
+        highest = max(highest, np.float64(log))
+    total = 0.0
+    for place in range(len(logs)):
+        chances[place] = np.exp((np.float64(logs[place]) - highest) / temperature)
+        total += chances[place]
+    for place in range(len(logs)):
+        chances[place] /= total
+    return chances
+
+
+@compiled
+def place_in(weights: Any, share: Any) -> int:
+    """The place at which the running sum of weights (C,) exceeds a share of their sum."""
+    total = 0.0
+    for weight in weights:
+        total += weight
+    limit, running = share * total, 0.0
+    for place in range(len(weights)):
+        running += weights[place]
+        if running > limit:
+            return place
+    return len(weights)

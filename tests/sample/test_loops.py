@@ -1,0 +1,62 @@
+"""Compiled loops over tokens and atoms against what numpy and pymatgen say."""
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice
+from scipy.special import softmax as reference
+
+from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, place_in, place_of_site, softmax
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_softmax(dtype: type, temperature: float) -> None:
+    logs = np.random.default_rng(0).normal(scale=20, size=300).astype(dtype)
+    logs[7] = -np.inf
+    found = softmax(logs, temperature)
+    np.testing.assert_allclose(found, reference(logs.astype(np.float64) / temperature), rtol=1e-12, atol=1e-300)
+    assert found[7] == 0
+    assert found.dtype == np.float64
+
+
+def test_places_are_those_of_the_running_sum() -> None:
+    random = np.random.default_rng(0)
+    for size in (1, 2, 10, 100):
+        weights = random.random(size) * (random.random(size) < 0.7)
+        weights[-1] = 0.3
+        sums = weights.cumsum()
+        for share in (0.0, *random.random(200), np.nextafter(1.0, 0.0)):
+            place = place_in(weights, share)
+            assert place == sums.searchsorted(share * sums[-1], side="right")
+            assert weights[place] > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_site_is_judged_by_all_images(seed: int) -> None:
+    """Against the distances of pymatgen, which looks at images in its own way."""
+    random = np.random.default_rng(seed)
+    lattice = Lattice.from_parameters(*random.uniform(4, 7, 3), *random.uniform(75, 105, 3))
+    atoms = random.random((9, 3))
+    first = 6
+    neighbours = lattice.get_points_in_sphere(atoms, lattice.get_cartesian_coords(atoms[first]), 8.0)
+    images = np.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij")).reshape(3, -1).T @ lattice.matrix
+    distances = np.full(9, np.inf)
+    for _, distance, atom, *_ in neighbours:
+        if distance > 1e-6:
+            distances[atom] = min(distances[atom], distance)
+    lengths = (images**2).sum(-1)
+
+    def judge(*limits: np.ndarray) -> int:
+        squares = np.array(limits) ** 2
+        return place_of_site(atoms, first, lattice.matrix, images, lengths, squares)
+
+    nothing = np.zeros(9)
+    assert judge(distances - 1e-6, nothing, nothing) == FITS
+    for atom in range(9):
+        least = distances - 1e-6
+        least[atom] += 2e-6
+        assert judge(least, nothing, nothing) == TOO_CLOSE
+        low, high = nothing.copy(), nothing.copy()
+        low[atom], high[atom] = distances[atom] - 1e-6, distances[atom] + 1e-6
+        assert judge(distances - 1e-6, low, high) == BETWEEN
+        assert judge(least, low, high) == TOO_CLOSE  # what is worse is said
