@@ -12,10 +12,10 @@ from pymatgen.core import Element
 
 from crystallm.crystal.cell import Cell, lattice_from_parameters
 from crystallm.crystal.composition import element_order
-from crystallm.crystal.description import Site, site_orbit
+from crystallm.crystal.description import Site
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import FITS, TOO_CLOSE, place_of_site
+from crystallm.sample.loops import FITS, TOO_CLOSE, orbit_of, place_of_site
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 """No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
@@ -82,7 +82,9 @@ class Surroundings:
     def place(self, site: Site) -> Refusal | None:
         """Place a site, or tell why it cannot stand there: too close to atoms placed before or to its own images, or at
         a distance at which nonmetals do not stand."""
-        orbit = site_orbit(self.group, site)
+        position = self.group.positions[site.letter]
+        free = np.array(site.free, dtype=np.float64)
+        orbit = orbit_of(*self.group.orbit_maps[site.letter], position.matrix, position.offset, free)
         atoms = np.concatenate([*self.orbits, orbit])
         limits = self._limits_of(site.element, len(orbit))[1]
         verdict = place_of_site(atoms, self.n_atoms, self.lattice, self.images, self.lengths, limits)

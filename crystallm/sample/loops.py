@@ -41,6 +41,23 @@ def place_of_site(atoms: Any, first: Any, lattice: Any, images: Any, lengths: An
 
 
 @compiled
+def orbit_of(rotations: Any, translations: Any, matrix: Any, offset: Any, free: Any) -> Any:
+    """The same as `description.site_orbit`: fractional coordinates (M, 3) in [0, 1) of the images of matrix @ free +
+    offset under the maps that make an orbit, rotations (M, 3, 3) and translations (M, 3)."""
+    point = offset.copy()
+    for i in range(3):
+        for j in range(len(free)):
+            point[i] += matrix[i, j] * free[j]
+    orbit = translations.copy()
+    for m in range(len(orbit)):
+        for i in range(3):
+            for j in range(3):
+                orbit[m, i] += rotations[m, i, j] * point[j]
+            orbit[m, i] -= np.floor(orbit[m, i])
+    return orbit
+
+
+@compiled
 def softmax(logs: Any, temperature: Any) -> Any:
     """Probabilities (C,) of log-probabilities (C,), in any normalisation, at a temperature; computed in float64."""
     chances = np.empty(len(logs))

@@ -5,7 +5,9 @@ import pytest
 from pymatgen.core import Lattice
 from scipy.special import softmax as reference
 
-from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, place_in, place_of_site, softmax
+from crystallm.crystal.description import Site, site_orbit
+from crystallm.crystal.wyckoff import space_group
+from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, orbit_of, place_in, place_of_site, softmax
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -60,3 +62,14 @@ def test_a_site_is_judged_by_all_images(seed: int) -> None:
         low[atom], high[atom] = distances[atom] - 1e-6, distances[atom] + 1e-6
         assert judge(distances - 1e-6, low, high) == BETWEEN
         assert judge(least, low, high) == TOO_CLOSE  # what is worse is said
+
+
+def test_orbits_are_those_of_descriptions() -> None:
+    random = np.random.default_rng(0)
+    for number in range(1, 231):
+        group = space_group(number)
+        for letter, position in group.positions.items():
+            free = random.random(position.n_free)
+            found = orbit_of(*group.orbit_maps[letter], position.matrix, position.offset, free)
+            delta = found - site_orbit(group, Site("O", letter, tuple(free.tolist())))
+            np.testing.assert_allclose(delta - np.rint(delta), 0, atol=1e-12)  # 0 may be 1, less rounding
