@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from crystallm.errors import ProcessError
 from crystallm.sample.config import SampleConfig
+from crystallm.sample.shares import shares, work_of
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
@@ -203,8 +204,8 @@ class Processes:
 
     def ours(self, prompts: Sequence[NamedPrompt], *, rows: int, drawn: Drawn) -> Timing:
         """The constrained engine in all of them: the clock starts when all are ready and stops with the last one."""
-        shares = [list(prompts[number :: self.number]) for number in range(self.number)]
-        futures = [self._pool.submit(_share, share, rows, drawn) for share in shares]
+        dealt = shares([work_of(item.prompt) for item in prompts], self.number)
+        futures = [self._pool.submit(_share, [prompts[place] for place in own], rows, drawn) for own in dealt]
         errors = [error for error in (future.exception() for future in futures) if error is not None]
         if any(isinstance(error, BrokenProcessPool) for error in errors):
             raise ProcessError(

@@ -17,8 +17,8 @@ import torch
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.description import Description, expand
+from crystallm.crystal.duplicates import group_duplicates
 from crystallm.crystal.layout import get_layout
-from crystallm.crystal.matching import group_duplicates
 from crystallm.crystal.wyckoff import space_group
 from crystallm.data.templates import TemplateLibrary
 from crystallm.errors import CheckpointError

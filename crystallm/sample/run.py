@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ from crystallm.sample.parts import gather, joined_processes, part_file, read_all
 from crystallm.sample.plans import waits
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
+from crystallm.sample.shares import shares, work_of
 from crystallm.sample.table import Entry, prompt_table, ranked_lines
 
 if TYPE_CHECKING:
@@ -127,9 +129,14 @@ def draw(
     missing = [(item.name, n) for item in prompts for n in range(config.n) if (item.name, n) not in done]
     first = state is None or state.is_main_process
     if state is not None:
-        waiting = {item.name for item in prompts if waits(item, config)}  # their draws stay together
-        units = [(name, -1 if name in waiting else number) for name, number in missing]
-        own = set(list(dict.fromkeys(units))[state.process_index :: state.num_processes])
+        named = {item.name: item for item in prompts}
+        # The draws of a prompt that wait for each other stay together.
+        units = [(name, -1 if waits(named[name], config) else number) for name, number in missing]
+        work = Counter[tuple[str, int]]()
+        for unit in units:
+            work[unit] += work_of(named[unit[0]].prompt)
+        dealt = shares(list(work.values()), state.num_processes)[state.process_index]
+        own = {list(work)[place] for place in dealt}
         missing = [draw for draw, unit in zip(missing, units, strict=True) if unit in own]
         device = device or str(state.device)
         state.wait_for_everyone()  # nobody appends before everybody has read

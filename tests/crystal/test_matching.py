@@ -4,15 +4,18 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from crystallm.crystal.duplicates import group_duplicates
 from crystallm.crystal.limited import Fate, Lost, Worker, WorkerError, run_limited
-from crystallm.crystal.matching import group_duplicates, matcher, rms_distance, unreduced_matcher
+from crystallm.crystal.matching import DUPLICATE_TOLERANCES, matcher, rms_distance, unreduced_matcher
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CSCL_TYPE = Structure(Lattice.cubic(3.4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 DIAMOND = Structure.from_spacegroup(227, Lattice.cubic(3.567), ["C"], [[0.125] * 3])
+OXYGENS = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
 POTASSIUM_CHLORIDE = Structure.from_spacegroup(225, Lattice.cubic(6.29), ["K", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
@@ -47,6 +50,30 @@ def test_prefilters_do_not_change_the_grouping() -> None:
     plain = matcher(stol=0.3, ltol=0.2, angle_tol=5).group_structures(structures)
     ours = group_duplicates(structures)
     assert sorted(len(group) for group in plain) == sorted(len(group) for group in ours)
+
+
+def test_groups_are_those_of_the_matcher_alone() -> None:
+    """Perovskites disturbed about as much as the matcher lets pass."""
+    random = np.random.default_rng(0)
+    perovskite = Structure(Lattice.cubic(4), ["Ba", "Ti", "O", "O", "O"], [[0, 0, 0], [0.5] * 3, *OXYGENS])
+    structures = []
+    for size in random.uniform(0.3, 2.0, 25):
+        disturbed = perovskite.copy()
+        shifts = random.normal(size=(5, 3))
+        shifts *= size / np.linalg.norm(shifts, axis=1).max()
+        for site, shift in enumerate(shifts):
+            disturbed.translate_sites([site], shift, frac_coords=False)
+        disturbed.apply_strain(random.uniform(-0.1, 0.1, 3))
+        structures.append(disturbed)
+    judge, expected = matcher(**DUPLICATE_TOLERANCES), list[list[int]]()
+    for index, structure in enumerate(structures):
+        group = next((group for group in expected if judge.fit(structures[group[0]], structure)), None)
+        if group is None:
+            expected.append([index])
+        else:
+            group.append(index)
+    assert 3 < len(expected) < 20
+    assert group_duplicates(structures) == expected
 
 
 def act(item: str) -> str:
