@@ -54,12 +54,12 @@ class Model(Protocol):
         """Logits (F, V) after the last token of each piece of a step; the cache then holds its tokens."""
 
 
-TRIES = (9, 2, 3, 24)
+TRIES = (9, 2, 3, 6)
 """How often a text goes back to its first choice of each level before it goes back to the level above.
 
-For crystals: anew, to the cell, to the letter of the site, to its coordinates. Coordinates cost the least to draw
-again, and in P 1, where the letter is no choice, all hangs on them. Anew, because a formula that is drawn for a given
-space group may fit into it only in arrangements of higher symmetry.
+For crystals: anew, to the cell, to the letter of the site, to its coordinates. Where some coordinates did not fit,
+more of them seldom do, and other letters or another cell do sooner (decision 15). Anew, because a formula may fit into
+a space group only in arrangements of higher symmetry.
 """
 
 

@@ -7,8 +7,11 @@ it: sampling importance resampling (Rubin 1988), which draws from P(formula, Z |
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,18 +19,31 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.composition import Amounts
 from crystallm.sample import cover
+from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
-from crystallm.sample.engine import Engine
+from crystallm.sample.crystals import CrystalTask
+from crystallm.sample.engine import Engine, Job
 from crystallm.sample.grammar import log_probabilities
 from crystallm.sample.mixture import Belief
+from crystallm.sample.plans import Plan
+from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.refusals import pick
-from crystallm.sample.warp import Warp, chances
+from crystallm.sample.rows import Outcome
+from crystallm.sample.warp import Warp, chances, stream_of
 
 POOL = 256
 """Formulas drawn at a time."""
 
 DRAWS_OF_A_POOL = 16
 """Draws that choose from the same formulas."""
+
+MOST_FORMULAS = 16
+"""Formulas that a draw is made with before it is given up."""
+
+
+def chooses_formula(prompt: Prompt) -> bool:
+    """Whether a space group is given and the formula left open."""
+    return prompt.amounts is None and prompt.space_group is not None
 
 
 @dataclass(frozen=True)
@@ -47,9 +63,14 @@ class Pool:
     heads: Sequence[Head]
     weights: NDArray[np.float64]
 
-    def draw(self, random: np.random.Generator) -> Head:
-        """One of the heads."""
-        return self.heads[pick(self.weights, random)]
+    def draw(self, random: np.random.Generator, without: Collection[tuple[Amounts, int]] = ()) -> Head | None:
+        """One of the heads, but none with these formulas and formula units; None if no other is there.
+
+        The more it is to do without, the more evenly the others are chosen: what the model thought best did not fit.
+        """
+        others = [(head.amounts, head.formula_units) not in without for head in self.heads]
+        weights = self.weights ** (1 / (1 + len(without))) * others
+        return self.heads[pick(weights, random)] if weights.any() else None
 
 
 @dataclass
@@ -99,6 +120,83 @@ class HeadTask:
         return ()
 
 
+class OtherFormulas:
+    """Draws of a prompt whose formula the model chooses: what is given up with one formula is made with another.
+
+    make: the job of a draw by its number, without the formulas (and formula units) that it was given up with; None if
+    there is no other.
+    """
+
+    def __init__(
+        self, make: Callable[[int, Collection[tuple[Amounts, int]]], Job | None], numbers: Sequence[int]
+    ) -> None:
+        self._make, self._numbers = make, numbers
+        self._open = len(numbers)
+        self._tried: dict[int, list[Outcome]] = {}
+        self._settled: list[tuple[int, Outcome]] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether all draws stand."""
+        return self._open == 0
+
+    def begin(self) -> Iterator[Job]:
+        """All draws with their first formulas."""
+        return (job for number in self._numbers if (job := self._make(number, ())) is not None)
+
+    def end(self, outcome: Outcome) -> list[Job]:
+        """Take note that a draw has ended; if it was given up the same with another formula."""
+        number = outcome.task.number
+        tried = [*self._tried.pop(number, []), outcome]
+        if outcome.failure is not None and len(tried) < MOST_FORMULAS:
+            prompts = [one.task.prompt for one in tried]
+            job = self._make(number, {(prompt.amounts, prompt.formula_units) for prompt in prompts})
+            if job is not None:
+                self._tried[number] = tried
+                return [job]
+        redrawn = sum((Counter(one.redrawn) for one in tried), Counter[str]())
+        self._settled.append((number, replace(outcome, steps=sum(one.steps for one in tried), redrawn=dict(redrawn))))
+        self._open -= 1
+        return []
+
+    def settled(self) -> list[tuple[int, Outcome]]:
+        """Draws that stand, each with its number, since this was last asked."""
+        settled, self._settled = self._settled, []
+        return settled
+
+
+def formula_jobs(
+    grammar: Grammar,
+    model: Any,
+    engine: Engine,
+    asked: tuple[int, NamedPrompt],
+    config: SampleConfig,
+    warp: Warp,
+    plans: dict[tuple[int, int], Plan],
+) -> Callable[[int, Collection[tuple[Amounts, int]]], Job | None]:
+    """Makes the jobs of a prompt, with its index, in a space group without a formula; see `OtherFormulas`.
+
+    engine: draws the formulas. plans: gets what is settled, by index of the prompt and number of the draw.
+    """
+    index, item = asked
+    words = (config.seed, zlib.crc32(item.name.encode()))
+
+    @lru_cache(maxsize=4)
+    def pool(block: int) -> Pool:
+        return draw_pool(grammar, model, engine, item.prompt, warp, entropy=(*words, block), size=POOL)
+
+    def job(number: int, without: Collection[tuple[Amounts, int]]) -> Job | None:
+        stream = stream_of(*words, number, *([len(without)] if without else []))
+        head = pool(number // DRAWS_OF_A_POOL).draw(stream, without)
+        if head is None:
+            return None
+        prompt = replace(item.prompt, amounts=head.amounts, formula_units=head.formula_units)
+        plans[index, number] = Plan(prompt, head.scores)
+        return CrystalTask(grammar, prompt, index, number, config.contact, bond_tries=config.bond_tries), stream
+
+    return job
+
+
 def draw_pool(
     grammar: Grammar,
     model: Any,
@@ -116,9 +214,7 @@ def draw_pool(
     assert prompt.space_group is not None
     # A last word of 0 would be the same seed as none.
     words = [(*entropy, number + 1) for number in range(size)]
-    jobs = [
-        (HeadTask(grammar, prompt), np.random.Generator(np.random.Philox(np.random.SeedSequence(w)))) for w in words
-    ]
+    jobs = [(HeadTask(grammar, prompt), stream_of(*w)) for w in words]
     place = {id(task): number for number, (task, _) in enumerate(jobs)}
     outcomes = sorted(engine.run(jobs, warp), key=lambda outcome: place[id(outcome.task)])
     heads = [

@@ -6,8 +6,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
-from itertools import count
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.device import DTYPES, Precision, check_memory, chosen_device, native_precision
 from crystallm.sample.engine import Engine, Job
-from crystallm.sample.formulas import DRAWS_OF_A_POOL, POOL, Pool, draw_pool
+from crystallm.sample.formulas import OtherFormulas, chooses_formula, formula_jobs
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.graphs import GraphDecoder
 from crystallm.sample.guide import Followed, Guide
@@ -43,7 +42,7 @@ from crystallm.sample.refusals import Memory
 from crystallm.sample.rounds import WIDEST, Rounds
 from crystallm.sample.rows import Outcome
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
-from crystallm.sample.warp import Warp
+from crystallm.sample.warp import Warp, stream_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -209,7 +208,8 @@ class Generator:
         check_memory(self.model, self.precision, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         plans: dict[tuple[int, int], Plan] = {}
-        rounds: dict[int, Rounds] = {}
+        rounds: dict[int, Rounds | OtherFormulas] = {}
+        ended: set[int] = set()
 
         def then(outcome: Outcome) -> Iterable[Job]:
             index = outcome.task.prompt_index
@@ -219,13 +219,14 @@ class Generator:
         for outcome in engine.run(jobs, warp, then=then):
             index = outcome.task.prompt_index
             settled = [(outcome.task.number, outcome)]
-            if waits(prompts[index], config):  # others of its round may have ended in the same step, and told of it
+            if index in rounds or index in ended:  # others of its round may have ended in the same step, and told of it
                 settled = rounds[index].settled() if index in rounds else []
             for number, one in settled:
                 attempt = self._attempt(one, number, prompts[index], plans.pop((index, one.task.number)))
                 if not skip(attempt.prompt.name, number):
                     yield attempt
-            if index in rounds and rounds[index].accepted == config.n:
+            if index in rounds and rounds[index].finished:
+                ended.add(index)
                 del rounds[index]  # with all that its draws have chosen
 
     @property
@@ -241,18 +242,25 @@ class Generator:
         warp: Warp,
         skip: Callable[[str, int], bool],
         plans: dict[tuple[int, int], Plan],
-        rounds: dict[int, Rounds],
+        rounds: dict[int, Rounds | OtherFormulas],
     ) -> Iterator[Job]:
-        """What can be begun at once; `rounds` then holds the draws of a prompt that wait for the ones before them."""
+        """What can be begun at once; `rounds` then holds the draws of a prompt after which others may follow."""
         for index, item in enumerate(prompts):
             if all(skip(item.name, number) for number in range(config.n)):
                 continue  # planning may ask the model
+            missing = [number for number in range(config.n) if not skip(item.name, number)]
+            if isinstance(grammar, Grammar) and chooses_formula(item.prompt):
+                engine = Engine(self.decoder, rows=config.batch_size, context=self.context)
+                make = formula_jobs(grammar, self.model, engine, (index, item), config, warp, plans)
+                rounds[index] = OtherFormulas(make, missing)
+                yield from rounds[index].begin()
+                continue
             job = self._job_maker(grammar, index, item, config, warp, plans)
             if waits(item, config):  # each draw hangs on all before it, so none is skipped
                 rounds[index] = Rounds(job, config.n, side_by_side=is_settled(item.prompt, config))
                 yield from rounds[index].begin()
             else:
-                yield from (job(number) for number in range(config.n) if not skip(item.name, number))
+                yield from map(job, missing)
 
     def _job_maker(
         self,
@@ -270,14 +278,11 @@ class Generator:
 
         def job(number: int) -> Job:
             chosen = next(one for place, one in planner if place == number)
-            entropy = [config.seed, zlib.crc32(item.name.encode()), number]
-            stream = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
+            stream = stream_of(config.seed, zlib.crc32(item.name.encode()), number)
             plan = plans[index, number] = chosen(stream, warp)
             memory = memories[plan.prompt] if waits(item, config) else None
             if plan.prompt not in guides:
-                # A formula that the model has chosen is its own to place.
-                asked = item.prompt.amounts is not None
-                guides[plan.prompt] = self._guide(grammar, plan.prompt, config) if asked else None
+                guides[plan.prompt] = self._guide(grammar, plan.prompt, config)
             given = (memory, guides[plan.prompt], config.bond_tries)
             return CrystalTask(grammar, plan.prompt, index, number, config.contact, *given), stream
 
@@ -288,8 +293,6 @@ class Generator:
     ) -> Iterator[Callable[[np.random.Generator, Warp], Plan]]:
         """For each draw of a prompt: what is settled before its text is begun."""
         prompt = item.prompt
-        if prompt.amounts is None and prompt.space_group is not None and isinstance(grammar, Grammar):
-            yield from self._formula_planner(grammar, item, config)
         if prompt.amounts is None or is_settled(prompt, config):
             while True:
                 yield lambda stream, warp: Plan(prompt)
@@ -310,29 +313,12 @@ class Generator:
             searched = Searched(kind, value, round(shares[place], 6))
             yield partial(draw_given, prompt, given, searched, symmetries)
 
-    def _formula_planner(
-        self, grammar: Grammar, item: NamedPrompt, config: SampleConfig
-    ) -> Iterator[Callable[[np.random.Generator, Warp], Plan]]:
-        """For each draw in a space group without a formula: one that the model expects in it."""
-        engine = Engine(self.decoder, rows=config.batch_size, context=self.context)
-
-        @lru_cache(maxsize=1)
-        def pool(block: int, warp: Warp) -> Pool:
-            entropy = (config.seed, zlib.crc32(item.name.encode()), block)
-            return draw_pool(grammar, self.model, engine, item.prompt, warp, entropy=entropy, size=POOL)
-
-        def draw_formula(block: int, stream: np.random.Generator, warp: Warp) -> Plan:
-            head = pool(block, warp).draw(stream)
-            return Plan(replace(item.prompt, amounts=head.amounts, formula_units=head.formula_units), head.scores)
-
-        for number in count():
-            yield partial(draw_formula, number // DRAWS_OF_A_POOL)
-
     def _guide(self, grammar: AnyGrammar, prompt: Prompt, config: SampleConfig) -> Guide | None:
         """The templates of a prompt with a formula; None where there are none, or none are wanted."""
         if self.templates is None or not config.guide or not isinstance(grammar, Grammar):
             return None
-        assert prompt.amounts is not None
+        if prompt.amounts is None:  # a formula that the model chooses is its own to place
+            return None
         found = self.templates.find(prompt.amounts, formula_units=prompt.formula_units, space_group=prompt.space_group)
         found = [template for template in found if template.description.n_sites <= config.max_atoms]
         return Guide(grammar, found, weight=config.guide) if found else None

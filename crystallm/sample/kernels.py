@@ -29,6 +29,9 @@ BLOCK = 16
 AT_ONCE = 8
 """Values are added up over so many slots at once; a block is a multiple of it."""
 
+LINE = 32
+"""Numbers of bfloat16 in a line of the processor's cache (64 bytes)."""
+
 WORD = ir.IntType(32)
 
 
@@ -162,7 +165,7 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
     With the shape known, loops over the numbers of a head become whole vectors. The parts are functions of their own
     because the compiler makes less of them in one.
     """
-    half, shared, n_kept, line = width // 2, heads // kv_heads, kv_heads * width, 32
+    half, shared, n_kept = width // 2, heads // kv_heads, kv_heads * width
     scale = np.float32(width**-0.5)
 
     @compiled_in_any_order
@@ -177,12 +180,14 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
 
     @compiled_in_any_order
     def copy(numbers: Any, factor: Any, out: Any) -> None:
+        """The same without rotation."""
         for head in range(numbers.shape[0]):
             for i in range(width):
                 out[head, i] = wide(numbers[head, i]) * factor
 
     @compiled_in_any_order
     def keep(key: Any, value: Any, place: Any, block: Any, out: Any) -> None:
+        """Key and value of a token (G, D), at its place in a block of keys and among the values."""
         for head in range(kv_heads):
             for i in range(width):
                 block[head, i, place] = narrow(key[head, i], block)
@@ -190,6 +195,7 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
 
     @compiled_in_any_order
     def compare(query: Any, keys: Any, seen: Any, scores: Any) -> None:
+        """Scores of the slots in all blocks that hold any of those seen."""
         for number in range((seen + BLOCK - 1) // BLOCK):
             for kept in range(kv_heads):
                 own = keys[number, kept]
@@ -226,6 +232,7 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
 
     @compiled_in_any_order
     def collect(scores: Any, values: Any, seen: Any, out: Any) -> None:
+        """The sum of the values of the slots seen by their weights, (H, D)."""
         out[:] = 0
         for first in range(0, seen, AT_ONCE):
             for kept in range(kv_heads):
@@ -279,12 +286,12 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
                 turn(qkv[n, :heads], angles[slot], scale, room[0])
             else:
                 copy(qkv[n, :heads], scale, room[0])
-            for ahead in range(0, (slot + 1) * n_kept, line):
+            for ahead in range(0, (slot + 1) * n_kept, LINE):
                 fetch(values[row], ahead)
             compare(room[0], keys[row], slot + 1, scores)
             weigh(scores, slot + 1, shares)
             if n + 1 < len(rows):
-                for ahead in range(0, (slots[n + 1] + 1) * n_kept, line):
+                for ahead in range(0, (slots[n + 1] + 1) * n_kept, LINE):
                     fetch(keys[rows[n + 1]], ahead)
             collect(scores, values[row], slot + 1, room[1])
             for head in range(heads):

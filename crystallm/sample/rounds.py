@@ -42,6 +42,11 @@ class Rounds:
         self._discarded_steps = 0
         self._settled: list[tuple[int, Outcome]] = []
 
+    @property
+    def finished(self) -> bool:
+        """Whether all draws stand."""
+        return self.accepted == self.n
+
     def begin(self) -> list[Job]:
         """The next trials, as many as are needed at least and as the round still has."""
         jobs = [self.make(self._trials + i) for i in range(min(self._left, self.n - self.accepted))]

@@ -24,6 +24,11 @@ class Warp:
     """Keep the most probable tokens that together hold this share."""
 
 
+def stream_of(*words: int) -> np.random.Generator:
+    """The random stream of a draw, settled by some numbers. A last word of 0 is the same as none."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+
+
 def draw(logs: Logs, random: np.random.Generator, warp: Warp) -> int:
     """Index drawn from log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
     return pick(chances(logs, warp), random)

@@ -1,15 +1,20 @@
 """Formulas chosen for a space group that is given without one."""
 
+from collections.abc import Collection
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from crystallm.crystal.composition import Amounts
 from crystallm.sample import cover
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Grammar
-from crystallm.sample.engine import Engine
-from crystallm.sample.formulas import Head, Pool, draw_pool
+from crystallm.sample.constraint import Grammar, Prompt
+from crystallm.sample.engine import Engine, Job
+from crystallm.sample.formulas import Head, OtherFormulas, Pool, draw_pool
 from crystallm.sample.generator import Attempt, Generator
 from crystallm.sample.prompts import make_prompt
+from crystallm.sample.rows import Outcome
 from crystallm.sample.warp import Warp
 
 
@@ -18,6 +23,57 @@ def test_heads_are_chosen_by_their_weights() -> None:
     random = np.random.default_rng(0)
     drawn = [Pool(heads, np.array([0.002, 0.0, 0.006])).draw(random).amounts[0][1] for _ in range(2000)]
     assert np.bincount(drawn, minlength=4)[1:] == pytest.approx([500, 0, 1500], abs=60)
+
+
+def test_what_a_draw_was_given_up_with_is_not_chosen_again() -> None:
+    heads = [Head((("Si", n),), 1, (), ()) for n in (1, 2, 3)]
+    pool = Pool(heads, np.array([0.9, 0.0, 0.1]))
+    random = np.random.default_rng(0)
+    assert {pool.draw(random, {((("Si", 1),), 1)}) for _ in range(20)} == {heads[2]}
+    assert pool.draw(random, {((("Si", n),), 1) for n in (1, 3)}) is None
+    assert pool.draw(random, {((("Si", 3),), 2)}) is not None  # other formula units
+
+
+def end_of(prompt: Prompt, number: int, failure: str | None) -> Outcome:
+    """The end of a draw."""
+    task = SimpleNamespace(prompt=prompt, number=number)
+    told = {"failure": failure, "steps": 10, "redrawn": {"atoms too close": 2}}
+    return Outcome(task, [], [], 0.0, path=[], unlike_drawn=0.0, belief=None, unfit=[], **told)
+
+
+def test_a_draw_is_made_with_other_formulas_before_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crystallm.sample.formulas.MOST_FORMULAS", 3)
+    asked: list[tuple[int, set[tuple[Amounts, int]]]] = []
+
+    def prompt(number: int, tried: int) -> Prompt:
+        return Prompt((("Si", 1 + tried),), 1 + number, 194)
+
+    def make(number: int, without: Collection[tuple[Amounts, int]]) -> Job:
+        asked.append((number, set(without)))
+        return SimpleNamespace(prompt=prompt(number, len(without)), number=number), np.random.default_rng()
+
+    draws = OtherFormulas(make, [0, 4])
+    assert [task.number for task, _ in draws.begin()] == [0, 4]
+    assert not draws.end(end_of(prompt(4, 0), 4, None))
+    ((number, first),) = draws.settled()
+    assert (number, first.steps, first.failure) == (4, 10, None)
+    for tried in (0, 1):
+        ((again, _),) = draws.end(end_of(prompt(0, tried), 0, "drawn again until all tries were used up"))
+        assert again.prompt == prompt(0, tried + 1)
+        assert not draws.settled()
+        assert not draws.finished
+    assert asked[-1] == (0, {((("Si", 1),), 1), ((("Si", 2),), 1)})
+    assert not draws.end(end_of(prompt(0, 2), 0, "drawn again until all tries were used up"))
+    ((number, last),) = draws.settled()
+    assert (number, last.steps, last.redrawn) == (0, 30, {"atoms too close": 6})
+    assert last.failure is not None
+    assert draws.finished
+
+
+def test_a_draw_ends_when_there_is_no_other_formula() -> None:
+    draws = OtherFormulas(lambda number, without: None, [0])
+    assert not draws.end(end_of(Prompt((("Si", 1),), 1, 194), 0, "drawn again until all tries were used up"))
+    assert draws.settled()[0][1].failure is not None
 
 
 def test_weights_are_the_probability_of_the_group(generator: Generator, grammar: Grammar) -> None:
@@ -48,8 +104,8 @@ def test_weights_are_the_probability_of_the_group(generator: Generator, grammar:
 
 @pytest.fixture(autouse=True)
 def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crystallm.sample.generator.DRAWS_OF_A_POOL", 4)
-    monkeypatch.setattr("crystallm.sample.generator.POOL", 24)
+    monkeypatch.setattr("crystallm.sample.formulas.DRAWS_OF_A_POOL", 4)
+    monkeypatch.setattr("crystallm.sample.formulas.POOL", 24)
 
 
 def drawn(generator: Generator, n: int, batch_size: int) -> list[Attempt]:
