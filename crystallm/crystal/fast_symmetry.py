@@ -132,7 +132,7 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
                     continue
                 if not _as_far_apart(turned, 1, 2, metric, tolerance):
                     continue
-                if abs(abs(np.linalg.det(turned)) - 1) > 0.5:
+                if abs(abs(_determinant(turned)) - 1) > 0.5:
                     continue
                 for n in range(n_atoms):
                     moved[n] = atoms[n, 0] * turned[0] + atoms[n, 1] * turned[1] + atoms[n, 2] * turned[2]
@@ -153,10 +153,21 @@ SAME_ATOM = 1e-8
 @compiled
 def _as_far_apart(turned: Any, i: Any, j: Any, metric: Any, tolerance: Any) -> bool:
     """Whether the ends of two turned vectors are as far apart as those of the vectors themselves."""
-    apart = turned[i] - turned[j]
-    now = np.sqrt(max(apart @ metric @ apart, 0.0))
+    square = 0.0
+    for a in range(3):
+        for b in range(3):
+            square += (turned[i, a] - turned[j, a]) * metric[a, b] * (turned[i, b] - turned[j, b])
     before = np.sqrt(max(metric[i, i] + metric[j, j] - 2 * metric[i, j], 0.0))
-    return bool(abs(now - before) < tolerance)
+    return bool(abs(np.sqrt(max(square, 0.0)) - before) < tolerance)
+
+
+@compiled
+def _determinant(m: Any) -> float:
+    return float(
+        m[0, 0] * (m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1])
+        - m[0, 1] * (m[1, 0] * m[2, 2] - m[1, 2] * m[2, 0])
+        + m[0, 2] * (m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0])
+    )
 
 
 @compiled

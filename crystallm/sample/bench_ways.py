@@ -48,7 +48,7 @@ class Timing:
     """Steps that a text took part in, summed over texts."""
     seconds: float
     model_seconds: float | None = None
-    """Of these in the model, where that is measured; of several processes the mean."""
+    """Of these in the model, where that is measured; of several processes the share of what all of them worked."""
     processes: int = 1
 
     @property
@@ -174,17 +174,17 @@ def ours(generator: Generator, prompts: Sequence[NamedPrompt], *, rows: int, dra
 
     config = drawn.config(rows)
     engine = Engine(generator.decoder, rows=rows, context=generator.context)
-    attempts = []
+    texts = crystals = tokens = steps = 0
     with old_objects_left_alone():
         start = time.perf_counter()
         for attempt in generator.attempts(prompts, config, engine=engine):
             record_of(attempt, config, "benchmark")
-            attempts.append(attempt)
+            texts += 1
+            crystals += attempt.description is not None
+            tokens += attempt.n_tokens
+            steps += attempt.steps
         seconds = time.perf_counter() - start
-    finished = [attempt for attempt in attempts if attempt.description is not None]
-    tokens = sum(attempt.n_tokens for attempt in attempts)
-    steps = sum(attempt.steps for attempt in attempts)
-    return Timing(OURS, rows, len(attempts), len(finished), tokens, steps, seconds, engine.model_seconds)
+    return Timing(OURS, rows, texts, crystals, tokens, steps, seconds, engine.model_seconds)
 
 
 class Processes:
@@ -216,8 +216,9 @@ class Processes:
         parts = [future.result() for future in futures]
         texts, crystals = sum(part.texts for part in parts), sum(part.crystals for part in parts)
         tokens, steps = sum(part.tokens for part in parts), sum(part.model_steps for part in parts)
-        seconds, inside = max(part.seconds for part in parts), sum(part.model_seconds or 0.0 for part in parts)
-        return Timing(OURS, rows, texts, crystals, tokens, steps, seconds, inside / self.number, self.number)
+        seconds, worked = max(part.seconds for part in parts), sum(part.seconds for part in parts)
+        inside = seconds * sum(part.model_seconds or 0.0 for part in parts) / worked
+        return Timing(OURS, rows, texts, crystals, tokens, steps, seconds, inside, self.number)
 
 
 _ready: Barrier

@@ -34,8 +34,7 @@ ANY_COMPANY = 96
 from 128 on the sums of several queries depend on the number of slots. Those of one query do not (decision 12)."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Tokens that a row is fed in one step; the first of them lies in slot `start`."""
 
     row: int

@@ -15,7 +15,7 @@ from crystallm.crystal.composition import element_order
 from crystallm.crystal.description import Site
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import FITS, TOO_CLOSE, orbit_of, place_of_site
+from crystallm.sample.loops import FITS, TOO_CLOSE, intervals_without_room, orbit_of, place_of_site
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 """No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
@@ -110,14 +110,13 @@ class Surroundings:
         images = rotations @ position.offset + translations
         base = np.concatenate([*self.orbits, images[1:]]) - position.offset
         moves = np.concatenate([np.tile(-axis, (self.n_atoms, 1)), rotations[1:] @ axis - axis])
+        speeds = np.sqrt(((moves @ self.lattice) ** 2).sum(axis=-1))
+        limits = np.ascontiguousarray(self._limits_of(element, len(images))[0][:, :-1])
         middles = np.asarray(starts) + step / 2
-        delta = base + middles[:, None, None] * moves
-        delta -= np.rint(delta)
-        distances = np.linalg.norm(delta @ self.lattice, axis=-1)
-        slack = np.linalg.norm(moves @ self.lattice, axis=-1) * step / 2
-        least, low, high = self._limits_of(element, len(images))[0][:, :-1]
-        refused = (distances + slack < least) | ((distances - slack > low) & (distances + slack < high))
-        return np.asarray(refused.any(-1))
+        refused: NDArray[np.bool_] = intervals_without_room(
+            base, moves, speeds, middles, step / 2, self.lattice, limits
+        )
+        return refused
 
     def _limits_of(self, element: str, n_own: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Least distance, and from where to where none may be, (3, J), and their squares: to the atoms placed and to

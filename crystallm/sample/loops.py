@@ -58,6 +58,34 @@ def orbit_of(rotations: Any, translations: Any, matrix: Any, offset: Any, free: 
 
 
 @compiled
+def intervals_without_room(
+    base: Any, moves: Any, speeds: Any, middles: Any, half_step: Any, lattice: Any, limits: Any
+) -> Any:
+    """Of intervals of one coordinate (K,) with these middles: in which no value can stand.
+
+    base: fractional coordinates (J, 3) of atoms as seen from the site when its coordinate is 0; moves: how they move
+    with it; speeds: that in angstrom, (J,). limits (3, J): the least distance to each, and from where to where none may
+    be. Within half a step no distance changes by more than half a step times its speed.
+    """
+    refused = np.zeros(len(middles), np.bool_)
+    for k in range(len(middles)):
+        for j in range(len(base)):
+            square = 0.0
+            x = base[j, 0] + middles[k] * moves[j, 0]
+            y = base[j, 1] + middles[k] * moves[j, 1]
+            z = base[j, 2] + middles[k] * moves[j, 2]
+            x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
+            for axis in range(3):
+                square += (x * lattice[0, axis] + y * lattice[1, axis] + z * lattice[2, axis]) ** 2
+            distance, slack = np.sqrt(square), speeds[j] * half_step
+            too_close = distance + slack < limits[0, j]
+            if too_close or (distance - slack > limits[1, j] and distance + slack < limits[2, j]):
+                refused[k] = True
+                break
+    return refused
+
+
+@compiled
 def softmax(logs: Any, temperature: Any) -> Any:
     """Probabilities (C,) of log-probabilities (C,), in any normalisation, at a temperature; computed in float64."""
     chances = np.empty(len(logs))
