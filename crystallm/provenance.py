@@ -21,7 +21,7 @@ from crystallm.errors import InputError
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "peft"),
-    *("pymatgen", "moyopy", "spglib", "gemmi", "ase", "scipy", "chgnet"),
+    *("pymatgen", "moyopy", "spglib", "gemmi", "ase", "scipy", "numba", "chgnet"),
 )
 
 
