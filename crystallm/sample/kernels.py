@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,16 @@ def gate(gate_up: Any, out: Any) -> None:
             out[n, i] = narrow(x / (ONE + exp(-x)) * wide(gate_up[n, width + i]), out)
 
 
+turn: Any = None
+copy: Any = None
+keep: Any = None
+compare: Any = None
+weigh: Any = None
+collect: Any = None
+"""Parts of attention, which `attention` puts here for each function that it makes for a shape: numba keeps what it has
+compiled only if it finds other compiled functions under global names."""
+
+
 @lru_cache
 def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[..., None]:
     """Attention compiled for H heads of width D that share G keys and values.
@@ -167,9 +178,13 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
     """
     half, shared, n_kept = width // 2, heads // kv_heads, kv_heads * width
     scale = np.float32(width**-0.5)
+    parts: dict[str, Any] = {}
 
-    @compiled_in_any_order
-    def turn(numbers: Any, angles: Any, factor: Any, out: Any) -> None:
+    def part(function: Callable[..., None]) -> None:
+        parts[function.__name__.removesuffix("_")] = compiled_in_any_order(function)
+
+    @part
+    def turn_(numbers: Any, angles: Any, factor: Any, out: Any) -> None:
         """Rotary positions (Su et al. 2021): numbers of one token's heads (X, D), turned by the angles whose cosines
         and sines are (D,)."""
         for head in range(numbers.shape[0]):
@@ -178,23 +193,23 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
                 out[head, i] = (a * angles[i] - b * angles[half + i]) * factor
                 out[head, half + i] = (b * angles[i] + a * angles[half + i]) * factor
 
-    @compiled_in_any_order
-    def copy(numbers: Any, factor: Any, out: Any) -> None:
+    @part
+    def copy_(numbers: Any, factor: Any, out: Any) -> None:
         """The same without rotation."""
         for head in range(numbers.shape[0]):
             for i in range(width):
                 out[head, i] = wide(numbers[head, i]) * factor
 
-    @compiled_in_any_order
-    def keep(key: Any, value: Any, place: Any, block: Any, out: Any) -> None:
+    @part
+    def keep_(key: Any, value: Any, place: Any, block: Any, out: Any) -> None:
         """Key and value of a token (G, D), at its place in a block of keys and among the values."""
         for head in range(kv_heads):
             for i in range(width):
                 block[head, i, place] = narrow(key[head, i], block)
                 out[head, i] = narrow(wide(value[head, i]), out)
 
-    @compiled_in_any_order
-    def compare(query: Any, keys: Any, seen: Any, scores: Any) -> None:
+    @part
+    def compare_(query: Any, keys: Any, seen: Any, scores: Any) -> None:
         """Scores of the slots in all blocks that hold any of those seen."""
         for number in range((seen + BLOCK - 1) // BLOCK):
             for kept in range(kv_heads):
@@ -207,8 +222,8 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
                             total += q[i] * wide(own[i, s])
                         score[s] = total
 
-    @compiled_in_any_order
-    def weigh(scores: Any, seen: Any, shares: Any) -> None:
+    @part
+    def weigh_(scores: Any, seen: Any, shares: Any) -> None:
         """Weights of the slots seen, to be multiplied by the shares of the heads; the rest of the block gets none."""
         n_slots = (seen + BLOCK - 1) // BLOCK * BLOCK
         for head in range(heads):
@@ -230,8 +245,8 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
                 total += weight
             shares[head] = ONE / total
 
-    @compiled_in_any_order
-    def collect(scores: Any, values: Any, seen: Any, out: Any) -> None:
+    @part
+    def collect_(scores: Any, values: Any, seen: Any, out: Any) -> None:
         """The sum of the values of the slots seen by their weights, (H, D)."""
         out[:] = 0
         for first in range(0, seen, AT_ONCE):
@@ -253,7 +268,6 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
                             + (w6 * wide(v6[i]) + w7 * wide(v7[i]))
                         )
 
-    @compiled_in_any_order
     def attend(
         qkv: Any,
         angles: Any,
@@ -298,4 +312,5 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
                 for i in range(width):
                     out[n, head, i] = narrow(room[1, head, i] * shares[head], out)
 
-    return attend
+    names = {**globals(), **parts}
+    return compiled_in_any_order(FunctionType(attend.__code__, names, attend.__name__, None, attend.__closure__))
