@@ -56,13 +56,14 @@ def has_more_operations(cell: Cell, number: int) -> bool | None:
         return None
     positions = cell.positions @ cell.lattice @ np.linalg.inv(lattice)
     n_atoms = len(cell.numbers) * n_operations // len(space_group(number).rotations)
-    counts = (
-        count_operations(lattice, positions, cell.numbers, n_atoms, factor * SYMPREC_ANGSTROM, n_operations)
-        for factor in (WIDER, NARROWER)
-    )
-    if next(counts) == n_operations:
+
+    def count(factor: float) -> int:
+        tolerance = factor * SYMPREC_ANGSTROM
+        return count_operations(lattice, positions, cell.numbers, n_atoms, tolerance, n_operations)
+
+    if count(WIDER) == n_operations:
         return False
-    return True if next(counts) > n_operations else None
+    return True if count(NARROWER) > n_operations else None
 
 
 @cache
@@ -112,7 +113,7 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
                 vector = a * lattice[0] + b * lattice[1] + c * lattice[2]
                 length = np.sqrt((vector**2).sum())
                 for axis in range(3):
-                    if abs(length - lengths[axis]) < tolerance and n_vectors[axis] < 26 and length > tolerance:
+                    if abs(length - lengths[axis]) < tolerance and length > tolerance:
                         vectors[axis, n_vectors[axis], 0] = a
                         vectors[axis, n_vectors[axis], 1] = b
                         vectors[axis, n_vectors[axis], 2] = c

@@ -67,9 +67,11 @@ class Pool:
         """One of the heads, but none with these formulas and formula units; None if no other is there.
 
         The more it is to do without, the more evenly the others are chosen: what the model thought best did not fit.
+        At a temperature at which the chance of every one is zero in floating point, all are alike.
         """
         others = [(head.amounts, head.formula_units) not in without for head in self.heads]
-        weights = self.weights ** (1 / (1 + len(without))) * others
+        known = self.weights if self.weights.any() else np.ones(len(self.heads))
+        weights = known ** (1 / (1 + len(without))) * others
         return self.heads[pick(weights, random)] if weights.any() else None
 
 
@@ -142,7 +144,10 @@ class OtherFormulas:
 
     def begin(self) -> Iterator[Job]:
         """All draws with their first formulas."""
-        return (job for number in self._numbers if (job := self._make(number, ())) is not None)
+        for number in self._numbers:
+            job = self._make(number, ())
+            assert job is not None  # nothing is left out yet
+            yield job
 
     def end(self, outcome: Outcome) -> list[Job]:
         """Take note that a draw has ended; if it was given up the same with another formula."""

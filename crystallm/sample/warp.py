@@ -37,7 +37,7 @@ def draw(logs: Logs, random: np.random.Generator, warp: Warp) -> int:
 def chances(logs: Logs, warp: Warp) -> NDArray[np.float64]:
     """Probabilities (C,) of log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
     weights: NDArray[np.float64] = softmax(logs, warp.temperature)
-    if (not warp.top_k or warp.top_k >= len(weights)) and warp.top_p >= 1.0:
+    if not warp.top_k and warp.top_p >= 1.0:
         return weights
     if warp.top_k and warp.top_k < len(weights):
         weights[weights < np.partition(weights, -warp.top_k)[-warp.top_k]] = 0.0

@@ -32,6 +32,8 @@ def test_what_a_draw_was_given_up_with_is_not_chosen_again() -> None:
     assert {pool.draw(random, {((("Si", 1),), 1)}) for _ in range(20)} == {heads[2]}
     assert pool.draw(random, {((("Si", n),), 1) for n in (1, 3)}) is None
     assert pool.draw(random, {((("Si", 3),), 2)}) is not None  # other formula units
+    unlikely = Pool(heads, np.zeros(3))  # at a low temperature, by rounding
+    assert {unlikely.draw(random, {((("Si", 1),), 1)}) for _ in range(50)} == {heads[1], heads[2]}
 
 
 def end_of(prompt: Prompt, number: int, failure: str | None) -> Outcome:
