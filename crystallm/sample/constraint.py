@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache
+from functools import lru_cache
 from math import gcd
 from typing import TypeVar
 
@@ -226,27 +226,50 @@ def _formula_units(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     partial.formula_units = int(grammar.tokens[token].rpartition(" ")[2])
 
 
+class _Finished:
+    """With how many formula units amounts are a finished formula of a prompt; what is found is kept. The elements and
+    their order make no difference."""
+
+    def __init__(self, prompt: Prompt, limits: Limits) -> None:
+        self._prompt, self._limits = prompt, limits
+        self._most = limits.max_atoms // (prompt.formula_units or 1)
+        self._units: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._growing: dict[tuple[int, ...], bool] = {}
+
+    def units_of(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+        """Formula units with which these amounts are a finished formula; none if they are not."""
+        if sum(counts) > self._most or gcd(*counts) != 1:
+            return ()
+        key = tuple(sorted(counts))
+        if key not in self._units:
+            self._units[key] = tuple(units_that_fit(tuple(("", n) for n in key), self._prompt, self._limits))
+        return self._units[key]
+
+    def can_grow(self, counts: tuple[int, ...]) -> bool:
+        """Whether some amount of one more element finishes the formula."""
+        key = tuple(sorted(counts))
+        if key not in self._growing:
+            room = range(1, self._most - sum(key) + 1) if len(key) < self._limits.max_elements else ()
+            self._growing[key] = any(self.units_of((*key, extra)) for extra in room)
+        return self._growing[key]
+
+
+@lru_cache(maxsize=4)
+def _finished(prompt: Prompt, limits: Limits) -> _Finished:
+    """One for all texts of a prompt."""
+    return _Finished(prompt, limits)
+
+
 def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     """A reduced formula in order of electronegativity, and then the formula units."""
     limits = grammar.limits
     most = limits.max_atoms // (prompt.formula_units or 1)
     last = len(ORDERED_ELEMENTS)
 
-    @cache
-    def units_of(counts: tuple[int, ...]) -> tuple[int, ...]:
-        """Formula units with which these amounts are a finished formula; none if they are not."""
-        if gcd(*counts) != 1 or sum(counts) > most:
-            return ()
-        return tuple(units_that_fit(tuple(("", count) for count in counts), prompt, limits))
-
-    @cache
-    def can_grow(counts: tuple[int, ...]) -> bool:
-        """Whether some amount of one more element finishes the formula."""
-        room = range(1, most - sum(counts) + 1) if len(counts) < limits.max_elements else ()
-        return any(units_of((*counts, extra)) for extra in room)
+    known = _finished(prompt, limits)
 
     def viable(counts: tuple[int, ...], place: int) -> bool:
-        return bool(units_of(counts)) or (place < last and can_grow(counts))
+        return bool(known.units_of(counts)) or (place < last and known.can_grow(counts))
 
     def can_start(place: int) -> bool:
         return any(viable((amount,), place) for amount in range(1, most + 1))
@@ -273,8 +296,8 @@ def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
             units: dict[int, int] = {}
             if amount is not None:
                 now = (*counts, amount)
-                units = {grammar.choice(grammar.units, value): value for value in units_of(now)}
-                if place < last and can_grow(now):
+                units = {grammar.choice(grammar.units, value): value for value in known.units_of(now)}
+                if place < last and known.can_grow(now):
                     allowed += [grammar.elements[other] for other in ORDERED_ELEMENTS[place:]]
             token = yield (*allowed, *units)
             if amount is not None and (token in units or token in grammar.symbols):

@@ -136,4 +136,14 @@ def _fewest_free(free: tuple[int, ...], count: int) -> int | None:
 @cache
 def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of the space groups that can hold these atoms per primitive cell."""
-    return tuple(number for number in range(1, 231) if can_cover(counts, supply(number)))
+    key = tuple(sorted(counts))
+    return tuple(sorted(number for offer, numbers in _alike().items() if _can_cover(key, offer) for number in numbers))
+
+
+@cache
+def _alike() -> dict[Supply, list[int]]:
+    """Numbers of the space groups by their supply: half of them share theirs with another."""
+    numbers: dict[Supply, list[int]] = {}
+    for number in range(1, 231):
+        numbers.setdefault(supply(number), []).append(number)
+    return numbers
