@@ -26,6 +26,15 @@ def compiled_in_any_order(function: Function) -> Function:
     return _compiled(function, fastmath=IN_ANY_ORDER)
 
 
+def compiled_into_callers(function: Function) -> Function:
+    """The same for a part of other functions: its instructions become theirs.
+
+    Called as a function of its own it would be optimised once by itself and once more as a copy beside its caller, with
+    sums in another order, and which of the two is called hangs on whether this run has compiled them.
+    """
+    return _compiled(function, fastmath=IN_ANY_ORDER, forceinline=True)
+
+
 def _compiled(function: Function, **options: Any) -> Function:
     settings = {"nogil": True, "error_model": "numpy", **options}
     try:

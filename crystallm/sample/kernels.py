@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from crystallm.compiling import IN_ANY_ORDER, compiled_in_any_order
+from crystallm.compiling import IN_ANY_ORDER, compiled_in_any_order, compiled_into_callers
 
 in_machine_code: Callable[..., Any] = intrinsic
 inlined: Callable[..., Any] = njit(fastmath=IN_ANY_ORDER, error_model="numpy", inline="always")
@@ -181,7 +181,7 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
     parts: dict[str, Any] = {}
 
     def part(function: Callable[..., None]) -> None:
-        parts[function.__name__.removesuffix("_")] = compiled_in_any_order(function)
+        parts[function.__name__.removesuffix("_")] = compiled_into_callers(function)
 
     @part
     def turn_(numbers: Any, angles: Any, factor: Any, out: Any) -> None:

@@ -39,26 +39,26 @@ _packed_product: Any = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", No
 
 @dataclass(frozen=True)
 class PackedLinear:
-    """The same in bfloat16 on a CPU, with weights in the order in which oneDNN reads them: the same numbers, without
-    laying them out anew at each step (decision 12)."""
+    """The same on a CPU, with weights in the order in which oneDNN reads them, without laying them out anew at each
+    step (decision 12). In float32, too, a row's result does not depend on the others, nor on where they lie."""
 
     weight: Any
     bias: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        packed: Tensor = _packed_product(x.to(torch.bfloat16), self.weight, self.bias, "none", [], "")
+        packed: Tensor = _packed_product(x.to(self.weight.dtype), self.weight, self.bias, "none", [], "")
         return packed
 
 
 def product(weight: Tensor, bias: Tensor | None = None) -> Map:
     """The product x -> x @ weight.T + bias in the precision of the weights, packed where that can be done."""
-    if weight.dtype is torch.bfloat16 and weight.device.type == "cpu" and _can_pack():
+    if weight.device.type == "cpu" and _can_pack(weight.dtype):
         return PackedLinear(torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR), bias)
     return Linear(weight, bias)
 
 
-def _can_pack() -> bool:
+def _can_pack(dtype: torch.dtype) -> bool:
     names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
-    if not all(hasattr(torch.ops.mkldnn, name) for name in names):
+    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
         return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

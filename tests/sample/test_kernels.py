@@ -1,6 +1,10 @@
 """The compiled loops of a decoding step against torch."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,3 +102,27 @@ def test_attention(dtype: torch.dtype, heads: int, kv_heads: int, width: int, le
     expected = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
     close = {"atol": 1e-5, "rtol": 1e-5} if dtype is torch.float32 else {"atol": 1e-3, "rtol": 2**-7}
     torch.testing.assert_close(out.float(), expected.transpose(0, 1), **close)
+
+
+BITS_OF_ATTENTION = """
+import numpy as np
+from crystallm.sample import kernels
+
+random = np.random.default_rng(0)
+numbers = lambda *shape: random.normal(size=shape).astype(np.float32)
+bits = lambda *shape: (numbers(*shape).view(np.uint32) >> 16).astype(np.uint16)
+rows, slots = np.arange(40) % 32, random.integers(0, 64, size=40)
+work = np.zeros((2, 8, 32), np.float32), np.zeros(8, np.float32), np.zeros((8, 4, 16), np.float32)
+out = np.zeros((40, 8, 32), np.uint16)
+kept = bits(32, 4, 4, 32, 16), bits(32, 64, 4, 32)
+kernels.attention(8, 4, 32, True)(bits(40, 16, 32), numbers(64, 32), rows, slots, *kept, out, *work)
+print(out.tobytes().hex(), *(numbers.tobytes().hex() for numbers in work))
+"""
+
+
+def test_a_run_that_compiles_has_the_same_last_bits_as_those_after_it(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", BITS_OF_ATTENTION]
+    first, second = (subprocess.check_output(command, env=environment, text=True) for _ in range(2))
+    assert any(tmp_path.rglob("*.nbc"))
+    assert first == second
