@@ -24,7 +24,7 @@ from crystallm.eval.score import (
     write_report,
 )
 from crystallm.eval.select import write_targets
-from crystallm.launch import launch_command
+from crystallm.launch import launch_command, run_command
 from crystallm.provenance import output_folder
 
 
@@ -39,13 +39,13 @@ def sample_command(
 
 def draw(command: list[str]) -> None:
     """Run a sampling command; a mistake in its options is ours to report."""
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
-    if done.returncode == 2:
+    code = run_command(command, stdout=subprocess.DEVNULL)
+    if code == 2:
         raise InputError("sampling refused its options, see its message above; nothing was scored")
-    if done.returncode == 130:
+    if code == 130:
         raise KeyboardInterrupt
-    if done.returncode:
-        raise RuntimeError(f"sampling ended with exit code {done.returncode}: {' '.join(command)}")
+    if code:
+        raise RuntimeError(f"sampling ended with exit code {code}: {' '.join(command)}")
 
 
 def how_drawn(files: Sequence[Path]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import ConfigError, InputError
-from crystallm.launch import is_one_of_several, launch_command, launch_environment
+from crystallm.launch import is_one_of_several, launch_command, launch_environment, run_command
 from crystallm.sample.config import SampleConfig
 
 if TYPE_CHECKING:
@@ -54,9 +53,8 @@ def main(argv: list[str]) -> None:
 def run_together(argv: Sequence[str], processes: int) -> None:
     """The same command as several processes, which share the prompts; their exit code is ours."""
     command = launch_command("crystallm.sample", argv, processes=processes)
-    done = subprocess.run(command, env=dict(launch_environment(processes)), check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    if code := run_command(command, env=dict(launch_environment(processes))):
+        raise SystemExit(code)
 
 
 def read_config(options: argparse.Namespace) -> SampleConfig:

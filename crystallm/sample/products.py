@@ -59,6 +59,7 @@ def product(weight: Tensor, bias: Tensor | None = None) -> Map:
 
 def _can_pack(dtype: torch.dtype) -> bool:
     names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
-    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
+    onednn: Any = torch.backends.mkldnn
+    if not onednn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
         return False
     return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
