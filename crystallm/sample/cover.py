@@ -11,6 +11,9 @@ from functools import cache, lru_cache
 
 from crystallm.crystal.wyckoff import space_group
 
+KEPT = 1 << 16
+"""Answers of each kind that are kept: some tens of megabytes."""
+
 
 @dataclass(frozen=True)
 class Supply:
@@ -39,13 +42,13 @@ def sizes(number: int) -> dict[str, tuple[int, bool]]:
     }
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def without(offer: Supply, size: int) -> Supply:
     """The supply left when one position without freedom of a size is taken."""
     return Supply(offer.free, tuple((s, n - (s == size)) for s, n in offer.fixed))
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def fillable(free: tuple[int, ...], count: int) -> bool:
     """Whether a sum of free sizes, each any number of times, equals a count."""
     return count == 0 or any(size <= count and fillable(free, count - size) for size in reversed(free))
@@ -56,7 +59,7 @@ def can_cover(counts: tuple[int, ...], offer: Supply) -> bool:
     return _can_cover(tuple(sorted(counts)), offer)
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def _can_cover(counts: tuple[int, ...], offer: Supply) -> bool:
     if not counts:
         return True
@@ -64,7 +67,7 @@ def _can_cover(counts: tuple[int, ...], offer: Supply) -> bool:
     return any(_can_cover(rest, Supply(offer.free, left)) for left in _placements(count, offer))
 
 
-@cache
+@lru_cache(maxsize=KEPT // 16)
 def _placements(count: int, offer: Supply) -> tuple[tuple[tuple[int, int], ...], ...]:
     """The stocks of fixed positions that can be left after one element has been placed, fewest used first."""
     stocks: list[tuple[tuple[int, ...], int]] = [((), count)]
@@ -81,7 +84,7 @@ def _placements(count: int, offer: Supply) -> tuple[tuple[tuple[int, int], ...],
     )
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=KEPT)
 def letters(number: int, counts: tuple[int, ...], offer: Supply, used: frozenset[str]) -> tuple[str, ...]:
     """Wyckoff letters that the next atoms of the first element can take so that all others can still be placed.
 
@@ -107,7 +110,7 @@ def fewest_sites(counts: tuple[int, ...], offer: Supply) -> int | None:
     return _fewest(tuple(sorted(counts)), offer)
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def _fewest(counts: tuple[int, ...], offer: Supply) -> int | None:
     if not counts:
         return 0
@@ -123,7 +126,7 @@ def _fewest(counts: tuple[int, ...], offer: Supply) -> int | None:
     return best
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def _fewest_free(free: tuple[int, ...], count: int) -> int | None:
     """The fewest of some sizes, each any number of times, that add up to a count; None if none do."""
     if count == 0:
@@ -133,7 +136,7 @@ def _fewest_free(free: tuple[int, ...], count: int) -> int | None:
     return min(found) + 1 if found else None
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of the space groups that can hold these atoms per primitive cell."""
     key = tuple(sorted(counts))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from crystallm.sample import cover
 from crystallm.sample.cover import can_cover, fillable, groups_that_hold, sizes, supply, without
 
 
@@ -60,3 +61,17 @@ def test_fillable() -> None:
     assert fillable((4, 6), 10)
     assert not fillable((4, 6), 7)
     assert fillable((), 0)
+
+
+def test_what_is_kept_of_compositions_is_bounded() -> None:
+    """There is no end of compositions; space groups are 230."""
+    unbounded = {
+        name for name, kept in vars(cover).items() if hasattr(kept, "cache_info") and kept.cache_info().maxsize is None
+    }
+    assert unbounded == {"supply", "sizes", "_alike"}
+
+
+def test_groups_that_share_their_positions_are_found_together() -> None:
+    for counts in ((1,), (4, 2), (3, 1, 1), (12, 8, 4), (5, 7)):
+        alone = [number for number in range(1, 231) if cover.can_cover(counts, cover.supply(number))]
+        assert list(cover.groups_that_hold(counts)) == alone
