@@ -68,7 +68,7 @@ def test_what_is_kept_of_compositions_is_bounded() -> None:
     unbounded = {
         name for name, kept in vars(cover).items() if hasattr(kept, "cache_info") and kept.cache_info().maxsize is None
     }
-    assert unbounded == {"supply", "sizes", "_alike"}
+    assert unbounded == {"space_group", "supply", "sizes", "_alike"}
 
 
 def test_groups_that_share_their_positions_are_found_together() -> None:
