@@ -1,7 +1,7 @@
 """Space groups and their Wyckoff positions in the standard setting (axis b, cell choice 1, hexagonal axes, origin 2).
 
-The letters, multiplicities and representative coordinates come from moyopy (see `wyckoff_builder`); the operations are
-asked from moyopy at run time.
+The letters, multiplicities and representative coordinates come from moyopy, the letters that are required from these
+(see `wyckoff_builder`); the operations are asked from moyopy at run time.
 """
 
 from __future__ import annotations
@@ -92,6 +92,10 @@ class SpaceGroup:
     translations: NDArray[np.float64]
     centring_order: int
     positions: dict[str, WyckoffPosition]
+    required: tuple[frozenset[str], ...]
+    """Sets of Wyckoff letters: a crystal that takes no position of one of them has more symmetry than the group,
+    whatever its coordinates. Orbits of the other letters alone are non-characteristic (Engel et al. 1984): all atoms of
+    Pn-3n lie as in Im-3m unless some are in general position."""
 
     @cached_property
     def is_sohncke(self) -> bool:
@@ -142,6 +146,13 @@ def _table() -> dict[str, dict[str, tuple[int, str]]]:
 
 
 @cache
+def _required() -> dict[str, list[str]]:
+    with files("crystallm.crystal").joinpath("required_letters.json").open() as stream:
+        table: dict[str, list[str]] = json.load(stream)
+    return table
+
+
+@cache
 def space_group(number: int) -> SpaceGroup:
     """The space group of an International Tables number, 1 to 230. Raises KeyError for another number."""
     positions = {}
@@ -160,10 +171,11 @@ def space_group(number: int) -> SpaceGroup:
         translations=np.array(operations.translations),
         centring_order=len(operations) // len(primitive),
         positions=positions,
+        required=tuple(map(frozenset, _required()[str(number)])),
     )
 
 
-def _holohedry(group: SpaceGroup) -> list[NDArray[np.float64]]:
+def holohedry(group: SpaceGroup) -> list[NDArray[np.float64]]:
     """Proper rotations of the lattice of the crystal system, in conventional fractional coordinates."""
     holder = {"triclinic": 1, "monoclinic": 3, "orthorhombic": 16, "tetragonal": 89, "hexagonal": 177, "cubic": 207}
     system = group.crystal_system
@@ -189,7 +201,7 @@ def _normalizer(group: SpaceGroup) -> tuple[tuple[NDArray[np.float64], NDArray[n
     found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     seen: set[int] = set()
     linear_parts = sorted(
-        (np.rint(r).astype(np.int64) for r in _holohedry(group)), key=lambda r: not (r == np.eye(3)).all()
+        (np.rint(r).astype(np.int64) for r in holohedry(group)), key=lambda r: not (r == np.eye(3)).all()
     )
     for linear in linear_parts:
         inverse = np.rint(np.linalg.inv(linear)).astype(np.int64)

@@ -11,14 +11,16 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.crystal.wyckoff import ALPHABET, affine_expression
+from crystallm.crystal.wyckoff import ALPHABET, SpaceGroup, affine_expression, holohedry, space_group
 
 TABLE = "wyckoff_positions.json"
+REQUIRED = "required_letters.json"
 CONSTANTS = sorted({k / 8 for k in range(8)} | {k / 6 for k in range(6)} | {k / 12 for k in (1, 5, 7, 11)})
 DIRECTIONS = [
     *((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, -1, 0), (1, 0, 1), (1, 0, -1), (0, 1, 1), (0, 1, -1)),
@@ -131,11 +133,62 @@ def positions_of_group(number: int) -> dict[str, tuple[int, str]]:
     return {letter: table[letter] for letter in letters}
 
 
+PROBES = np.array([[0.13271, 0.27193, 0.39417], [0.21713, 0.08179, 0.45191]])
+"""Free coordinates (2, 3) without accidental symmetry: what holds for both holds for all."""
+
+
+def required_letters(group: SpaceGroup) -> list[str]:
+    """The smallest sets of Wyckoff letters of which a crystal of the group takes some; see `SpaceGroup.required`.
+
+    A motion that keeps all orbits of some letters, but not those in general position, is one symmetry too many for
+    crystals of these letters. It may be followed by any operation of the group, so it can be taken to keep the
+    representative points of one letter where they are, and to have a rotation of the crystal system.
+    """
+    orbits = {letter: [_orbit(group, letter, probe) for probe in PROBES] for letter in group.positions}
+    general = max(group.positions, key=lambda letter: group.positions[letter].multiplicity)
+    sets = set()
+    for one, other in orbits.values():
+        for rotation in (sign * proper for proper in holohedry(group) for sign in (1, -1)):
+            translation = one[0] - rotation @ one[0]
+            change = translation - (other[0] - rotation @ other[0])
+            if np.abs(change - np.round(change)).max() > 1e-6:  # it moves some of these points
+                continue
+            kept = {
+                letter
+                for letter, (first, second) in orbits.items()
+                if _keeps(rotation, translation, first) and _keeps(rotation, translation, second)
+            }
+            if kept and general not in kept:
+                sets.add(frozenset(orbits) - kept)
+    smallest = [letters for letters in sets if not any(others < letters for others in sets)]
+    return sorted("".join(letter for letter in ALPHABET if letter in letters) for letters in smallest)
+
+
+def _orbit(group: SpaceGroup, letter: str, probe: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Equivalent points (M, 3), the representative first."""
+    position = group.positions[letter]
+    rotations, translations = group.orbit_maps[letter]
+    return np.asarray(rotations @ position.point(probe[list(position.free_axes)]) + translations)
+
+
+def _keeps(rotation: NDArray[np.float64], translation: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
+    """Whether a motion brings each point to one of them, lattice vectors aside."""
+    delta = (points @ rotation.T + translation)[:, None] - points
+    same: NDArray[np.bool_] = (np.abs(delta - np.round(delta)) < 1e-6).all(axis=2)
+    return bool(same.any(axis=1).all())
+
+
 def main() -> None:
-    """Write the table beside this module."""
-    groups = {str(number): positions_of_group(number) for number in range(1, 231)}
-    lines = ",\n".join(f'"{number}": {json.dumps(positions)}' for number, positions in groups.items())
-    Path(__file__).with_name(TABLE).write_text("{\n" + lines + "\n}\n")
+    """Write the tables beside this module."""
+    write_table(TABLE, {number: positions_of_group(number) for number in range(1, 231)})
+    space_group.cache_clear()
+    write_table(REQUIRED, {number: required_letters(space_group(number)) for number in range(1, 231)})
+
+
+def write_table(name: str, groups: dict[int, Any]) -> None:
+    """One line for each space group."""
+    lines = ",\n".join(f'"{number}": {json.dumps(value)}' for number, value in groups.items())
+    Path(__file__).with_name(name).write_text("{\n" + lines + "\n}\n")
 
 
 if __name__ == "__main__":

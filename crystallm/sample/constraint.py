@@ -202,22 +202,27 @@ def check_prompt(prompt: Prompt, limits: Limits) -> None:
         tried = prompt.formula_units or f"1 to {limits.max_atoms // atoms}"
         possible = [z for z in range(1, limits.max_atoms // atoms + 1) if _holds(prompt.amounts, z, prompt.space_group)]
         remedy = f"possible here: {', '.join(map(str, possible))}" if possible else "choose another space group"
+        counts = [tuple(n * z for _, n in prompt.amounts) for z in _wanted(prompt.amounts, prompt, limits)]
+        has_room = any(cover.can_cover(one, cover.supply(prompt.space_group)) for one in counts)
         raise CompositionError(
             f"space group {prompt.space_group} ({space_group(prompt.space_group).symbol}) cannot hold {name} with "
-            f"{tried} formula units in the primitive cell; {remedy}"
+            f"{tried} formula units in the primitive cell{': it would have more symmetry' if has_room else ''}; {remedy}"
         )
 
 
 def units_that_fit(amounts: Amounts, prompt: Prompt, limits: Limits) -> list[int]:
     """Formula units of the primitive cell that the prompt and the limits allow."""
-    most = min(limits.max_atoms // sum(amount for _, amount in amounts), 192)
-    wanted = range(1, most + 1) if prompt.formula_units is None else (prompt.formula_units,)
     group = prompt.space_group
-    return [units for units in wanted if group is None or _holds(amounts, units, group)]
+    return [units for units in _wanted(amounts, prompt, limits) if group is None or _holds(amounts, units, group)]
+
+
+def _wanted(amounts: Amounts, prompt: Prompt, limits: Limits) -> Sequence[int]:
+    most = min(limits.max_atoms // sum(amount for _, amount in amounts), 192)
+    return range(1, most + 1) if prompt.formula_units is None else (prompt.formula_units,)
 
 
 def _holds(amounts: Amounts, units: int, group: int) -> bool:
-    return cover.can_cover(tuple(amount * units for _, amount in amounts), cover.supply(group))
+    return cover.can_cover(tuple(amount * units for _, amount in amounts), cover.supply(group), cover.need_of(group))
 
 
 def _formula_units(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
@@ -353,29 +358,29 @@ def walk_sites(grammar: Grammar, partial: Partial) -> Walk:
     """Sites element by element in the order of the formula, after those that `partial` holds, until every atom is
     placed; and the end of the text."""
     group: SpaceGroup = space_group(partial.space_group)
-    sizes = cover.sizes(partial.space_group)
-    offer = cover.supply(partial.space_group)
+    positions = cover.positions(partial.space_group)
+    offer, need = cover.supply(partial.space_group), cover.need_of(partial.space_group)
     left = {symbol: amount * partial.formula_units for symbol, amount in partial.amounts}
     used: set[str] = set()
     for site in partial.sites:
-        size, is_free = sizes[site.letter]
-        left[site.element] -= size
-        if not is_free:
+        position = positions[site.letter]
+        left[site.element] -= position.size
+        offer, need = cover.without(offer, position), need & ~position.meets
+        if not position.is_free:
             used.add(site.letter)
-            offer = cover.without(offer, size)
     counts = list(left.values())
     for index, symbol in enumerate(left):
         while counts[index]:
             partial.stage = Stage.LETTER
             yield (grammar.elements[symbol],)
-            letters = cover.letters(partial.space_group, tuple(counts[index:]), offer, frozenset(used))
+            letters = cover.letters(partial.space_group, tuple(counts[index:]), offer, need, frozenset(used))
             allowed = {grammar.letter_ids[letter]: letter for letter in letters}
             letter = allowed[(yield tuple(allowed))]
-            size, is_free = sizes[letter]
-            counts[index] -= size
-            if not is_free:
+            position = positions[letter]
+            counts[index] -= position.size
+            offer, need = cover.without(offer, position), need & ~position.meets
+            if not position.is_free:
                 used.add(letter)
-                offer = cover.without(offer, size)
             partial.stage = Stage.COORDINATES
             values = []
             for place in range(group.positions[letter].n_free):

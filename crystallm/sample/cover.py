@@ -1,11 +1,13 @@
 """Can the Wyckoff positions of a space group hold a composition exactly? On integers, with everything cached.
 
 Multiplicities are counted in the primitive cell. Positions with free coordinates can be taken any number of times,
-those without at most once over all elements.
+those without at most once over all elements. Of some sets of positions one at least has to be taken, or the crystal
+has more symmetry than its space group (`SpaceGroup.required`): a need is such sets as bits, the first set the lowest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -17,97 +19,156 @@ KEPT = 1 << 16
 
 @dataclass(frozen=True)
 class Supply:
-    """What a space group offers: sizes of positions with freedom, and how many without freedom of each size."""
+    """What a space group offers: positions with freedom as (size, needs that it meets), those without as (size, needs
+    that it meets, how many)."""
 
-    free: tuple[int, ...]
-    fixed: tuple[tuple[int, int], ...]
+    free: tuple[tuple[int, int], ...]
+    fixed: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Position:
+    """A Wyckoff position: atoms in the primitive cell, whether it has free coordinates, the needs that it meets."""
+
+    size: int
+    is_free: bool
+    meets: int
+
+
+@cache
+def positions(number: int) -> dict[str, Position]:
+    """The Wyckoff positions of a space group by letter."""
+    group = space_group(number)
+    return {
+        letter: Position(
+            position.multiplicity // group.centring_order,
+            position.n_free > 0,
+            sum(1 << bit for bit, letters in enumerate(group.required) if letter in letters),
+        )
+        for letter, position in group.positions.items()
+    }
+
+
+def need_of(number: int) -> int:
+    """All needs of a space group."""
+    return (1 << len(space_group(number).required)) - 1
 
 
 @cache
 def supply(number: int) -> Supply:
     """The supply of a space group."""
-    group = space_group(number)
-    free = sorted({p.multiplicity // group.centring_order for p in group.positions.values() if p.n_free})
-    sizes = [p.multiplicity // group.centring_order for p in group.positions.values() if not p.n_free]
-    return Supply(tuple(free), tuple((size, sizes.count(size)) for size in sorted(set(sizes))))
-
-
-@cache
-def sizes(number: int) -> dict[str, tuple[int, bool]]:
-    """Wyckoff letter -> (multiplicity in the primitive cell, whether it has free coordinates)."""
-    group = space_group(number)
-    return {
-        letter: (position.multiplicity // group.centring_order, position.n_free > 0)
-        for letter, position in group.positions.items()
-    }
+    offered = positions(number).values()
+    fixed = [(one.size, one.meets) for one in offered if not one.is_free]
+    free = {(one.size, one.meets) for one in offered if one.is_free}
+    return Supply(tuple(sorted(free)), tuple((*kind, fixed.count(kind)) for kind in sorted(set(fixed))))
 
 
 @lru_cache(maxsize=KEPT)
-def without(offer: Supply, size: int) -> Supply:
-    """The supply left when one position without freedom of a size is taken."""
-    return Supply(offer.free, tuple((s, n - (s == size)) for s, n in offer.fixed))
+def without(offer: Supply, position: Position) -> Supply:
+    """The supply left when a position has been taken."""
+    if position.is_free:
+        return offer
+    size, meets = position.size, position.meets
+    return Supply(offer.free, tuple((s, m, n - ((s, m) == (size, meets))) for s, m, n in offer.fixed))
 
 
 @lru_cache(maxsize=KEPT)
-def fillable(free: tuple[int, ...], count: int) -> bool:
-    """Whether a sum of free sizes, each any number of times, equals a count."""
-    return count == 0 or any(size <= count and fillable(free, count - size) for size in reversed(free))
-
-
-def can_cover(counts: tuple[int, ...], offer: Supply) -> bool:
-    """Whether every element's count of atoms can be placed. Order of the counts does not matter."""
-    return _can_cover(tuple(sorted(counts)), offer)
+def as_needed(offer: Supply, need: int) -> Supply:
+    """The same supply where only some needs are still to be met: positions that differ in nothing else are alike."""
+    kinds: dict[tuple[int, int], int] = {}
+    for size, meets, available in offer.fixed:
+        kinds[size, meets & need] = kinds.get((size, meets & need), 0) + available
+    free = sorted({(size, meets & need) for size, meets in offer.free})
+    return Supply(tuple(free), tuple((*kind, available) for kind, available in sorted(kinds.items())))
 
 
 @lru_cache(maxsize=KEPT)
-def _can_cover(counts: tuple[int, ...], offer: Supply) -> bool:
-    if not counts:
-        return True
-    count, rest = counts[-1], counts[:-1]  # the largest first: it fails or succeeds with the fewest branches
-    return any(_can_cover(rest, Supply(offer.free, left)) for left in _placements(count, offer))
+def fillings(free: tuple[tuple[int, int], ...], count: int) -> frozenset[int]:
+    """The needs met, for all ways in which sizes, each any number of times, add up to a count; none if none do."""
+    met = [frozenset({0})]
+    for total in range(1, count + 1):
+        met.append(frozenset(more | meets for size, meets in free if size <= total for more in met[total - size]))
+    return met[count]
 
 
-@lru_cache(maxsize=KEPT // 16)
-def _placements(count: int, offer: Supply) -> tuple[tuple[tuple[int, int], ...], ...]:
-    """The stocks of fixed positions that can be left after one element has been placed, fewest used first."""
-    stocks: list[tuple[tuple[int, ...], int]] = [((), count)]
-    for size, available in offer.fixed:
-        stocks = [
-            ((*used, taken), left - taken * size)
-            for used, left in stocks
-            for taken in range(min(available, left // size) + 1)
-        ]
-    found = sorted((used for used, left in stocks if fillable(offer.free, left)), key=sum)
-    return tuple(
-        tuple((size, available - taken) for (size, available), taken in zip(offer.fixed, used, strict=True))
-        for used in found
+def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
+    """Whether every element's count of atoms can be placed and a need met. Order of the counts does not matter."""
+    return _can_cover_all(tuple(sorted(counts)), offer, need)
+
+
+def _can_cover_all(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
+    """The same for sorted counts. What is found out without need serves many groups, and mostly decides."""
+    if not _can_cover(counts, as_needed(offer, 0), 0):
+        return False
+    return not need or _met_by_one(counts, offer, need) or _can_cover(counts, as_needed(offer, need), need)
+
+
+def _met_by_one(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
+    """Whether one position with freedom meets the whole need and all other atoms can be placed, too."""
+    sizes = [size for size, meets in offer.free if meets & need == need]
+    plain = as_needed(offer, 0)
+    return any(
+        _can_cover(
+            tuple(sorted(n - size * (k == place) for k, n in enumerate(counts) if n > size or k != place)), plain, 0
+        )
+        for size in sizes
+        for place, count in enumerate(counts)
+        if count >= size
     )
 
 
 @lru_cache(maxsize=KEPT)
-def letters(number: int, counts: tuple[int, ...], offer: Supply, used: frozenset[str]) -> tuple[str, ...]:
+def _can_cover(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
+    if not counts:
+        return not need
+    count, rest = counts[-1], counts[:-1]  # the largest first: it fails or succeeds with the fewest branches
+    for left, met in _placements(count, offer):
+        still = need & ~met
+        if _can_cover(rest, left if still == need else as_needed(left, still), still):
+            return True
+    return False
+
+
+def _placements(count: int, offer: Supply) -> Iterator[tuple[Supply, int]]:
+    """What can be left after one element has been placed, and the needs met; fewest fixed positions used first."""
+    stocks: list[tuple[int, tuple[int, ...], int, int]] = [(0, (), count, 0)]
+    for size, meets, available in offer.fixed:
+        stocks = [
+            (n_used + taken, (*used, taken), left - taken * size, met | (meets if taken else 0))
+            for n_used, used, left, met in stocks
+            for taken in range(min(available, left // size) + 1)
+        ]
+    for _, used, left, met in sorted(stocks):
+        if more := fillings(offer.free, left):
+            fixed = tuple([(size, meets, n - k) for (size, meets, n), k in zip(offer.fixed, used, strict=True)])
+            yield from ((Supply(offer.free, fixed), met | another) for another in more)
+
+
+@lru_cache(maxsize=KEPT)
+def letters(number: int, counts: tuple[int, ...], offer: Supply, need: int, used: frozenset[str]) -> tuple[str, ...]:
     """Wyckoff letters that the next atoms of the first element can take so that all others can still be placed.
 
-    counts: atoms of each element still to be placed. offer: what is left of the group's supply. used: positions without
-    freedom that are taken.
+    counts: atoms of each element still to be placed. offer, need: what is left of the group's supply, and to be met.
+    used: positions without freedom that are taken.
     """
     first, *others = counts
     found = []
-    verdicts: dict[tuple[int, bool], bool] = {}
-    for letter, (size, is_free) in sizes(number).items():
-        if size > first or letter in used:
+    verdicts: dict[Position, bool] = {}
+    for letter, position in positions(number).items():
+        if position.size > first or letter in used:
             continue
-        if (size, is_free) not in verdicts:
-            kept = offer if is_free else without(offer, size)
-            verdicts[size, is_free] = can_cover(tuple(n for n in (first - size, *others) if n), kept)
-        if verdicts[size, is_free]:
+        if position not in verdicts:
+            rest = tuple(n for n in (first - position.size, *others) if n)
+            verdicts[position] = can_cover(rest, without(offer, position), need & ~position.meets)
+        if verdicts[position]:
             found.append(letter)
     return tuple(found)
 
 
 def fewest_sites(counts: tuple[int, ...], offer: Supply) -> int | None:
-    """The fewest sites that place every element's count of atoms; None if none do. Order does not matter."""
-    return _fewest(tuple(sorted(counts)), offer)
+    """The fewest sites that place every element's count of atoms, whatever is needed; None if none do. Order does not
+    matter."""
+    return _fewest(tuple(sorted(counts)), as_needed(offer, 0))
 
 
 @lru_cache(maxsize=KEPT)
@@ -116,10 +177,10 @@ def _fewest(counts: tuple[int, ...], offer: Supply) -> int | None:
         return 0
     count, rest = counts[-1], counts[:-1]
     best = None
-    for left in _placements(count, offer):
-        taken = [(size, before - after) for (size, before), (_, after) in zip(offer.fixed, left, strict=True)]
+    for left, _ in _placements(count, offer):
+        taken = [(size, n - kept) for (size, _, n), (*_, kept) in zip(offer.fixed, left.fixed, strict=True)]
         filled = _fewest_free(offer.free, count - sum(size * n for size, n in taken))
-        others = _fewest(rest, Supply(offer.free, left))
+        others = _fewest(rest, left)
         if filled is not None and others is not None:
             sites = sum(n for _, n in taken) + filled + others
             best = sites if best is None else min(best, sites)
@@ -127,11 +188,11 @@ def _fewest(counts: tuple[int, ...], offer: Supply) -> int | None:
 
 
 @lru_cache(maxsize=KEPT)
-def _fewest_free(free: tuple[int, ...], count: int) -> int | None:
+def _fewest_free(free: tuple[tuple[int, int], ...], count: int) -> int | None:
     """The fewest of some sizes, each any number of times, that add up to a count; None if none do."""
     if count == 0:
         return 0
-    options = (_fewest_free(free, count - size) for size in free if size <= count)
+    options = (_fewest_free(free, count - size) for size, _ in free if size <= count)
     found = [option for option in options if option is not None]
     return min(found) + 1 if found else None
 
@@ -140,13 +201,17 @@ def _fewest_free(free: tuple[int, ...], count: int) -> int | None:
 def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of the space groups that can hold these atoms per primitive cell."""
     key = tuple(sorted(counts))
-    return tuple(sorted(number for offer, numbers in _alike().items() if _can_cover(key, offer) for number in numbers))
+    return tuple(
+        sorted(
+            number for (offer, need), numbers in _alike().items() if _can_cover(key, offer, need) for number in numbers
+        )
+    )
 
 
 @cache
-def _alike() -> dict[Supply, list[int]]:
-    """Numbers of the space groups by their supply: half of them share theirs with another."""
-    numbers: dict[Supply, list[int]] = {}
+def _alike() -> dict[tuple[Supply, int], list[int]]:
+    """Numbers of the space groups by supply and need: many share theirs with another."""
+    numbers: dict[tuple[Supply, int], list[int]] = {}
     for number in range(1, 231):
-        numbers.setdefault(supply(number), []).append(number)
+        numbers.setdefault((supply(number), need_of(number)), []).append(number)
     return numbers

@@ -308,15 +308,15 @@ class PublishedGrammar:
     def _atom_list(self, partial: Partial) -> Walk:
         """Sites element by element, after those that `partial` holds, until every atom is placed; and the end."""
         group = space_group(partial.space_group)
-        sizes, offer = cover.sizes(group.number), cover.supply(group.number)
+        positions, offer = cover.positions(group.number), cover.supply(group.number)
         atoms = {symbol: amount * partial.formula_units for symbol, amount in partial.amounts}
         used: set[str] = set()
         for placed in partial.sites:
-            size, is_free = sizes[placed.letter]
-            atoms[placed.element] -= size
-            if not is_free:
+            position = positions[placed.letter]
+            atoms[placed.element] -= position.size
+            offer = cover.without(offer, position)
+            if not position.is_free:
                 used.add(placed.letter)
-                offer = cover.without(offer, size)
         room = self._rooms[len(atoms) - 1] - len(partial.sites)
         symbols = sorted(atoms, key=listed_order)
         left = [atoms[symbol] for symbol in symbols]
@@ -325,11 +325,11 @@ class PublishedGrammar:
                 partial.stage = Stage.LETTER
                 yield from _forced(self.spell(self.layout.site_text(symbol, len(partial.sites))))
                 letters = set()
-                for letter, (size, is_free) in sizes.items():
-                    if size > left[index] or letter in used:
+                for letter, position in positions.items():
+                    if position.size > left[index] or letter in used:
                         continue
-                    rest = tuple(n for n in (left[index] - size, *left[index + 1 :]) if n)
-                    sites = cover.fewest_sites(rest, offer if is_free else cover.without(offer, size))
+                    rest = tuple(n for n in (left[index] - position.size, *left[index + 1 :]) if n)
+                    sites = cover.fewest_sites(rest, cover.without(offer, position))
                     if sites is not None and sites < room:
                         letters.add(letter)
                 offered = sorted({group.positions[letter].multiplicity for letter in letters})
@@ -340,12 +340,12 @@ class PublishedGrammar:
                 site = site_at(group, ListedSite(symbol, multiplicity, (x, y, z)))
                 assert site is not None, (group.number, multiplicity, point)
                 assert site.letter in letters, (group.number, site, letters)
-                size, is_free = sizes[site.letter]
-                left[index] -= size
+                position = positions[site.letter]
+                left[index] -= position.size
+                offer = cover.without(offer, position)
                 room -= 1
-                if not is_free:
+                if not position.is_free:
                     used.add(site.letter)
-                    offer = cover.without(offer, size)
                 partial.sites.append(site)
                 yield from _forced(self.spell(self.layout.site_end))
         yield from _forced(self.spell(self.layout.last_text))

@@ -1,14 +1,19 @@
 """The table of Wyckoff positions and the operations it stands on."""
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
+import moyopy
 import numpy as np
 import pytest
+import spglib
 from numpy.typing import NDArray
 
+from crystallm.crystal.cell import Cell, lattice_from_parameters
 from crystallm.crystal.wyckoff import ALPHABET, affine_expression, space_group
-from crystallm.crystal.wyckoff_builder import positions_of_group
+from crystallm.crystal.wyckoff_builder import METRICS, positions_of_group, required_letters
 
 GENERIC = np.array([0.1327, 0.2719, 0.3941])
 ALL = range(1, 231)
@@ -119,6 +124,61 @@ def test_order_of_the_normalizer(number: int, order: int) -> None:
 def test_table_is_what_the_builder_makes(number: int) -> None:
     table = json.loads(files("crystallm.crystal").joinpath("wyckoff_positions.json").read_text())
     assert {letter: list(found) for letter, found in positions_of_group(number).items()} == table[str(number)]
+
+
+@pytest.mark.parametrize("number", [2, 12, 15, 16, 63, 99, 139, 166, 194, 216, 222, 225, 227])
+def test_required_letters_are_what_the_builder_finds(number: int) -> None:
+    table = json.loads(files("crystallm.crystal").joinpath("required_letters.json").read_text())
+    assert required_letters(space_group(number)) == table[str(number)]
+
+
+def test_required_letters_of_well_known_groups() -> None:
+    assert space_group(222).required == (frozenset("i"),)  # the general position of Pn-3n: all others are as in Im-3m
+    assert space_group(221).required == ()
+    # Zinc blende, F-43m: two neighbours of a, b, c, d. With a and b it is rock salt, and so it is with c and d.
+    assert {"".join(sorted(letters & set("abcd"))) for letters in space_group(216).required} == {"ab", "cd"}
+
+
+def crystal_of(number: int, letters: Sequence[str], random: np.random.Generator) -> Cell:
+    """Each letter by an element of its own, at random coordinates."""
+    group = space_group(number)
+    kind = moyopy.SpaceGroupType(number).crystal_system
+    points, numbers = [], []
+    for place, letter in enumerate(letters):
+        position = group.positions[letter]
+        rotations, translations = group.orbit_maps[letter]
+        images = rotations @ position.point(random.uniform(0.05, 0.45, position.n_free)) + translations
+        points.append(images)
+        numbers += [place + 1] * len(images)
+    lattice = 3 * lattice_from_parameters(METRICS[kind])
+    return Cell(lattice, np.concatenate(points) % 1, np.array(numbers))
+
+
+@pytest.mark.parametrize("number", [n for n in ALL if space_group(n).required])
+def test_without_required_letters_symmetry_is_higher(number: int) -> None:
+    random, group = np.random.default_rng(number), space_group(number)
+    for required in group.required:
+        others = [letter for letter in group.positions if letter not in required]
+        found = spglib.get_symmetry_dataset(as_spglib(crystal_of(number, others, random)), symprec=1e-4)
+        more = len(found.rotations) > len(group.rotations)
+        assert more, (required, found.number)
+
+
+@pytest.mark.parametrize("number", [n for n in ALL if not space_group(n).polar_axes])
+def test_with_required_letters_it_is_that_of_the_group(number: int) -> None:
+    random, group = np.random.default_rng(number), space_group(number)
+    letters = list(group.positions)[:-1] or list(group.positions)
+    for _ in range(3):
+        chosen = [str(letter) for letter in random.choice(letters, min(len(letters), 3), replace=False)]
+        for required in group.required:
+            if not required & set(chosen):
+                chosen.append(min(required))
+        found = spglib.get_symmetry_dataset(as_spglib(crystal_of(number, chosen, random)), symprec=1e-4)
+        assert found.number == number, chosen
+
+
+def as_spglib(cell: Cell) -> Any:
+    return cell.lattice, cell.positions, cell.numbers
 
 
 def test_expression() -> None:

@@ -116,13 +116,16 @@ def test_letters_left_for_rutile(grammar: Grammar) -> None:
 
     walk_through(grammar, PROMPTS["rutile"], choose)
     assert offered[0] == {"a", "b"}
-    assert offered[1] == {"c", "d", "e", "f", "g"}  # O4 in one go: the 2b that is left could not be followed
+    # O4 in one go: the 2b that is left could not be followed. On c, d and e it would make a group with more symmetry.
+    assert offered[1] == {"f", "g"}
 
 
 IMPOSSIBLE = [
     (Prompt(parse_formula("TiO2"), 1, 136), "136 (P4_2/mnm) cannot hold TiO2 with 1 formula units"),
     (Prompt(parse_formula("TiO2"), 1, 136), "possible here: 2, 4"),
     (Prompt(parse_formula("NaClF"), 1, 225), "225 (Fm-3m) cannot hold"),
+    (Prompt(parse_formula("NaCl"), None, 222), "222 (Pn-3n) cannot hold NaCl with 1 to 30 formula units"),
+    (Prompt(parse_formula("NaCl"), None, 222), "it would have more symmetry; choose another space group"),
     (Prompt(parse_formula("TiO2"), 21), "63 atoms in the primitive cell, more than the limit of 60"),
     (Prompt(parse_formula("C60H7")), "--max-atoms"),
 ]
