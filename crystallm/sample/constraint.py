@@ -204,9 +204,10 @@ def check_prompt(prompt: Prompt, limits: Limits) -> None:
         remedy = f"possible here: {', '.join(map(str, possible))}" if possible else "choose another space group"
         counts = [tuple(n * z for _, n in prompt.amounts) for z in _wanted(prompt.amounts, prompt, limits)]
         has_room = any(cover.can_cover(one, cover.supply(prompt.space_group)) for one in counts)
+        reason = ": it would have more symmetry" if has_room else ""
         raise CompositionError(
             f"space group {prompt.space_group} ({space_group(prompt.space_group).symbol}) cannot hold {name} with "
-            f"{tried} formula units in the primitive cell{': it would have more symmetry' if has_room else ''}; {remedy}"
+            f"{tried} formula units in the primitive cell{reason}; {remedy}"
         )
 
 
