@@ -174,8 +174,8 @@ def _orbit(group: SpaceGroup, letter: str, probe: NDArray[np.float64]) -> NDArra
 def _keeps(rotation: NDArray[np.float64], translation: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
     """Whether a motion brings each point to one of them, lattice vectors aside."""
     delta = (points @ rotation.T + translation)[:, None] - points
-    same: NDArray[np.bool_] = (np.abs(delta - np.round(delta)) < 1e-6).all(axis=2)
-    return bool(same.any(axis=1).all())
+    distance = np.asarray(np.abs(delta - np.round(delta)).max(axis=2))
+    return bool((distance.min(axis=1) < 1e-6).all())
 
 
 def main() -> None:
