@@ -7,7 +7,6 @@ has more symmetry than its space group (`SpaceGroup.required`): a need is such s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -63,12 +62,13 @@ def supply(number: int) -> Supply:
     return Supply(tuple(sorted(free)), tuple((*kind, fixed.count(kind)) for kind in sorted(set(fixed))))
 
 
-@lru_cache(maxsize=KEPT)
 def without(offer: Supply, position: Position) -> Supply:
     """The supply left when a position has been taken."""
-    if position.is_free:
-        return offer
-    size, meets = position.size, position.meets
+    return offer if position.is_free else _without(offer, position.size, position.meets)
+
+
+@lru_cache(maxsize=KEPT)
+def _without(offer: Supply, size: int, meets: int = 0) -> Supply:
     return Supply(offer.free, tuple((s, m, n - ((s, m) == (size, meets))) for s, m, n in offer.fixed))
 
 
@@ -97,21 +97,24 @@ def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
 
 
 def _can_cover_all(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
-    """The same for sorted counts. What is found out without need serves many groups, and mostly decides."""
+    """The same for sorted counts. Whether atoms can be placed at all serves many groups, and mostly decides."""
     if not _can_cover(counts, as_needed(offer, 0), 0):
         return False
-    return not need or _met_by_one(counts, offer, need) or _can_cover(counts, as_needed(offer, need), need)
+    bits = [1 << bit for bit in range(need.bit_length()) if need >> bit & 1]
+    if not all(_met_by_one(counts, offer, bit) for bit in bits):
+        return False
+    return len(bits) < 2 or _met_by_one(counts, offer, need) or _can_cover(counts, as_needed(offer, need), need)
 
 
 def _met_by_one(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
-    """Whether one position with freedom meets the whole need and all other atoms can be placed, too."""
-    sizes = [size for size, meets in offer.free if meets & need == need]
+    """Whether one position meets the whole need and all other atoms can be placed, too."""
     plain = as_needed(offer, 0)
+    options = [(size, plain) for size in {size for size, meets in offer.free if meets & need == need}]
+    for size in {size for size, meets, available in offer.fixed if available and meets & need == need}:
+        options.append((size, _without(plain, size)))
     return any(
-        _can_cover(
-            tuple(sorted(n - size * (k == place) for k, n in enumerate(counts) if n > size or k != place)), plain, 0
-        )
-        for size in sizes
+        _can_cover(tuple(sorted(filter(None, (*counts[:place], count - size, *counts[place + 1 :])))), left, 0)
+        for size, left in sorted(options, key=lambda option: option[0])
         for place, count in enumerate(counts)
         if count >= size
     )
@@ -121,6 +124,10 @@ def _met_by_one(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
 def _can_cover(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
     if not counts:
         return not need
+    if not need and all(
+        fillings(offer.free, count) for count in counts
+    ):  # as mostly, where general positions are small
+        return True
     count, rest = counts[-1], counts[:-1]  # the largest first: it fails or succeeds with the fewest branches
     for left, met in _placements(count, offer):
         still = need & ~met
@@ -129,7 +136,8 @@ def _can_cover(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
     return False
 
 
-def _placements(count: int, offer: Supply) -> Iterator[tuple[Supply, int]]:
+@lru_cache(maxsize=KEPT // 8)
+def _placements(count: int, offer: Supply) -> tuple[tuple[Supply, int], ...]:
     """What can be left after one element has been placed, and the needs met; fewest fixed positions used first."""
     stocks: list[tuple[int, tuple[int, ...], int, int]] = [(0, (), count, 0)]
     for size, meets, available in offer.fixed:
@@ -138,10 +146,12 @@ def _placements(count: int, offer: Supply) -> Iterator[tuple[Supply, int]]:
             for n_used, used, left, met in stocks
             for taken in range(min(available, left // size) + 1)
         ]
+    found = []
     for _, used, left, met in sorted(stocks):
         if more := fillings(offer.free, left):
             fixed = tuple([(size, meets, n - k) for (size, meets, n), k in zip(offer.fixed, used, strict=True)])
-            yield from ((Supply(offer.free, fixed), met | another) for another in more)
+            found += [(Supply(offer.free, fixed), met | another) for another in more]
+    return tuple(found)
 
 
 @lru_cache(maxsize=KEPT)
@@ -203,7 +213,10 @@ def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     key = tuple(sorted(counts))
     return tuple(
         sorted(
-            number for (offer, need), numbers in _alike().items() if _can_cover(key, offer, need) for number in numbers
+            number
+            for (offer, need), numbers in _alike().items()
+            if _can_cover_all(key, offer, need)
+            for number in numbers
         )
     )
 
