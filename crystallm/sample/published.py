@@ -169,7 +169,7 @@ class PublishedGrammar:
     def _fits(self, counts: tuple[int, ...], number: int) -> bool:
         centring, offer = space_group(number).centring_order, cover.supply(number)
         primitive, room = tuple(count // centring for count in counts), self._rooms[len(counts) - 1]
-        if not cover.can_cover(primitive, offer):
+        if not cover.can_cover(primitive, offer, cover.need_of(number)):
             return False
         if sum(primitive) <= room:  # a site each is the most there can be
             return True
