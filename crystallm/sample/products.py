@@ -46,7 +46,9 @@ class PackedLinear:
     bias: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        packed: Tensor = _packed_product(x.to(self.weight.dtype), self.weight, self.bias, "none", [], "")
+        if x.dtype is not self.weight.dtype:
+            x = x.to(self.weight.dtype)
+        packed: Tensor = _packed_product(x, self.weight, self.bias, "none", [], "")
         return packed
 
 
