@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from types import FunctionType
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from llvmlite import ir
@@ -20,6 +22,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from crystallm.compiling import IN_ANY_ORDER, compiled_in_any_order, compiled_into_callers
+from crystallm.sample import vectors
 
 in_machine_code: Callable[..., Any] = intrinsic
 inlined: Callable[..., Any] = njit(fastmath=IN_ANY_ORDER, error_model="numpy", inline="always")
@@ -165,8 +168,10 @@ keep: Any = None
 compare: Any = None
 weigh: Any = None
 collect: Any = None
-"""Parts of attention, which `attention` puts here for each function that it makes for a shape: numba keeps what it has
-compiled only if it finds other compiled functions under global names."""
+score_block: Any = None
+add_values: Any = None
+"""Parts of attention, which `attention` puts under these names for each function that it makes for a shape: numba keeps
+what it has compiled only if it finds other compiled functions under global names."""
 
 
 @lru_cache
@@ -178,10 +183,18 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
     """
     half, shared, n_kept = width // 2, heads // kv_heads, kv_heads * width
     scale = np.float32(width**-0.5)
-    parts: dict[str, Any] = {}
+    together = 2 if shared % 2 == 0 else 1
+    names: dict[str, Any] = {
+        **globals(),
+        "score_block": vectors.score_block(together, width, BLOCK),
+        "add_values": vectors.add_values(together, width, BLOCK, AT_ONCE),
+    }
+
+    def with_names(function: Callable[..., None]) -> FunctionType:
+        return FunctionType(function.__code__, names, function.__name__, None, function.__closure__)
 
     def part(function: Callable[..., None]) -> None:
-        parts[function.__name__.removesuffix("_")] = compiled_into_callers(function)
+        names[function.__name__.removesuffix("_")] = compiled_into_callers(with_names(function))
 
     @part
     def turn_(numbers: Any, angles: Any, factor: Any, out: Any) -> None:
@@ -213,36 +226,32 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
         """Scores of the slots in all blocks that hold any of those seen."""
         for number in range((seen + BLOCK - 1) // BLOCK):
             for kept in range(kv_heads):
-                own = keys[number, kept]
-                for head in range(kept * shared, (kept + 1) * shared):
-                    q, score = query[head], scores[head, number]
-                    for s in range(BLOCK):
-                        total = np.float32(0)
-                        for i in range(width):
-                            total += q[i] * wide(own[i, s])
-                        score[s] = total
+                for head in range(kept * shared, (kept + 1) * shared, together):
+                    score_block(query, head, keys[number, kept], scores, number)
 
     @part
     def weigh_(scores: Any, seen: Any, shares: Any) -> None:
         """Weights of the slots seen, to be multiplied by the shares of the heads; the rest of the block gets none."""
-        n_slots = (seen + BLOCK - 1) // BLOCK * BLOCK
+        n_blocks = (seen + BLOCK - 1) // BLOCK
+        in_last = seen - (n_blocks - 1) * BLOCK
         for head in range(heads):
-            score = scores[head].reshape(-1)
-            for s in range(seen, n_slots):
-                score[s] = NEVER
+            score = scores[head, n_blocks - 1]
+            for s in range(BLOCK):
+                score[s] = score[s] if s < in_last else NEVER
         for head in range(heads):
-            score = scores[head].reshape(-1)
+            # By blocks: loops of a known length are whole vectors, a loop over all slots mostly ends before it is one.
             highest = NEVER
-            for s in range(n_slots):
-                highest = max(highest, score[s])
-            shares[head] = highest
-        for head in range(heads):
-            score, highest = scores[head].reshape(-1), shares[head]
+            for number in range(n_blocks):
+                score = scores[head, number]
+                for s in range(BLOCK):
+                    highest = max(highest, score[s])
             total = np.float32(0)
-            for s in range(n_slots):
-                weight = exp(score[s] - highest)
-                score[s] = weight
-                total += weight
+            for number in range(n_blocks):
+                score = scores[head, number]
+                for s in range(BLOCK):
+                    weight = exp(score[s] - highest)
+                    score[s] = weight
+                    total += weight
             shares[head] = ONE / total
 
     @part
@@ -251,22 +260,8 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
         out[:] = 0
         for first in range(0, seen, AT_ONCE):
             for kept in range(kv_heads):
-                # Rows of arrays, not slices: the compiler then knows that their numbers lie side by side.
-                v0, v1 = values[first, kept], values[first + 1, kept]
-                v2, v3 = values[first + 2, kept], values[first + 3, kept]
-                v4, v5 = values[first + 4, kept], values[first + 5, kept]
-                v6, v7 = values[first + 6, kept], values[first + 7, kept]
-                for head in range(kept * shared, (kept + 1) * shared):
-                    w, s, attended = scores[head, first // BLOCK], first % BLOCK, out[head]
-                    w0, w1, w2, w3 = w[s], w[s + 1], w[s + 2], w[s + 3]
-                    w4, w5, w6, w7 = w[s + 4], w[s + 5], w[s + 6], w[s + 7]
-                    for i in range(width):
-                        attended[i] += (
-                            (w0 * wide(v0[i]) + w1 * wide(v1[i]))
-                            + (w2 * wide(v2[i]) + w3 * wide(v3[i]))
-                            + (w4 * wide(v4[i]) + w5 * wide(v5[i]))
-                            + (w6 * wide(v6[i]) + w7 * wide(v7[i]))
-                        )
+                for head in range(kept * shared, (kept + 1) * shared, together):
+                    add_values(scores, head, values, kept, first, out)
 
     def attend(
         qkv: Any,
@@ -312,5 +307,7 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
                 for i in range(width):
                     out[n, head, i] = narrow(room[1, head, i] * shares[head], out)
 
-    names = {**globals(), **parts}
-    return compiled_in_any_order(FunctionType(attend.__code__, names, attend.__name__, None, attend.__closure__))
+    made = with_names(attend)
+    # Under a name of its own for each state of the other file, which numba does not look at when it loads what it kept.
+    made.__qualname__ += f"_{crc32(Path(vectors.__file__).read_bytes()):08x}"
+    return compiled_in_any_order(made)
