@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from typing import Any
 
 import moyopy
 import numpy as np
@@ -139,16 +140,10 @@ class SpaceGroup:
 
 
 @cache
-def _table() -> dict[str, dict[str, tuple[int, str]]]:
-    with files("crystallm.crystal").joinpath("wyckoff_positions.json").open() as stream:
-        table: dict[str, dict[str, tuple[int, str]]] = json.load(stream)
-    return table
-
-
-@cache
-def _required() -> dict[str, list[str]]:
-    with files("crystallm.crystal").joinpath("required_letters.json").open() as stream:
-        table: dict[str, list[str]] = json.load(stream)
+def _table(name: str) -> dict[str, Any]:
+    """What a table beside this module says of each space group."""
+    with files("crystallm.crystal").joinpath(name).open() as stream:
+        table: dict[str, Any] = json.load(stream)
     return table
 
 
@@ -156,7 +151,7 @@ def _required() -> dict[str, list[str]]:
 def space_group(number: int) -> SpaceGroup:
     """The space group of an International Tables number, 1 to 230. Raises KeyError for another number."""
     positions = {}
-    for letter, (multiplicity, coordinates) in _table()[str(number)].items():
+    for letter, (multiplicity, coordinates) in _table("wyckoff_positions.json")[str(number)].items():
         full, offset = affine_expression(coordinates)
         axes = tuple(axis for axis in range(3) if full[:, axis].any())
         positions[letter] = WyckoffPosition(letter, multiplicity, coordinates, axes, full[:, axes], offset)
@@ -171,7 +166,7 @@ def space_group(number: int) -> SpaceGroup:
         translations=np.array(operations.translations),
         centring_order=len(operations) // len(primitive),
         positions=positions,
-        required=tuple(map(frozenset, _required()[str(number)])),
+        required=tuple(map(frozenset, _table("required_letters.json")[str(number)])),
     )
 
 

@@ -17,6 +17,7 @@ import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.crystal.description import Site, site_orbit
 from crystallm.crystal.wyckoff import ALPHABET, SpaceGroup, affine_expression, holohedry, space_group
 
 TABLE = "wyckoff_positions.json"
@@ -144,7 +145,10 @@ def required_letters(group: SpaceGroup) -> list[str]:
     crystals of these letters. It may be followed by any operation of the group, so it can be taken to keep the
     representative points of one letter where they are, and to have a rotation of the crystal system.
     """
-    orbits = {letter: [_orbit(group, letter, probe) for probe in PROBES] for letter in group.positions}
+    orbits = {
+        letter: [site_orbit(group, Site("", letter, tuple(probe[list(position.free_axes)]))) for probe in PROBES]
+        for letter, position in group.positions.items()
+    }
     general = max(group.positions, key=lambda letter: group.positions[letter].multiplicity)
     sets = set()
     for one, other in orbits.values():
@@ -164,13 +168,6 @@ def required_letters(group: SpaceGroup) -> list[str]:
     return sorted("".join(letter for letter in ALPHABET if letter in letters) for letters in smallest)
 
 
-def _orbit(group: SpaceGroup, letter: str, probe: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Equivalent points (M, 3), the representative first."""
-    position = group.positions[letter]
-    rotations, translations = group.orbit_maps[letter]
-    return np.asarray(rotations @ position.point(probe[list(position.free_axes)]) + translations)
-
-
 def _keeps(rotation: NDArray[np.float64], translation: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
     """Whether a motion brings each point to one of them, lattice vectors aside."""
     delta = (points @ rotation.T + translation)[:, None] - points
@@ -181,7 +178,6 @@ def _keeps(rotation: NDArray[np.float64], translation: NDArray[np.float64], poin
 def main() -> None:
     """Write the tables beside this module."""
     write_table(TABLE, {number: positions_of_group(number) for number in range(1, 231)})
-    space_group.cache_clear()
     write_table(REQUIRED, {number: required_letters(space_group(number)) for number in range(1, 231)})
 
 

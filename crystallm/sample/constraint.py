@@ -238,13 +238,14 @@ class _Finished:
 
     def __init__(self, prompt: Prompt, limits: Limits) -> None:
         self._prompt, self._limits = prompt, limits
-        self._most = limits.max_atoms // (prompt.formula_units or 1)
+        self.most = limits.max_atoms // (prompt.formula_units or 1)
+        """Atoms of one formula unit."""
         self._units: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._growing: dict[tuple[int, ...], bool] = {}
 
     def units_of(self, counts: tuple[int, ...]) -> tuple[int, ...]:
         """Formula units with which these amounts are a finished formula; none if they are not."""
-        if sum(counts) > self._most or gcd(*counts) != 1:
+        if sum(counts) > self.most or gcd(*counts) != 1:
             return ()
         key = tuple(sorted(counts))
         if key not in self._units:
@@ -255,7 +256,7 @@ class _Finished:
         """Whether some amount of one more element finishes the formula."""
         key = tuple(sorted(counts))
         if key not in self._growing:
-            room = range(1, self._most - sum(key) + 1) if len(key) < self._limits.max_elements else ()
+            room = range(1, self.most - sum(key) + 1) if len(key) < self._limits.max_elements else ()
             self._growing[key] = any(self.units_of((*key, extra)) for extra in room)
         return self._growing[key]
 
@@ -269,10 +270,9 @@ def _finished(prompt: Prompt, limits: Limits) -> _Finished:
 def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     """A reduced formula in order of electronegativity, and then the formula units."""
     limits = grammar.limits
-    most = limits.max_atoms // (prompt.formula_units or 1)
     last = len(ORDERED_ELEMENTS)
-
     known = _finished(prompt, limits)
+    most = known.most
 
     def viable(counts: tuple[int, ...], place: int) -> bool:
         return bool(known.units_of(counts)) or (place < last and known.can_grow(counts))

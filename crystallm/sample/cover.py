@@ -92,12 +92,11 @@ def fillings(free: tuple[tuple[int, int], ...], count: int) -> frozenset[int]:
 
 
 def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
-    """Whether every element's count of atoms can be placed and a need met. Order of the counts does not matter."""
-    return _can_cover_all(tuple(sorted(counts)), offer, need)
+    """Whether every element's count of atoms can be placed and a need met. Order of the counts does not matter.
 
-
-def _can_cover_all(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
-    """The same for sorted counts. Whether atoms can be placed at all serves many groups, and mostly decides."""
+    What is known without needs serves many groups, and mostly decides.
+    """
+    counts = tuple(sorted(counts))
     if not _can_cover(counts, as_needed(offer, 0), 0):
         return False
     bits = [1 << bit for bit in range(need.bit_length()) if need >> bit & 1]
@@ -124,9 +123,8 @@ def _met_by_one(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
 def _can_cover(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
     if not counts:
         return not need
-    if not need and all(
-        fillings(offer.free, count) for count in counts
-    ):  # as mostly, where general positions are small
+    # As mostly, where general positions are small.
+    if not need and all(fillings(offer.free, count) for count in counts):
         return True
     count, rest = counts[-1], counts[:-1]  # the largest first: it fails or succeeds with the fewest branches
     for left, met in _placements(count, offer):
@@ -210,15 +208,8 @@ def _fewest_free(free: tuple[tuple[int, int], ...], count: int) -> int | None:
 @lru_cache(maxsize=KEPT)
 def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of the space groups that can hold these atoms per primitive cell."""
-    key = tuple(sorted(counts))
-    return tuple(
-        sorted(
-            number
-            for (offer, need), numbers in _alike().items()
-            if _can_cover_all(key, offer, need)
-            for number in numbers
-        )
-    )
+    alike = (numbers for (offer, need), numbers in _alike().items() if can_cover(counts, offer, need))
+    return tuple(sorted(number for numbers in alike for number in numbers))
 
 
 @cache

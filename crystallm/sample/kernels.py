@@ -19,12 +19,11 @@ from zlib import crc32
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
 from crystallm.compiling import IN_ANY_ORDER, compiled_in_any_order, compiled_into_callers
 from crystallm.sample import vectors
+from crystallm.sample.vectors import WORD, in_machine_code
 
-in_machine_code: Callable[..., Any] = intrinsic
 inlined: Callable[..., Any] = njit(fastmath=IN_ANY_ORDER, error_model="numpy", inline="always")
 
 BLOCK = 16
@@ -35,8 +34,6 @@ AT_ONCE = 8
 
 LINE = 32
 """Numbers of bfloat16 in a line of the processor's cache (64 bytes)."""
-
-WORD = ir.IntType(32)
 
 
 @in_machine_code
@@ -179,7 +176,7 @@ def attention(heads: int, kv_heads: int, width: int, rotated: bool) -> Callable[
     """Attention compiled for H heads of width D that share G keys and values.
 
     With the shape known, loops over the numbers of a head become whole vectors. The parts are functions of their own
-    because the compiler makes less of them in one.
+    because the compiler makes less of them in one; it puts them into it when they are optimised.
     """
     half, shared, n_kept = width // 2, heads // kv_heads, kv_heads * width
     scale = np.float32(width**-0.5)
