@@ -25,6 +25,7 @@ from crystallm.sample.bench_ways import (
     ours,
     plain,
     published,
+    together,
 )
 from crystallm.sample.config import SampleConfig
 
@@ -98,19 +99,23 @@ def main(argv: list[str]) -> None:
     crystals = [attempt.description for attempt in generator.attempts(few, drawn.config(4)) if attempt.description]
     plain(generator, prompts[:4], way=GENERATE, rows=4, temperature=options.temperature)
     torch.manual_seed(options.seed)
-    timings = [plain(generator, few, temperature=options.temperature, rows=1, way=RECOMPUTE)]
-    if (longer := published(generator, crystals[:LONG_TEXTS])) is not None:
-        timings.append(longer)
+    # Among the others, a part before each batch size: a machine is not equally fast all the time.
+    recomputed: list[Timing] = []
+    timings: list[Timing] = []
+    longer = published(generator, crystals[:LONG_TEXTS])
     several = [number for number in options.processes if number > 1]
     with ExitStack() as stack:
         started = [Processes(number, model=options.model, precision=options.precision) for number in several]
         others = [stack.enter_context(processes) for processes in started]
-        for rows in options.rows:
+        for number, rows in enumerate(options.rows):
+            if part := few[number :: len(options.rows)]:
+                recomputed.append(plain(generator, part, temperature=options.temperature, rows=1, way=RECOMPUTE))
             for way in (GENERATE, CONSTRAINED):
                 timings.append(plain(generator, prompts, temperature=options.temperature, rows=rows, way=way))
             if 1 in options.processes:
                 timings.append(ours(generator, prompts, rows=rows, drawn=drawn))
             timings += [processes.ours(prompts, rows=rows, drawn=drawn) for processes in others]
+    timings = [together(recomputed), *([] if longer is None else [longer]), *timings]
     print(table(timings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (30 if sys.platform == "darwin" else 20))
     print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads, {generator.precision}, seed {options.seed}")

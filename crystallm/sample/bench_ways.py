@@ -67,6 +67,12 @@ class Timing:
         }
 
 
+def together(parts: Sequence[Timing]) -> Timing:
+    """What one way took for all parts, timed one after the other. Raises IndexError if there are none."""
+    counts = ("texts", "crystals", "tokens", "model_steps", "seconds")
+    return replace(parts[0], **{name: sum(getattr(part, name) for part in parts) for name in counts})
+
+
 def plain(generator: Generator, prompts: Sequence[NamedPrompt], *, temperature: float, rows: int, way: str) -> Timing:
     """`generate` of `transformers`, `rows` prompts a call.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import WIDTHS, Feed, Piece
-from crystallm.sample.refusals import NOTHING_LEFT, rule_out
+from crystallm.sample.refusals import HARDLY_ANYTHING, Branching, rule_out
 from crystallm.sample.rows import (
     SECTION,
     Mark,
@@ -220,7 +220,7 @@ class Engine:
         if objection is None:
             return None
         path, unfit = list(row.path), list(row.unfit)
-        level = self._retreat(row)
+        level = self._retreat(row, to_the_last=False)
         if level is None:  # nothing else is left: better this one than none
             row.path, row.unfit = path, unfit
             return None
@@ -228,16 +228,21 @@ class Engine:
         row.objections += 1
         return level
 
-    def _retreat(self, row: Row) -> int | None:
-        """What to go back to: the deepest level that has tries left and something else to choose; None if none has."""
+    def _retreat(self, row: Row, *, to_the_last: bool = True) -> int | None:
+        """What to go back to: the deepest level that has tries left and something else to choose; None if none has.
+
+        Something else: more than hardly anything, and what earlier draws did not choose, where texts are to differ.
+        to_the_last: at the first level anything will do, there being nothing above it to go back to.
+        """
         deepest = row.marks[max(row.marks)].branching
         if max(row.marks) >= SECTION and not deepest.examined:
             deepest.examine(row.task.hopeless(row.sections))
         rule_out(row.path)
+        last = min(row.marks) if to_the_last else None
         for level in sorted(row.marks, reverse=True):
             mark = row.marks[level]
             row.tries[level] += 1
-            if row.tries[level] <= self.tries[level] and mark.branching.refused_share < 1 - NOTHING_LEFT:
+            if row.tries[level] <= self.tries[level] and _has_more(mark.branching, anything=level == last):
                 forget(row, level + 1)
                 return level
             del row.path[mark.n_choices :]
@@ -245,6 +250,12 @@ class Engine:
             if row.task.memory is not None:
                 row.unfit.append(list(row.path))
         return None
+
+
+def _has_more(choice: Branching, *, anything: bool) -> bool:
+    """Whether a choice that has been refused once has something else to offer."""
+    share = choice.share_left
+    return share > 0 if anything else share > HARDLY_ANYTHING and bool(choice.left_unlike.any())
 
 
 def _close_ranks(cache: Any, active: list[Row]) -> None:

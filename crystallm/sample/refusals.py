@@ -1,9 +1,10 @@
 """Drawing without what is known to be refused.
 
 The choices of a text are the nodes of a tree. When what was drawn is refused, the share of each token's continuations
-that is now known to be refused is noted along the way to it, and drawn no more: the same distribution as drawing until
-something is accepted, without drawing the same thing twice (Shi, Bieber and Singh, Incremental sampling without
-replacement for sequence models, ICML 2020).
+that is not yet known to be refused is noted along the way to it, and only of that is drawn: the same distribution as
+drawing until something is accepted, without drawing the same thing twice (Shi, Bieber and Singh, Incremental sampling
+without replacement for sequence models, ICML 2020). It is what is left that is noted, not what is refused, because a
+model may be so sure that all the rest together has a chance of less than the rounding of 1.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from crystallm.sample.loops import place_in
 from crystallm.sample.mixture import Mixture
 
-NOTHING_LEFT = 1e-9
-"""Shares below this are rounding."""
+HARDLY_ANYTHING = 1e-9
+"""Where less than this is left of the chance of a level, a text goes back to the one above, if there is one."""
 
 
 @dataclass(eq=False)
@@ -50,11 +51,12 @@ class Memory:
 
 @dataclass(eq=False)
 class Branching:
-    """A choice of a text: C tokens, the chance of each (sum 1), and the refused share of what follows each."""
+    """A choice of a text: C tokens, the chance of each (sum 1), and what of it is not known to be refused."""
 
     tokens: NDArray[np.int64]
     chances: NDArray[np.float64]
-    refused: NDArray[np.float64] | None = None
+    open: NDArray[np.float64] | None = None
+    """The share of what follows each token (C,) that is not known to be refused; None while nothing is."""
     after: dict[int, Branching] = field(default_factory=dict)
     """The next choice after each of the tokens, by place, where it has been met."""
     examined: bool = False
@@ -67,27 +69,30 @@ class Branching:
     """What earlier draws of the prompt chose here, where draws are to differ in this choice."""
 
     @property
-    def refused_share(self) -> float:
-        """Of everything that can follow here."""
-        return 0.0 if self.refused is None else float(self.chances @ self.refused)
+    def left(self) -> NDArray[np.float64]:
+        """The chance (C,) of each token with what is not refused behind it."""
+        return self.chances if self.open is None else self.chances * self.open
+
+    @property
+    def share_left(self) -> float:
+        """Of everything that can follow here, what is not known to be refused."""
+        return 1.0 if self.open is None else float(self.chances @ self.open)
+
+    @property
+    def left_unlike(self) -> NDArray[np.float64]:
+        """`left`, times what is left of each token for draws that are to differ; all zero where all have been drawn."""
+        return self.left if self.memory is None else self.left * self.memory.left(self.tokens)
 
     def draw(self, random: np.random.Generator) -> int:
         """The place of a token, drawn from what is left."""
-        weights = self.left
-        if self.memory is not None and (unlike := weights * self.memory.left(self.tokens)).any():
-            weights = unlike
-        return pick(weights, random)
+        unlike = self.left_unlike
+        return pick(unlike if unlike.any() else self.left, random)
 
-    @property
-    def left(self) -> NDArray[np.float64]:
-        """The chance of each token with what is not refused behind it."""
-        return self.chances if self.refused is None else self.chances * (1.0 - self.refused)
-
-    def refuse(self, place: int, share: float = 1.0) -> None:
-        """Note the refused share of what follows a token."""
-        if self.refused is None:
-            self.refused = np.zeros(len(self.tokens))
-        self.refused[place] = share if share < 1.0 - NOTHING_LEFT else 1.0
+    def refuse(self, place: int, left: float = 0.0) -> None:
+        """Note what is left of what follows a token."""
+        if self.open is None:
+            self.open = np.ones(len(self.tokens))
+        self.open[place] = left
 
     def examine(self, hopeless: Collection[int]) -> None:
         """Note that nothing which begins with these tokens is accepted."""
@@ -109,12 +114,12 @@ def rule_out(path: list[Step]) -> None:
 
 
 def pass_on(path: list[Step]) -> None:
-    """Bring what is refused after the last choice of a path to the choices before it."""
+    """Bring what is left after the last choice of a path to the choices before it."""
     for number in range(len(path) - 1, 0, -1):
-        share = path[number][0].refused_share
+        share = path[number][0].share_left
         before, place = path[number - 1]
         before.refuse(place, share)
-        if share < NOTHING_LEFT:
+        if share > 1 - HARDLY_ANYTHING:  # refused was hardly anything
             break
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from crystallm.sample.engine import Job
-from crystallm.sample.refusals import NOTHING_LEFT, UNFIT, Memory, Step, remember
+from crystallm.sample.refusals import UNFIT, Memory, Step, remember
 from crystallm.sample.rows import Outcome
 
 WIDEST = 8
@@ -80,7 +80,7 @@ class Rounds:
         chosen = choices(outcome.path)
         if outcome.failure is None:
             kept = memory.repeat ** self._drawn[chosen]
-            if kept < 1 and memory.start.share > NOTHING_LEFT and stream.random() >= kept:
+            if kept < 1 and memory.start.share > 0 and stream.random() >= kept:
                 self._discarded_steps += outcome.steps
                 return
             self._drawn[chosen] += 1

@@ -242,6 +242,32 @@ def test_tokens_told_to_be_hopeless_are_not_drawn() -> None:
     assert sum(outcome.redrawn.get("refused", 0) for outcome in outcomes) == pytest.approx(225 + 75, abs=40)
 
 
+def sure_of(token: int) -> SuccessorModel:
+    """A model for which all other tokens together have a chance of some 1e-13."""
+    table = torch.zeros(6, 6)
+    table[:, token] = 30.0
+    return SuccessorModel(table)
+
+
+def test_a_model_sure_of_what_cannot_begin_a_text_gets_what_is_left() -> None:
+    """There is nothing above the first choice to go back to, however little is left of it."""
+
+    class FirstRefused(Words):
+        def refusal(self, since: int) -> str | None:
+            return "first" if self.chosen[0] == 1 else None
+
+    engine = Engine(sure_of(1), rows=3, tries=(9, 0, 9))
+    outcomes = list(engine.run([(FirstRefused(), np.random.default_rng(i)) for i in range(60)], PLAIN))
+    assert all(outcome.finished and outcome.redrawn == {"first": 1} for outcome in outcomes)
+    assert {tuple(outcome.tokens) for outcome in outcomes} == {(0, first, 1, 1, 5) for first in (2, 3, 4)}
+
+
+def test_an_objection_does_not_lead_to_what_the_model_takes_for_impossible() -> None:
+    engine = Engine(sure_of(1), rows=1, tries=(9, 0, 9))
+    (outcome,) = engine.run([(Words(disliked=[1], patience=4), np.random.default_rng(0))], PLAIN)
+    assert (outcome.tokens, outcome.redrawn) == ([0, 1, 1, 1, 5], {})
+
+
 def test_hopeless_last_sections_are_given_up() -> None:
     """The sections before it are accepted each time, which must not give the levels above it new tries."""
 

@@ -66,6 +66,13 @@ def test_texts_differ_until_none_is_left() -> None:
     assert len(set(drawn(engine, n=64, seed=2, repeat=1.0))) < 64
 
 
+@pytest.mark.parametrize("lead", [6.0, 30.0])
+def test_texts_of_a_model_that_is_sure_differ_too(lead: float) -> None:
+    """With a lead of 30, what is left after the first text is less than the rounding of 1."""
+    model, _ = leaning(lead)
+    assert len(set(drawn(Engine(model, rows=8, tries=(9, 0, 9)), n=TEXTS, seed=4))) == TEXTS
+
+
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_the_order_is_that_of_drawing_without_replacement(side_by_side: bool) -> None:
     """Nine texts: four alone, then two and three side by side."""
