@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     del options["command"]
     from crystallm.config import from_mapping
     from crystallm.data.config import PrepareConfig
-    from crystallm.data.prepare import prepare
+    from crystallm.data.preparation import prepare
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     config = from_mapping(PrepareConfig, options, source="crystallm data prepare")
