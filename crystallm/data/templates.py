@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -147,7 +148,7 @@ class TemplateLibrary:
         if not groups:
             return None
         table = self._file.read_row_groups(groups)
-        table = table.filter(pa.compute.equal(table["kind"], name))
+        table = table.filter(pc.equal(table["kind"], name))
         return _OfKind(table, len(kind)) if table.num_rows else None
 
 

@@ -17,6 +17,9 @@ from crystallm.sample.guide import Guide
 from crystallm.sample.mixture import Belief
 from crystallm.sample.refusals import Memory
 
+FIRST_AGAIN = 5
+"""Draws, from 0, before this one all have protostructures of their own (decision 17)."""
+
 
 @dataclass
 class CrystalTask:
@@ -52,6 +55,17 @@ class CrystalTask:
     def belief(self) -> Belief | None:
         """The shares of the templates at the start."""
         return None if self.guide is None else self.guide.belief
+
+    @property
+    def goes_by_component(self) -> bool:
+        """Of later draws every other one: it may have a protostructure again that another template has."""
+        return self.guide is not None and self.number >= FIRST_AGAIN and self.number % 2 == 1
+
+    def used_up(self, belief: Belief | None) -> Sequence[int]:
+        """The templates of the structure that was drawn."""
+        if self.guide is None or belief is None:
+            return ()
+        return self.guide.used_up(self.partial.description(), belief)
 
     def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
         """What the templates make of the choice that comes next."""

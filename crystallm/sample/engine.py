@@ -62,6 +62,9 @@ more of them seldom do, and other letters or another cell do sooner (decision 15
 a space group only in arrangements of higher symmetry.
 """
 
+TRIES_FOR_A_SECTION = 2
+"""Tries of the deepest level that each section before it adds: the more of a text stands, the more is lost above."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -78,16 +81,24 @@ HEADS_KEPT = 64
 class Engine:
     """Draws constrained texts from a causal language model.
 
-    rows: texts worked on at the same time. context: longest text. tries: see TRIES; a text that has used them up is
-    given up. chunk: most tokens that a row feeds in one step.
+    rows: texts worked on at the same time. context: longest text. tries, tries_for_a_section: see TRIES; a text that
+    has used them up is given up. chunk: most tokens that a row feeds in one step.
     """
 
     def __init__(
-        self, model: Model, *, rows: int = 32, context: int = 1024, tries: Sequence[int] = TRIES, chunk: int = 64
+        self,
+        model: Model,
+        *,
+        rows: int = 32,
+        context: int = 1024,
+        tries: Sequence[int] = TRIES,
+        tries_for_a_section: int = TRIES_FOR_A_SECTION,
+        chunk: int = 64,
     ) -> None:
         self.model = model
         self.rows, self.context = rows, context
-        self.tries, self.chunk = tries, min(chunk, WIDTHS[-1])
+        self.tries, self.tries_for_a_section = tries, tries_for_a_section
+        self.chunk = min(chunk, WIDTHS[-1])
         self.steps = 0
         self.tokens_fed = 0
         self.model_seconds = 0.0
@@ -242,7 +253,9 @@ class Engine:
         for level in sorted(row.marks, reverse=True):
             mark = row.marks[level]
             row.tries[level] += 1
-            if row.tries[level] <= self.tries[level] and _has_more(mark.branching, anything=level == last):
+            if row.tries[level] <= self._most_tries(level, row.sections) and _has_more(
+                mark.branching, anything=level == last
+            ):
                 forget(row, level + 1)
                 return level
             del row.path[mark.n_choices :]
@@ -250,6 +263,10 @@ class Engine:
             if row.task.memory is not None:
                 row.unfit.append(list(row.path))
         return None
+
+    def _most_tries(self, level: int, sections: int) -> int:
+        """How often a text goes back to a level, once so many sections stand."""
+        return self.tries[level] + (self.tries_for_a_section * sections if level == len(self.tries) - 1 else 0)
 
 
 def _has_more(choice: Branching, *, anything: bool) -> bool:

@@ -110,6 +110,12 @@ class HeadTask:
         """Nothing is mixed with the model."""
         raise AssertionError("no belief, no factors")
 
+    goes_by_component = False
+
+    def used_up(self, belief: Belief | None) -> Sequence[int]:
+        """Nothing is followed."""
+        return ()
+
     def differs(self) -> bool:
         """A formula may come again: how often it does is its weight."""
         return False

@@ -51,8 +51,15 @@ class Followed:
     """Of all templates of this known crystal, after everything is drawn: how sure it is that the draw followed one."""
 
 
-MODEL_WEIGHT = 0.1
-"""Weight of the model alone beside the templates of a formula, of which one of the same elements has 1."""
+ODDS_OF_TEMPLATES, POWER_OF_NEAREST = 3.2, 0.3
+"""Odds of all templates of a formula together against the model alone, where one has the same elements (weight 1), and
+the power of the greatest weight with which they fall where none has: fitted on validation crystals (decision 17)."""
+
+FEW_COORDINATES = 6
+"""Crystals of one protostructure with so many free coordinates at most are the same structure, whatever the numbers."""
+
+SAME_LENGTHS, SAME_ANGLES, SAME_COORDINATES = 0.1, 10.0, 0.1
+"""Of those with more, crystals are whose cell lengths (as a part), angles (degrees) and coordinates differ by less."""
 
 
 class Guide:
@@ -63,8 +70,9 @@ class Guide:
     ) -> None:
         self.templates = templates
         self.bells = bells or Bells()
-        weights = np.array([MODEL_WEIGHT, *(weight * template.weight for template in templates)])
-        self.belief = Belief.of(weights / weights.sum())
+        weights = np.array([template.weight for template in templates])
+        odds = weight * ODDS_OF_TEMPLATES * weights.max() ** POWER_OF_NEAREST
+        self.belief = Belief.of(np.array([1.0, *(odds * weights / weights.sum())]) / (1.0 + odds))
         """Shares of the model alone and of each template, before anything is drawn."""
         crystals = [template.description for template in templates]
         self._units = np.array([grammar.choice(grammar.units, crystal.formula_units) for crystal in crystals])
@@ -72,6 +80,7 @@ class Guide:
         self._cells: Array = np.array([crystal.cell for crystal in crystals], dtype=np.float64)
         self._letters = [[grammar.ids[f" {site.letter}"] for site in crystal.sites] for crystal in crystals]
         self._numbers = [[site.free for site in crystal.sites] for crystal in crystals]
+        self._protostructures = [_protostructure(crystal) for crystal in crystals]
 
     def followed(self, belief: Belief) -> Followed | None:
         """The known crystal that a draw followed most likely; None if more likely none."""
@@ -83,6 +92,16 @@ class Guide:
             return None
         name, formula = max(shares, key=shares.__getitem__)
         return Followed(name, formula, round(shares[name, formula], 4))
+
+    def used_up(self, drawn: Description, belief: Belief) -> list[int]:
+        """Numbers of the templates that are the same structure as what was drawn, or as the one that it followed most
+        likely, if it followed any."""
+        made = [drawn]
+        if belief.shares[0] < 0.5 and belief.alive.size:
+            made.append(self.templates[int(belief.alive[np.argmax(belief.shares[1:])])].description)
+        kinds = {_protostructure(one) for one in made}
+        like = [number for number, kind in enumerate(self._protostructures) if kind in kinds]
+        return [n for n in like if any(_are_the_same(one, self.templates[n].description) for one in made)]
 
     def is_exempt(self, belief: Belief) -> bool:
         """Whether a draw followed a known crystal which itself has bonds of unreasonable length, so that they say
@@ -113,6 +132,29 @@ class Guide:
         middles = self._cells[who, number.place]
         widths = middles * self.bells.length if number.place < 3 else np.full(len(who), self.bells.angle)
         return _shares_of_bells(edges, middles[:, None], widths[:, None, None])
+
+
+Protostructure = tuple[int, int, tuple[tuple[str, str], ...]]
+
+
+def _protostructure(crystal: Description) -> Protostructure:
+    sites = tuple((site.element, site.letter) for site in crystal.sites)
+    return crystal.formula_units, crystal.space_group, sites
+
+
+def _are_the_same(first: Description, second: Description) -> bool:
+    """Whether two crystals of one composition are the same structure, by protostructure and numbers."""
+    if _protostructure(first) != _protostructure(second):
+        return False
+    free: Array = np.array([x for site in first.sites for x in site.free])
+    if len(free) <= FEW_COORDINATES:
+        return True
+    free -= [x for site in second.sites for x in site.free]
+    cells: Array = np.array([first.cell, second.cell])
+    lengths = np.abs(np.log(cells[0, :3] / cells[1, :3])).max()
+    angles = np.abs(cells[0, 3:] - cells[1, 3:]).max()
+    apart = np.abs(free - np.round(free)).max()
+    return bool(lengths < SAME_LENGTHS and angles < SAME_ANGLES and apart < SAME_COORDINATES)
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ model may be so sure that all the rest together has a chance of less than the ro
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,10 +43,16 @@ little: with four times as many it would be the fourth power, 0.3 (decision 15).
 
 @dataclass(frozen=True)
 class Memory:
-    """What the texts drawn before chose, and the share of its chance that such a choice keeps."""
+    """What the texts drawn before chose, and the share of its chance that such a choice keeps.
+
+    Some texts of a mixture may make the same choices again by following another component: of these only those are left
+    out that were followed.
+    """
 
     repeat: float
     start: Drawn = field(default_factory=Drawn)
+    components: dict[int, float] = field(default_factory=dict)
+    """What is left of components of the mixture, by number, where it is not all."""
 
 
 @dataclass(eq=False)
@@ -67,6 +73,8 @@ class Branching:
     """Whether draws are to differ in this choice."""
     memory: Drawn | None = None
     """What earlier draws of the prompt chose here, where draws are to differ in this choice."""
+    used_up: Mapping[int, float] | None = None
+    """What is left of components of the mixture, where it is not all, if another may lead to the same choices again."""
 
     @property
     def left(self) -> NDArray[np.float64]:
@@ -81,7 +89,12 @@ class Branching:
     @property
     def left_unlike(self) -> NDArray[np.float64]:
         """`left`, times what is left of each token for draws that are to differ; all zero where all have been drawn."""
-        return self.left if self.memory is None else self.left * self.memory.left(self.tokens)
+        if self.memory is None:
+            return self.left
+        share = self.memory.left(self.tokens)
+        if self.mixture is not None and self.used_up is not None:
+            share = self.mixture.left(share, self.used_up)
+        return self.left * share
 
     def draw(self, random: np.random.Generator) -> int:
         """The place of a token, drawn from what is left."""

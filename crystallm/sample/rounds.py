@@ -15,7 +15,7 @@ import numpy as np
 
 from crystallm.sample.engine import Job
 from crystallm.sample.refusals import UNFIT, Memory, Step, remember
-from crystallm.sample.rows import Outcome
+from crystallm.sample.rows import Outcome, belief_after
 
 WIDEST = 8
 """Most draws of a round; it has half as many as were drawn before. The first are made alone: the model is often so sure
@@ -38,7 +38,7 @@ class Rounds:
         self._streams: dict[int, np.random.Generator] = {}
         self._ended: dict[int, Outcome] = {}
         self._kept: list[Outcome] = []
-        self._drawn: Counter[tuple[int, ...]] = Counter()
+        self._drawn: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
         self._discarded_steps = 0
         self._settled: list[tuple[int, Outcome]] = []
 
@@ -77,8 +77,9 @@ class Rounds:
 
     def _settle(self, outcome: Outcome, stream: np.random.Generator) -> None:
         memory: Memory = outcome.task.memory
-        chosen = choices(outcome.path)
         if outcome.failure is None:
+            task = outcome.task
+            chosen = choices(outcome.path), tuple(task.used_up(outcome.belief) if task.goes_by_component else ())
             kept = memory.repeat ** self._drawn[chosen]
             if kept < 1 and memory.start.share > 0 and stream.random() >= kept:
                 self._discarded_steps += outcome.steps
@@ -97,7 +98,18 @@ def choices(path: list[Step]) -> tuple[int, ...]:
 
 def note(outcome: Outcome) -> None:
     """Let later draws with the memory of this one know what it chose, and where it found nothing that fits."""
+    memory: Memory = outcome.task.memory
     for path in outcome.unfit:
         remember(path, UNFIT)
+        belief = belief_after(outcome.task, path)
+        if belief is not None and outcome.task.goes_by_component:
+            for component, share in zip(belief.alive.tolist(), belief.shares[1:].tolist(), strict=True):
+                _leave(memory, component, 1.0 - (1.0 - UNFIT) * share)
     if outcome.failure is None:
-        remember(outcome.path, outcome.task.memory.repeat)
+        remember(outcome.path, memory.repeat)
+        for component in outcome.task.used_up(outcome.belief):
+            _leave(memory, component, memory.repeat)
+
+
+def _leave(memory: Memory, component: int, share: float) -> None:
+    memory.components[component] = memory.components.get(component, 1.0) * share

@@ -48,6 +48,13 @@ class Task(Protocol):
     def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
         """By what each component of `alive` multiplies the model's probabilities of the tokens allowed next, (L, C)."""
 
+    @property
+    def goes_by_component(self) -> bool:
+        """Whether the text may make the choices of earlier texts of its memory if it follows another component."""
+
+    def used_up(self, belief: Belief | None) -> Sequence[int]:
+        """The components that such texts are not to follow again after a text that ended with this belief."""
+
     def differs(self) -> bool:
         """Whether the next choice is one of those in which texts of one memory are to differ."""
 
@@ -201,17 +208,21 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
         tokens = _as_array(row.choices)
         logs: Logs = log_V[tokens]
         differs, belief, mixture = row.task.differs(), belief_after(row.task, row.path), None
+        memory = row.task.memory
+        used_up = memory.components if memory is not None and row.task.goes_by_component else None
         if belief is not None:
             factors = row.task.factors(tokens, belief.alive)
-            mixture = mix(belief, logs.astype(np.float64), factors, trust=TRUST if differs else 0.0)
+            # Where texts are to differ, it is `left_unlike` that leaves out what is used up.
+            trust, left = (TRUST, None) if differs else (0.0, used_up)
+            mixture = mix(belief, logs.astype(np.float64), factors, trust=trust, left=left)
             logs = mixture.log_probabilities
         known = Branching(tokens, chances(logs, warp), mixture=mixture, differs=differs)
         if before is None:
             row.start = known
         else:
             before.after[place] = known
-        if row.task.memory is not None and differs:
-            known.memory = memory_after(row.path, row.task.memory.start)
+        if memory is not None and differs:
+            known.memory, known.used_up = memory_after(row.path, memory.start), used_up
     return known
 
 

@@ -49,6 +49,11 @@ class Words:
         assert self.table is not None
         return self.table[alive]
 
+    goes_by_component = False
+
+    def used_up(self, belief: Belief | None) -> Sequence[int]:
+        return ()
+
     def differs(self) -> bool:
         return True
 

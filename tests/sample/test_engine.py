@@ -282,6 +282,17 @@ def test_hopeless_last_sections_are_given_up() -> None:
     assert outcome.redrawn == {"last": (3 + 1) * (2 + 1)}  # drawn and redrawn three times, and all that twice anew
 
 
+@pytest.mark.parametrize(("for_a_section", "refused"), [(0, 1 + 1), (1, 1 + 1 * 2 + 1)])
+def test_the_more_of_a_text_stands_the_oftener_its_next_section_is_tried(for_a_section: int, refused: int) -> None:
+    class LastRefused(Words):
+        def refusal(self, since: int) -> str | None:
+            return "last" if len(self.chosen) == 3 else None
+
+    engine = Engine(SuccessorModel(torch.zeros(6, 6)), rows=1, tries=(0, 0, 1), tries_for_a_section=for_a_section)
+    (outcome,) = engine.run([(LastRefused(), np.random.default_rng(0))], PLAIN)
+    assert outcome.redrawn == {"last": refused}
+
+
 def disliked(patience: int, tokens: Sequence[int] = (2,), n: int = 600) -> list[Outcome]:
     """Outcomes of texts of three sections among which there is an objection to those with these tokens."""
     engine = Engine(SuccessorModel(torch.zeros(6, 6)), rows=3, tries=(1000, 0, 4))

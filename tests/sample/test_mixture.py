@@ -9,8 +9,10 @@ import torch
 from scipy.stats import chisquare
 
 from crystallm.sample import rows
-from crystallm.sample.engine import Engine
+from crystallm.sample.engine import Engine, Job
 from crystallm.sample.mixture import NEGLIGIBLE, Belief, mix
+from crystallm.sample.refusals import Memory
+from crystallm.sample.rounds import Rounds
 from crystallm.sample.warp import Warp
 from tests.sample.mocks import SuccessorModel, Words
 
@@ -77,3 +79,59 @@ def test_a_component_without_a_word_to_say_is_left_out() -> None:
     assert mixture.together == pytest.approx(np.full(3, 1 / 3))
     assert mixture.after(1).alive.size == 0
     assert NEGLIGIBLE < 1e-3
+
+
+def test_components_that_are_used_up_have_no_say() -> None:
+    belief, log_C = Belief.of(np.array([0.2, 0.5, 0.3])), np.log([0.1, 0.2, 0.3, 0.4])
+    all_of_them, one = mix(belief, log_C, FACTORS), mix(belief, log_C, FACTORS, left={0: 0.0})
+    alone = mix(belief, log_C, FACTORS, left={0: 0.0, 1: 0.0})
+    assert alone.together == pytest.approx(alone.alone)
+    assert one.together == pytest.approx((all_of_them.together - [0.5, 0, 0, 0]) / 0.5)
+    half = mix(belief, log_C, FACTORS, left={0: 0.5})
+    assert half.together == pytest.approx((all_of_them.together - [0.25, 0, 0, 0]) / 0.75)
+    # What is drawn still tells whether it is like them.
+    assert one.after(0).shares == pytest.approx(all_of_them.after(0).shares)
+    sure = mix(Belief.of(np.array([0.0, 1.0])), log_C, FACTORS[:1], left={0: 0.0})
+    assert sure.together == pytest.approx(sure.alone)
+
+
+def test_what_the_model_alone_chose_is_left_to_components() -> None:
+    mixture = mix(Belief.of(np.array([0.5, 0.5])), np.log([0.6, 0.4]), np.array([[1.0, 0.0]]))
+    assert mixture.together == pytest.approx([0.8, 0.2])
+    assert mixture.left(np.array([0.0, 1.0]), {}) == pytest.approx([0.5 / 0.8, 1.0])
+    assert mixture.left(np.array([0.0, 0.0]), {}) == pytest.approx([0.5 / 0.8, 0.0])
+    assert mixture.left(np.array([1.0, 1.0]), {}) == pytest.approx([1.0, 1.0])
+    assert mixture.left(np.array([1.0, 1.0]), {0: 0.0}) == pytest.approx([0.3 / 0.8, 1.0])
+    assert mixture.left(np.array([0.0, 1.0]), {0: 0.4}) == pytest.approx([0.2 / 0.8, 1.0])
+
+
+def test_texts_of_one_memory_follow_each_component_once() -> None:
+    """Two components want the same text, which the model alone hardly ever writes: it comes once for each of them."""
+
+    class Following(Words):
+        goes_by_component = True
+
+        def used_up(self, belief: Belief | None) -> list[int]:
+            assert self.memory is not None
+            left = [component for component in (0, 1) if component not in self.memory.components]
+            return left[:1] if self.chosen == [1, 1, 1] else []
+
+    table = torch.zeros(6, 6)
+    table[:, 2:5] = 6.0
+    factors = np.array([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    for seed in range(20):
+        memory = Memory(0.0)
+
+        def make(trial: int, memory: Memory = memory, seed: int = seed) -> Job:
+            belief = Belief.of(np.array([0.1, 0.5, 0.4]))
+            return Following(memory=memory, number=trial, belief=belief, table=factors), np.random.default_rng(
+                [seed, trial]
+            )
+
+        rounds, texts = Rounds(make, 12), []
+        for _ in Engine(SuccessorModel(table), rows=8, tries=(9, 0, 9)).run(rounds.begin(), Warp(), then=rounds.end):
+            texts += [tuple(outcome.tokens[1:4]) for _, outcome in rounds.settled()]
+        assert len(texts) == 12
+        assert texts.count((1, 1, 1)) == 2
+        assert len(set(texts)) == 11
+        assert sorted(memory.components) == [0, 1]
