@@ -53,8 +53,8 @@ class SampleConfig:
     """How often at most a crystal is drawn again because CrystalNN finds a bond of unreasonable length in it (and none
     in the known crystal it follows); 0: never, nor with contact 0. The last one stays, whatever its bonds."""
     guide: float = 1.0
-    """What the weights of templates, known crystals of similar elements that draws of a formula may follow, are
-    multiplied by; 0: the model alone."""
+    """What the odds of templates, known crystals of similar elements that draws of a formula may follow, against the
+    model alone are multiplied by; 0: the model alone."""
     space_groups: str | None = None
     """`top:5`: draws spread over the 5 most probable space groups of the formula; `top:5:even`: equally many each."""
     units: str | None = None
