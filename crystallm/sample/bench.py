@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128], help="batch sizes (%(default)s)")
     parser.add_argument("--draws", type=int, default=256, help="texts for each way and batch size (%(default)s)")
     parser.add_argument(
-        "--recomputed", type=int, default=64, help="texts of the loop without cache, which is slow (%(default)s)"
+        "--recomputed", type=int, default=256, help="texts of the loop without cache, which is slow (%(default)s)"
     )
     parser.add_argument(
         "--processes",
