@@ -68,7 +68,7 @@ class Timing:
 
 
 def together(parts: Sequence[Timing]) -> Timing:
-    """What one way took for all parts, timed one after the other. Raises IndexError if there are none."""
+    """Counts and seconds of all parts of one way; IndexError if there are none. What is in the model is not summed."""
     counts = ("texts", "crystals", "tokens", "model_steps", "seconds")
     return replace(parts[0], **{name: sum(getattr(part, name) for part in parts) for name in counts})
 
@@ -220,11 +220,9 @@ class Processes:
         if errors:  # of those that waited for one that failed, the errors only say that they waited
             raise min(errors, key=lambda error: isinstance(error, BrokenBarrierError))
         parts = [future.result() for future in futures]
-        texts, crystals = sum(part.texts for part in parts), sum(part.crystals for part in parts)
-        tokens, steps = sum(part.tokens for part in parts), sum(part.model_steps for part in parts)
-        seconds, worked = max(part.seconds for part in parts), sum(part.seconds for part in parts)
-        inside = seconds * sum(part.model_seconds or 0.0 for part in parts) / worked
-        return Timing(OURS, rows, texts, crystals, tokens, steps, seconds, inside, self.number)
+        summed, seconds = together(parts), max(part.seconds for part in parts)
+        inside = seconds * sum(part.model_seconds or 0.0 for part in parts) / summed.seconds
+        return replace(summed, seconds=seconds, model_seconds=inside, processes=self.number)
 
 
 _ready: Barrier

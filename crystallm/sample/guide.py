@@ -99,9 +99,14 @@ class Guide:
         made = [drawn]
         if belief.shares[0] < 0.5 and belief.alive.size:
             made.append(self.templates[int(belief.alive[np.argmax(belief.shares[1:])])].description)
-        kinds = {_protostructure(one) for one in made}
-        like = [number for number, kind in enumerate(self._protostructures) if kind in kinds]
-        return [n for n in like if any(_are_the_same(one, self.templates[n].description) for one in made)]
+        kinds = [_protostructure(one) for one in made]
+        return [
+            number
+            for number, (kind, template) in enumerate(zip(self._protostructures, self.templates, strict=True))
+            if any(
+                kind == own and _are_the_same(one, template.description) for own, one in zip(kinds, made, strict=True)
+            )
+        ]
 
     def is_exempt(self, belief: Belief) -> bool:
         """Whether a draw followed a known crystal which itself has bonds of unreasonable length, so that they say
@@ -143,9 +148,7 @@ def _protostructure(crystal: Description) -> Protostructure:
 
 
 def _are_the_same(first: Description, second: Description) -> bool:
-    """Whether two crystals of one composition are the same structure, by protostructure and numbers."""
-    if _protostructure(first) != _protostructure(second):
-        return False
+    """Whether two crystals of one protostructure are the same structure, by their numbers."""
     free: Array = np.array([x for site in first.sites for x in site.free])
     if len(free) <= FEW_COORDINATES:
         return True
