@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from math import gcd
+from math import cos, gcd, radians, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +95,14 @@ class Cell:
         numbers = self.numbers.tolist()
         species = {number: Composition({Element.from_Z(number): 1}) for number in set(numbers)}
         return Structure(self.lattice, [species[number] for number in numbers], self.positions)
+
+
+def volume_of(parameters: tuple[float, ...]) -> float:
+    """Volume in cubic angstrom of a cell of (a, b, c, alpha, beta, gamma) in angstrom and degrees; 0 where the angles
+    do not close."""
+    a, b, c, *angles = parameters
+    x, y, z = (0.0 if angle == 90 else cos(radians(angle)) for angle in angles)
+    return a * b * c * sqrt(max(1.0 - x * x - y * y - z * z + 2.0 * x * y * z, 0.0))
 
 
 def lattice_from_parameters(parameters: tuple[float, ...]) -> NDArray[np.float64]:

@@ -9,17 +9,14 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.crystal.cell import Cell, Reason, Rejection, lattice_from_parameters
+from crystallm.crystal.cell import Cell, Reason, Rejection, volume_of
 from crystallm.crystal.composition import format_formula
 from crystallm.crystal.description import Description
 from crystallm.crystal.symmetry import hermann_mauguin
-from crystallm.crystal.wyckoff import GRID, space_group
+from crystallm.crystal.wyckoff import GRID, different_points, space_group
 
 MERGE_ANGSTROM = 0.1
 """Images of one site closer than this are one atom on a special position: people write 0.333 for 1/3."""
-
-REPEAT_STEPS = 1_000_000
-"""Points that agree in so many steps of a cell's edge are one and the same, before any distance is measured."""
 
 FULL_OCCUPANCY = 0.999
 
@@ -105,7 +102,7 @@ def merge_images(images: NDArray[np.float64], lattice: NDArray[np.float64]) -> N
     """The distinct points (M, 3) among fractional images (N, 3) of one site, first representative first."""
     images = images - np.floor(images)
     if len(images) > 1:
-        images = images[_different(images)]
+        images = images[different_points(images)]
     if len(images) == 1:
         return images
     delta = images[:, None] - images[None]
@@ -115,13 +112,6 @@ def merge_images(images: NDArray[np.float64], lattice: NDArray[np.float64]) -> N
     # A point is kept if no earlier point is its twin.
     first = near.argmax(axis=1)
     return np.asarray(images[first == np.arange(len(images))])
-
-
-def _different(images: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Indices of points (N, 3) without exact repeats, in order: most images of a special position are no others."""
-    steps = np.rint(images * REPEAT_STEPS).astype(np.int64) % REPEAT_STEPS
-    _, first = np.unique((steps[:, 0] * REPEAT_STEPS + steps[:, 1]) * REPEAT_STEPS + steps[:, 2], return_index=True)
-    return np.asarray(np.sort(first))
 
 
 def _operations(small: gemmi.SmallStructure) -> tuple[NDArray[np.float64], NDArray[np.float64]] | Rejection:
@@ -166,7 +156,6 @@ def write_cif(description: Description) -> str:
     group = space_group(description.space_group)
     formula_units = description.formula_units * group.centring_order
     formula = format_formula(description.amounts)
-    volume = abs(float(np.linalg.det(lattice_from_parameters(description.cell))))
     lines = [
         f"data_{formula}",
         f"_chemical_formula_structural   {formula}",
@@ -176,11 +165,8 @@ def write_cif(description: Description) -> str:
         f"_space_group_name_H-M_alt   {hermann_mauguin(group.number)!r}",
         f"_space_group_IT_number   {group.number}",
         *(f"_cell_{item}   {value:.6f}" for item, value in zip(CELL_ITEMS, description.cell, strict=True)),
-        f"_cell_volume   {volume:.6f}",
-        "loop_",
-        "_space_group_symop_id",
-        "_space_group_symop_operation_xyz",
-        *(f"{number} {triplet!r}" for number, triplet in enumerate(operators(group.number), start=1)),
+        f"_cell_volume   {volume_of(description.cell):.6f}",
+        _operator_loop(group.number),
         "loop_",
         "_atom_site_label",
         "_atom_site_type_symbol",
@@ -200,6 +186,12 @@ def write_cif(description: Description) -> str:
         label = f"{site.element}{seen[site.element]}"
         lines.append(f"{label} {site.element} {position.multiplicity} {site.letter} {x} {y} {z} 1")
     return "\n".join(lines) + "\n"
+
+
+@cache
+def _operator_loop(number: int) -> str:
+    operations = (f"{place} {triplet!r}" for place, triplet in enumerate(operators(number), start=1))
+    return "\n".join(["loop_", "_space_group_symop_id", "_space_group_symop_operation_xyz", *operations])
 
 
 @cache

@@ -7,6 +7,7 @@ than that of the symmetry finders, and if that gives more, at a narrower one; on
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -46,15 +47,18 @@ def is_written_in(cell: Cell, number: int) -> bool:
 
 def has_more_operations(cell: Cell, number: int) -> bool | None:
     """Whether a crystal built in a space group has operations that are not of the group; None if it is not clear."""
-    basis, n_operations = _primitive(number)
-    # Niggli's reduced cell: rotations that keep it are matrices of -1, 0 and 1.
-    try:
-        lattice = spglib.niggli_reduce(basis @ cell.lattice)
-    except spglib.SpglibError:
-        return None
-    if lattice is None:  # the same in older releases
-        return None
-    positions = cell.positions @ cell.lattice @ np.linalg.inv(lattice)
+    primitive = _primitive(number)
+    n_operations = primitive.n_operations
+    lattice, positions = primitive.basis @ cell.lattice, cell.positions @ primitive.inverse
+    if not primitive.is_reduced:
+        # Niggli's reduced cell: rotations that keep it are matrices of -1, 0 and 1.
+        try:
+            reduced = spglib.niggli_reduce(lattice)
+        except spglib.SpglibError:
+            return None
+        if reduced is None:  # the same in older releases
+            return None
+        lattice, positions = reduced, positions @ lattice @ np.linalg.inv(reduced)
     n_atoms = len(cell.numbers) * n_operations // len(space_group(number).rotations)
 
     def count(factor: float) -> int:
@@ -66,11 +70,27 @@ def has_more_operations(cell: Cell, number: int) -> bool | None:
     return True if count(NARROWER) > n_operations else None
 
 
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """A primitive basis (3, 3) of a space group in vectors of the conventional one, and its inverse."""
+
+    basis: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    is_reduced: bool
+    """Whether rotations that keep the lattice are matrices of -1, 0 and 1 in this basis, whatever the cell: those of an
+    orthogonal lattice change the signs and places of its vectors, those of a hexagonal one are its own."""
+    n_operations: int
+    """Operations up to lattice translations."""
+
+
 @cache
-def _primitive(number: int) -> tuple[NDArray[np.float64], int]:
-    """A primitive basis (3, 3) of a space group, and how many operations it has up to lattice translations."""
+def _primitive(number: int) -> Primitive:
     group = space_group(number)
-    return np.array(PRIMITIVE[group.symbol[0]], dtype=np.float64), len(group.rotations) // group.centring_order
+    basis = np.array(PRIMITIVE[group.symbol[0]], dtype=np.float64)
+    is_plain = group.symbol[0] == "P" and group.crystal_system not in ("triclinic", "monoclinic")
+    is_reduced = is_plain or group.crystal_system == "cubic"
+    n_operations = len(group.rotations) // group.centring_order
+    return Primitive(basis, np.asarray(np.linalg.inv(basis), dtype=np.float64), is_reduced, n_operations)
 
 
 @compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 DIGITS = tuple("0123456789")
 PAIRS = tuple(f"{number:02d}" for number in range(100))
@@ -60,7 +61,7 @@ class NumberFormat:
     decimals_in_start: int = 0
     """Decimals that the token of the integer part holds too."""
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, ...]:
         """Digits of each token after the start: pairs, and a single one where an odd number is left."""
         pairs, single = divmod(self.decimals - self.decimals_in_start, 2)

@@ -15,7 +15,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from crystallm.crystal.cell import Cell, Reason, Rejection, lattice_from_parameters
+from crystallm.crystal.cell import Cell, Reason, Rejection, volume_of
 from crystallm.crystal.description import Description
 from crystallm.crystal.listing import (
     ListedSite,
@@ -338,11 +338,6 @@ def _number(items: Mapping[str, str], item: str) -> float:
     if not re.fullmatch(r"\d+\.\d{4}", value):
         raise TextSyntaxError(f"expected {item} and a number, found {value!r}")
     return float(value)
-
-
-def volume_of(cell: tuple[float, float, float, float, float, float]) -> float:
-    """Volume in cubic angstrom of a cell; nan where its angles do not close."""
-    return abs(float(np.linalg.det(lattice_from_parameters(cell))))
 
 
 CRYSTALLM = PublishedLayout("crystallm")

@@ -22,6 +22,9 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyzA"
 GRID = 24
 """All constants in Wyckoff coordinates and all translations are multiples of 1/24."""
 
+REPEAT_STEPS = 1_000_000
+"""Points that agree in so many steps of a cell's edge are one and the same, before any distance is measured."""
+
 
 def affine_expression(coordinates: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Matrix (3, 3) over x, y, z and offset (3,) of an expression such as 'x,-x+1/2,1/4'."""
@@ -116,10 +119,7 @@ class SpaceGroup:
         result = {}
         for letter, position in self.positions.items():
             point = position.point(generic[list(position.free_axes)])
-            images = self.rotations @ point + self.translations
-            delta = images[:, None] - images[None]
-            same = (np.abs(delta - np.round(delta)) < 1e-6).all(-1)
-            result[letter] = np.flatnonzero(same.argmax(axis=1) == np.arange(len(images)))
+            result[letter] = different_points(self.rotations @ point + self.translations)
         return result
 
     @cached_property
@@ -137,6 +137,13 @@ class SpaceGroup:
         with the origin fixed along polar axes. The identity comes first.
         """
         return _normalizer(self)
+
+
+def different_points(points: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Indices of fractional coordinates (N, 3) without exact repeats, in order, lattice translations left out."""
+    steps = np.rint(points * REPEAT_STEPS).astype(np.int64) % REPEAT_STEPS
+    _, first = np.unique((steps[:, 0] * REPEAT_STEPS + steps[:, 1]) * REPEAT_STEPS + steps[:, 2], return_index=True)
+    return np.asarray(np.sort(first))
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import gcd
 from typing import TypeVar
 
@@ -61,6 +61,7 @@ class Grammar:
         """Ids that start a number, in order of value, for each format."""
         self.group_ids = {number: self.choice(self.group, number) for number in range(1, 231)}
         self.letter_ids = {letter: self.ids[f" {letter}"] for letter in ALPHABET}
+        self.letters = {number: letter for letter, number in self.letter_ids.items()}
         self.end = self.ids[END]
         self.begin = self.ids[BEGIN]
         self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
@@ -90,7 +91,7 @@ class Grammar:
         yield from self.walk_head(prompt, partial)
         counts = tuple(amount * partial.formula_units for _, amount in partial.amounts)
         groups = cover.groups_that_hold(counts) if prompt.space_group is None else (prompt.space_group,)
-        token = yield tuple(self.group_ids[number] for number in groups)
+        token = yield tuple(map(self.group_ids.__getitem__, groups))
         partial.space_group = int(self.tokens[token].rpartition(" ")[2])
         partial.stage = Stage.CELL
         yield from _cell(self, partial)
@@ -121,7 +122,7 @@ class Grammar:
             choices = steps.send(token)
         return steps, choices
 
-    @property
+    @cached_property
     def coordinate_starts(self) -> dict[int, float]:
         """Ids of the tokens that can start a coordinate, and the smallest value that each can become."""
         return {token: float(self.tokens[token]) for token in self.start_ids[self.sites.coordinate]}
@@ -375,8 +376,7 @@ def walk_sites(grammar: Grammar, partial: Partial) -> Walk:
             partial.stage = Stage.LETTER
             yield (grammar.elements[symbol],)
             letters = cover.letters(partial.space_group, tuple(counts[index:]), offer, need, frozenset(used))
-            allowed = {grammar.letter_ids[letter]: letter for letter in letters}
-            letter = allowed[(yield tuple(allowed))]
+            letter = grammar.letters[(yield tuple(map(grammar.letter_ids.__getitem__, letters)))]
             position = positions[letter]
             counts[index] -= position.size
             offer, need = cover.without(offer, position), need & ~position.meets

@@ -8,12 +8,17 @@ has more symmetry than its space group (`SpaceGroup.required`): a need is such s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 
 from crystallm.crystal.wyckoff import space_group
 
 KEPT = 1 << 16
 """Answers of each kind that are kept: some tens of megabytes."""
+
+MOST = 255
+"""Counts up to this one, bits of one number, are looked up first."""
+
+ALL = (1 << (MOST + 1)) - 1
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,28 @@ class Supply:
 
     free: tuple[tuple[int, int], ...]
     fixed: tuple[tuple[int, int, int], ...]
+
+    def __hash__(self) -> int:
+        """Computed once: it is asked for with each answer that is kept."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.free, self.fixed))
+
+    @cached_property
+    def filled(self) -> int:
+        """The counts, up to MOST, that positions with freedom fill, as bits."""
+        return _filled(frozenset(size for size, _ in self.free))
+
+    @cached_property
+    def held(self) -> int:
+        """The counts, up to MOST, that can be placed where there is one element, as bits."""
+        counts = self.filled
+        for size, _, available in self.fixed:
+            for _ in range(min(available, MOST // size)):
+                counts |= counts << size
+        return counts & ALL
 
 
 @dataclass(frozen=True)
@@ -46,6 +73,16 @@ def positions(number: int) -> dict[str, Position]:
         )
         for letter, position in group.positions.items()
     }
+
+
+@lru_cache(maxsize=KEPT)
+def _filled(sizes: frozenset[int]) -> int:
+    counts = 1
+    for size in sizes:
+        while size <= MOST:
+            counts, size = counts | counts << size, 2 * size
+        counts &= ALL
+    return counts
 
 
 def need_of(number: int) -> int:
@@ -96,6 +133,8 @@ def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
 
     What is known without needs serves many groups, and mostly decides.
     """
+    if max(counts, default=0) <= MOST and (verdict := _at_a_glance(counts, offer, need)) is not None:
+        return verdict
     counts = tuple(sorted(counts))
     if not _can_cover(counts, as_needed(offer, 0), 0):
         return False
@@ -103,6 +142,23 @@ def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
     if not all(_met_by_one(counts, offer, bit) for bit in bits):
         return False
     return len(bits) < 2 or _met_by_one(counts, offer, need) or _can_cover(counts, as_needed(offer, need), need)
+
+
+def _at_a_glance(counts: tuple[int, ...], offer: Supply, need: int) -> bool | None:
+    """The same where it is seen from the elements one by one; None where it is not."""
+    if not all(offer.held >> count & 1 for count in counts):
+        return False
+    filled = offer.filled
+    if not all(filled >> count & 1 for count in counts):
+        return None
+    if not need or any(
+        count >= size and filled >> (count - size) & 1
+        for size, meets in offer.free
+        if meets & need == need
+        for count in counts
+    ):
+        return True
+    return None
 
 
 def _met_by_one(counts: tuple[int, ...], offer: Supply, need: int) -> bool:

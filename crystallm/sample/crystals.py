@@ -21,6 +21,10 @@ FIRST_AGAIN = 5
 """Draws, from 0, before this one all have protostructures of their own (decision 17)."""
 
 
+PROTOSTRUCTURE = (Stage.HEAD, Stage.LETTER)
+"""Stages of formula units, space group and Wyckoff letters."""
+
+
 @dataclass
 class CrystalTask:
     """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` and `bond_tries` are those of
@@ -74,7 +78,7 @@ class CrystalTask:
 
     def differs(self) -> bool:
         """Whether the next choice is of formula units, space group or a Wyckoff letter."""
-        return self.partial.stage in (Stage.HEAD, Stage.LETTER)
+        return self.partial.stage in PROTOSTRUCTURE
 
     def sections(self) -> int:
         """Complete sites."""
@@ -117,4 +121,4 @@ class CrystalTask:
         if not starts or around.group.positions[site.letter].n_free != 1:
             return ()
         refused = around.hopeless(site.element, site.letter, list(starts.values()))
-        return [token for token, out in zip(starts, refused.tolist(), strict=True) if out]
+        return {token for token, out in zip(starts, refused.tolist(), strict=True) if out}

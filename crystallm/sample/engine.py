@@ -201,7 +201,7 @@ class Engine:
             row.path.append((branching, place))
             token = int(branching.tokens[place])
             row.log_probabilities.append(float(log_V[token]))
-            row.differing.append(row.task.differs())
+            row.differing.append(branching.differs)
             append(row, token)
             follow(row)
             if len(row.tokens) > self.context:
@@ -245,10 +245,10 @@ class Engine:
         Something else: more than hardly anything, and what earlier draws did not choose, where texts are to differ.
         to_the_last: at the first level anything will do, there being nothing above it to go back to.
         """
-        deepest = row.marks[max(row.marks)].branching
-        if max(row.marks) >= SECTION and not deepest.examined:
-            deepest.examine(row.task.hopeless(row.sections))
-        rule_out(row.path)
+        deepest = row.marks[max(row.marks)]
+        if max(row.marks) >= SECTION and not deepest.branching.examined:
+            deepest.branching.examine(row.task.hopeless(row.sections))
+        rule_out(row.path, since=deepest.n_choices)
         last = min(row.marks) if to_the_last else None
         for level in sorted(row.marks, reverse=True):
             mark = row.marks[level]

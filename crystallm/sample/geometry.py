@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
 
@@ -15,7 +16,7 @@ from crystallm.crystal.composition import element_order
 from crystallm.crystal.description import Site
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import FITS, TOO_CLOSE, intervals_without_room, orbit_of, place_of_site
+from crystallm.sample.loops import FITS, TOO_CLOSE, intervals_without_room, place_of_site, write_orbit
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 """No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
@@ -46,8 +47,26 @@ def _limits(first: str, second: str, contact: float) -> tuple[float, float, floa
     return (shortest_distance(first, second, contact), *(empty or (0.0, 0.0)))
 
 
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """Of each pair of E elements the least distance, and from where to where none is (0, 0 without a range): (E, E, 3),
+    in angstrom and squared."""
+
+    limits: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    """Atomic numbers (E,)."""
+
+
+@lru_cache(maxsize=1024)
+def _distances(elements: tuple[str, ...], contact: float) -> Distances:
+    limits = np.array([[_limits(one, other, contact) for other in elements] for one in elements], dtype=np.float64)
+    numbers = np.array([element_order(element)[1] for element in elements])
+    return Distances(limits, limits**2, numbers)
+
+
 class Surroundings:
-    """The atoms placed so far in a cell: orbits (M, 3) of fractional coordinates, in the order of the sites."""
+    """The atoms placed so far in a cell, orbit by orbit in the order of the sites."""
 
     def __init__(self, number: int, cell: tuple[float, ...], contact: float) -> None:
         self.group, self.contact = space_group(number), contact
@@ -55,43 +74,51 @@ class Surroundings:
         # Where a lattice point stands in the cells around, (27, 3), and how far away, squared.
         self.images = _IMAGES @ self.lattice
         self.lengths = (self.images**2).sum(-1)
-        self.elements: list[str] = []
-        self.orbits: list[NDArray[np.float64]] = []
+        self._elements: tuple[str, ...] = ()
+        """Those met so far, each once."""
+        self._ends = [0]
+        """Atoms placed before each site, and with all."""
+        self._atoms = np.empty((64, 3))
+        """Fractional coordinates of the first `n_atoms`, and room for more."""
+        self._kinds = np.empty(64, dtype=np.int64)
+        """Places of their elements."""
 
     @property
     def n_sites(self) -> int:
         """Sites placed."""
-        return len(self.orbits)
+        return len(self._ends) - 1
 
     @property
     def n_atoms(self) -> int:
         """Atoms placed in the conventional cell."""
-        return sum(map(len, self.orbits))
+        return self._ends[-1]
 
     def cell(self) -> Cell:
         """All atoms placed, in the order of the sites."""
-        numbers = [element_order(element)[1] for element in self.elements]
-        return Cell(
-            self.lattice, np.concatenate(self.orbits), np.repeat(numbers, [len(orbit) for orbit in self.orbits])
-        )
+        numbers = self._distances.numbers[self._kinds[: self.n_atoms]]
+        return Cell(self.lattice, self._atoms[: self.n_atoms].copy(), numbers)
 
     def keep(self, n_sites: int) -> None:
         """Take away all but the first sites."""
-        del self.elements[n_sites:], self.orbits[n_sites:]
+        del self._ends[n_sites + 1 :]
 
     def place(self, site: Site) -> Refusal | None:
         """Place a site, or tell why it cannot stand there: too close to atoms placed before or to its own images, or at
         a distance at which nonmetals do not stand."""
         position = self.group.positions[site.letter]
+        maps = self.group.orbit_maps[site.letter]
+        kind, first = self._kind_of(site.element), self.n_atoms
+        end = first + len(maps[0])
+        while end > len(self._atoms):
+            self._atoms, self._kinds = np.concatenate([self._atoms] * 2), np.concatenate([self._kinds] * 2)
         free = np.array(site.free, dtype=np.float64)
-        orbit = orbit_of(*self.group.orbit_maps[site.letter], position.matrix, position.offset, free)
-        atoms = np.concatenate([*self.orbits, orbit])
-        limits = self._limits_of(site.element, len(orbit))[1]
-        verdict = place_of_site(atoms, self.n_atoms, self.lattice, self.images, self.lengths, limits)
+        atoms, kinds = self._atoms, self._kinds
+        write_orbit(*maps, position.matrix, position.offset, free, atoms, kinds, first, kind)
+        squares = self._distances.squares
+        verdict = place_of_site(atoms, kinds, first, end, self.lattice, self.images, self.lengths, squares)
         if verdict != FITS:
             return Refusal.TOO_CLOSE if verdict == TOO_CLOSE else Refusal.BETWEEN
-        self.elements.append(site.element)
-        self.orbits.append(orbit)
+        self._ends.append(end)
         return None
 
     def hopeless(self, element: str, letter: str, starts: Sequence[float]) -> NDArray[np.bool_]:
@@ -108,26 +135,21 @@ class Surroundings:
         axis = position.matrix[:, 0]
         # Points (J, 3) of atoms seen from the representative when the coordinate is zero, and how they move with it.
         images = rotations @ position.offset + translations
-        base = np.concatenate([*self.orbits, images[1:]]) - position.offset
+        base = np.concatenate([self._atoms[: self.n_atoms], images[1:]]) - position.offset
         moves = np.concatenate([np.tile(-axis, (self.n_atoms, 1)), rotations[1:] @ axis - axis])
         speeds = np.sqrt(((moves @ self.lattice) ** 2).sum(axis=-1))
-        limits = np.ascontiguousarray(self._limits_of(element, len(images))[0][:, :-1])
+        kind = self._kind_of(element)
+        kinds = np.concatenate([self._kinds[: self.n_atoms], np.full(len(images) - 1, kind)])
+        limits = np.ascontiguousarray(self._distances.limits[kind, kinds].T)
         middles = np.asarray(starts) + step / 2
         refused: NDArray[np.bool_] = intervals_without_room(
             base, moves, speeds, middles, step / 2, self.lattice, limits
         )
         return refused
 
-    def _limits_of(self, element: str, n_own: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Least distance, and from where to where none may be, (3, J), and their squares: to the atoms placed and to
-        `n_own` like it."""
-        return _limits_to(element, (*self.elements, element), (*map(len, self.orbits), n_own), self.contact)
-
-
-@lru_cache(maxsize=1024)
-def _limits_to(
-    element: str, others: tuple[str, ...], counts: tuple[int, ...], contact: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For a site that is drawn again its surroundings are the same."""
-    limits = np.ascontiguousarray(np.repeat([_limits(element, other, contact) for other in others], counts, axis=0).T)
-    return limits, limits**2
+    def _kind_of(self, element: str) -> int:
+        """The place of an element among those met."""
+        if element not in self._elements:
+            self._elements += (element,)
+            self._distances = _distances(self._elements, self.contact)
+        return self._elements.index(element)

@@ -22,6 +22,7 @@ from crystallm.crystal.fast_bonds import has_unreasonable_bonds
 from crystallm.data.templates import Template
 from crystallm.sample.constraint import Grammar, Partial, Stage
 from crystallm.sample.mixture import Belief
+from crystallm.sample.structures import Structures
 
 Array = NDArray[np.float64]
 
@@ -55,12 +56,6 @@ ODDS_OF_TEMPLATES, POWER_OF_NEAREST = 3.2, 0.3
 """Odds of all templates of a formula together against the model alone, where one has the same elements (weight 1), and
 the power of the greatest weight with which they fall where none has: fitted on validation crystals (decision 17)."""
 
-FEW_COORDINATES = 6
-"""Crystals of one protostructure with so many free coordinates at most are the same structure, whatever the numbers."""
-
-SAME_LENGTHS, SAME_ANGLES, SAME_COORDINATES = 0.1, 10.0, 0.1
-"""Of those with more, crystals are whose cell lengths (as a part), angles (degrees) and coordinates differ by less."""
-
 
 class Guide:
     """The templates of one prompt as factors by which the model's probabilities are multiplied."""
@@ -80,7 +75,7 @@ class Guide:
         self._cells: Array = np.array([crystal.cell for crystal in crystals], dtype=np.float64)
         self._letters = [[grammar.ids[f" {site.letter}"] for site in crystal.sites] for crystal in crystals]
         self._numbers = [[site.free for site in crystal.sites] for crystal in crystals]
-        self._protostructures = [_protostructure(crystal) for crystal in crystals]
+        self._structures = Structures(crystals)
 
     def followed(self, belief: Belief) -> Followed | None:
         """The known crystal that a draw followed most likely; None if more likely none."""
@@ -96,17 +91,11 @@ class Guide:
     def used_up(self, drawn: Description, belief: Belief) -> list[int]:
         """Numbers of the templates that are the same structure as what was drawn, or as the one that it followed most
         likely, if it followed any."""
-        made = [drawn]
+        numbers = set(self._structures.like(drawn))
         if belief.shares[0] < 0.5 and belief.alive.size:
-            made.append(self.templates[int(belief.alive[np.argmax(belief.shares[1:])])].description)
-        kinds = [_protostructure(one) for one in made]
-        return [
-            number
-            for number, (kind, template) in enumerate(zip(self._protostructures, self.templates, strict=True))
-            if any(
-                kind == own and _are_the_same(one, template.description) for own, one in zip(kinds, made, strict=True)
-            )
-        ]
+            followed = int(belief.alive[np.argmax(belief.shares[1:])])
+            numbers |= {followed, *self._structures.like(self.templates[followed].description)}
+        return sorted(numbers)
 
     def is_exempt(self, belief: Belief) -> bool:
         """Whether a draw followed a known crystal which itself has bonds of unreasonable length, so that they say
@@ -137,27 +126,6 @@ class Guide:
         middles = self._cells[who, number.place]
         widths = middles * self.bells.length if number.place < 3 else np.full(len(who), self.bells.angle)
         return _shares_of_bells(edges, middles[:, None], widths[:, None, None])
-
-
-Protostructure = tuple[int, int, tuple[tuple[str, str], ...]]
-
-
-def _protostructure(crystal: Description) -> Protostructure:
-    sites = tuple((site.element, site.letter) for site in crystal.sites)
-    return crystal.formula_units, crystal.space_group, sites
-
-
-def _are_the_same(first: Description, second: Description) -> bool:
-    """Whether two crystals of one protostructure are the same structure, by their numbers."""
-    free: Array = np.array([x for site in first.sites for x in site.free])
-    if len(free) <= FEW_COORDINATES:
-        return True
-    free -= [x for site in second.sites for x in site.free]
-    cells: Array = np.array([first.cell, second.cell])
-    lengths = np.abs(np.log(cells[0, :3] / cells[1, :3])).max()
-    angles = np.abs(cells[0, 3:] - cells[1, 3:]).max()
-    apart = np.abs(free - np.round(free)).max()
-    return bool(lengths < SAME_LENGTHS and angles < SAME_ANGLES and apart < SAME_COORDINATES)
 
 
 @lru_cache(maxsize=4096)

@@ -13,16 +13,18 @@ FITS, TOO_CLOSE, BETWEEN = 0, 1, 2
 
 
 @compiled
-def place_of_site(atoms: Any, first: Any, lattice: Any, images: Any, lengths: Any, limits: Any) -> int:
+def place_of_site(
+    atoms: Any, kinds: Any, first: Any, end: Any, lattice: Any, images: Any, lengths: Any, limits: Any
+) -> int:
     """Whether a site can stand where it is.
 
-    atoms: fractional coordinates (J, 3) of those placed, and from `first` on of the site's own orbit. lattice: (3, 3),
-    rows in angstrom. images: of a lattice point in the cells around, (27, 3), angstrom, the cell itself in the middle.
-    lengths: theirs, squared. limits (3, J): squares of the least distance to each atom, and from where to where none
-    may be.
+    atoms: fractional coordinates (N, 3) of those placed, and from `first` to `end` of the site's own orbit; kinds (N,):
+    which of E elements they are. lattice: (3, 3), rows in angstrom. images: of a lattice point in the cells around,
+    (27, 3), angstrom, the cell itself in the middle. lengths: theirs, squared. limits (E, E, 3): squares of the least
+    distance of two elements, and from where to where none may be.
     """
-    between = False
-    for j in range(len(atoms)):
+    between, kind = False, kinds[first]
+    for j in range(end):
         x, y, z = atoms[j, 0] - atoms[first, 0], atoms[j, 1] - atoms[first, 1], atoms[j, 2] - atoms[first, 2]
         x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
         a = x * lattice[0, 0] + y * lattice[1, 0] + z * lattice[2, 0]
@@ -34,27 +36,38 @@ def place_of_site(atoms: Any, first: Any, lattice: Any, images: Any, lengths: An
                 continue
             # |delta + image|^2
             distance = 2 * (a * images[k, 0] + b * images[k, 1] + c * images[k, 2]) + square + lengths[k]
-            if distance < limits[0, j]:
+            if distance < limits[kind, kinds[j], 0]:
                 return TOO_CLOSE
-            between |= limits[1, j] < distance < limits[2, j]
+            between |= limits[kind, kinds[j], 1] < distance < limits[kind, kinds[j], 2]
     return BETWEEN if between else FITS
 
 
 @compiled
-def orbit_of(rotations: Any, translations: Any, matrix: Any, offset: Any, free: Any) -> Any:
-    """The same as `description.site_orbit`: fractional coordinates (M, 3) in [0, 1) of the images of matrix @ free +
-    offset under the maps that make an orbit, rotations (M, 3, 3) and translations (M, 3)."""
+def write_orbit(
+    rotations: Any,
+    translations: Any,
+    matrix: Any,
+    offset: Any,
+    free: Any,
+    atoms: Any,
+    kinds: Any,
+    first: Any,
+    kind: Any,
+) -> None:
+    """Write from `first` on into atoms (N, 3) the same as `description.site_orbit`: fractional coordinates in [0, 1) of
+    the M images of matrix @ free + offset under the maps that make an orbit, rotations (M, 3, 3) and translations
+    (M, 3); into kinds (N,), for each of them, `kind`."""
     point = offset.copy()
     for i in range(3):
         for j in range(len(free)):
             point[i] += matrix[i, j] * free[j]
-    orbit = translations.copy()
-    for m in range(len(orbit)):
+    for m in range(len(translations)):
+        kinds[first + m] = kind
         for i in range(3):
+            value = translations[m, i]
             for j in range(3):
-                orbit[m, i] += rotations[m, i, j] * point[j]
-            orbit[m, i] -= np.floor(orbit[m, i])
-    return orbit
+                value += rotations[m, i, j] * point[j]
+            atoms[first + m, i] = value - np.floor(value)
 
 
 @compiled
@@ -97,6 +110,22 @@ def softmax(logs: Any, temperature: Any) -> Any:
         chances[place] = np.exp((np.float64(logs[place]) - highest) / temperature)
         total += chances[place]
     for place in range(len(logs)):
+        chances[place] /= total
+    return chances
+
+
+@compiled
+def softmax_of(tokens: Any, logs: Any, temperature: Any) -> Any:
+    """The same (C,) of some tokens (C,), from the log-probabilities (V,) of all."""
+    chances = np.empty(len(tokens))
+    highest = -np.inf
+    for token in tokens:
+        highest = max(highest, np.float64(logs[token]))
+    total = 0.0
+    for place in range(len(tokens)):
+        chances[place] = np.exp((np.float64(logs[tokens[place]]) - highest) / temperature)
+        total += chances[place]
+    for place in range(len(tokens)):
         chances[place] /= total
     return chances
 

@@ -12,6 +12,7 @@ from functools import cache
 from math import gcd
 from typing import TypeVar
 
+from crystallm.crystal.cell import volume_of
 from crystallm.crystal.composition import format_formula, reduce_amounts
 from crystallm.crystal.layout import FREE_PARAMETERS, full_parameters
 from crystallm.crystal.listing import ListedSite, listed_order, site_at
@@ -22,7 +23,6 @@ from crystallm.crystal.published import (
     PublishedLayout,
     published_elements,
     published_groups,
-    volume_of,
 )
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CompositionError

@@ -9,7 +9,7 @@ model may be so sure that all the rest together has a chance of less than the ro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,11 +51,23 @@ class Memory:
 
     repeat: float
     start: Drawn = field(default_factory=Drawn)
-    components: dict[int, float] = field(default_factory=dict)
-    """What is left of components of the mixture, by number, where it is not all."""
+    _components: dict[int, float] = field(default_factory=dict)
+    _not_asked: list[Callable[[], Mapping[int, float]]] = field(default_factory=list)
+
+    def leave(self, shares: Callable[[], Mapping[int, float]]) -> None:
+        """Leave only a share of components, by number; it is asked for which when somebody wants to know."""
+        self._not_asked.append(shares)
+
+    @property
+    def components(self) -> dict[int, float]:
+        """What is left of components of the mixture, by number, where it is not all."""
+        while self._not_asked:
+            for component, share in self._not_asked.pop(0)().items():
+                self._components[component] = self._components.get(component, 1.0) * share
+        return self._components
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Branching:
     """A choice of a text: C tokens, the chance of each (sum 1), and what of it is not known to be refused."""
 
@@ -98,42 +110,49 @@ class Branching:
 
     def draw(self, random: np.random.Generator) -> int:
         """The place of a token, drawn from what is left."""
+        if self.open is None and self.memory is None:
+            return pick(self.chances, random)
         unlike = self.left_unlike
         return pick(unlike if unlike.any() else self.left, random)
 
     def refuse(self, place: int, left: float = 0.0) -> None:
         """Note what is left of what follows a token."""
         if self.open is None:
-            self.open = np.ones(len(self.tokens))
+            self.open = np.empty(len(self.tokens))
+            self.open.fill(1.0)
         self.open[place] = left
 
     def examine(self, hopeless: Collection[int]) -> None:
         """Note that nothing which begins with these tokens is accepted."""
         self.examined = True
-        for place in np.flatnonzero(np.isin(self.tokens, list(hopeless))):
-            self.refuse(int(place))
+        if hopeless:
+            for place, token in enumerate(self.tokens.tolist()):
+                if token in hopeless:
+                    self.refuse(place)
 
 
 Step = tuple[Branching, int]
 """A choice and the place of the token taken."""
 
 
-def rule_out(path: list[Step]) -> None:
-    """What a path leads to is refused."""
+def rule_out(path: list[Step], since: int = 0) -> None:
+    """What a path leads to is refused; the choices from `since` on are told (see `pass_on`)."""
     if path:
         node, place = path[-1]
         node.refuse(place)
-        pass_on(path)
+        pass_on(path, since)
 
 
-def pass_on(path: list[Step]) -> None:
-    """Bring what is left after the last choice of a path to the choices before it."""
-    for number in range(len(path) - 1, 0, -1):
+def pass_on(path: list[Step], since: int = 0) -> None:
+    """Bring what is left after the last choice of a path to the choices before it, as far as the one at `since`.
+
+    Those before that one need it only when a text goes back to them, and then it is brought to all.
+    """
+    for number in range(len(path) - 1, since, -1):
         share = path[number][0].share_left
         before, place = path[number - 1]
-        before.refuse(place, share)
-        if share > 1 - HARDLY_ANYTHING:  # refused was hardly anything
-            break
+        if share < 1 or before.open is not None:
+            before.refuse(place, share)
 
 
 def pick(weights: NDArray[np.float64], random: np.random.Generator) -> int:
@@ -143,6 +162,7 @@ def pick(weights: NDArray[np.float64], random: np.random.Generator) -> int:
 
 def remember(path: list[Step], repeat: float) -> None:
     """What a path leads to has been drawn: of its chance this share is left for the next draws."""
+    pass_on(path)
     met = [(node, place) for node, place in path if node.memory is not None]
     for number, (node, place) in enumerate(reversed(met)):
         assert node.memory is not None

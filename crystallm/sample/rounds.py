@@ -7,9 +7,10 @@ discarded. What is accepted has the distribution of draws made one after the oth
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -38,7 +39,8 @@ class Rounds:
         self._streams: dict[int, np.random.Generator] = {}
         self._ended: dict[int, Outcome] = {}
         self._kept: list[Outcome] = []
-        self._drawn: Counter[tuple[tuple[int, ...], tuple[int, ...]]] = Counter()
+        self._drawn: defaultdict[tuple[int, ...], list[Outcome]] = defaultdict(list)
+        """What was accepted in this round, by its choices."""
         self._discarded_steps = 0
         self._settled: list[tuple[int, Outcome]] = []
 
@@ -66,7 +68,8 @@ class Rounds:
         if not self._left:
             for kept in self._kept:
                 note(kept)
-            self._kept, self._drawn = [], Counter()
+            self._kept = []
+            self._drawn.clear()
             self._left = min(WIDEST, max(1, self.accepted // 2)) if self.side_by_side else 1
         return self.begin() if self.accepted < self.n else []
 
@@ -78,17 +81,25 @@ class Rounds:
     def _settle(self, outcome: Outcome, stream: np.random.Generator) -> None:
         memory: Memory = outcome.task.memory
         if outcome.failure is None:
-            task = outcome.task
-            chosen = choices(outcome.path), tuple(task.used_up(outcome.belief) if task.goes_by_component else ())
-            kept = memory.repeat ** self._drawn[chosen]
+            alike = self._drawn[choices(outcome.path)]
+            kept = memory.repeat ** sum(_repeats(outcome, earlier) for earlier in alike)
             if kept < 1 and memory.start.share > 0 and stream.random() >= kept:
                 self._discarded_steps += outcome.steps
                 return
-            self._drawn[chosen] += 1
+            alike.append(outcome)
         self._kept.append(outcome)
         self._settled.append((self.accepted, replace(outcome, steps=outcome.steps + self._discarded_steps)))
         self.accepted += 1
         self._discarded_steps = 0
+
+
+def _repeats(outcome: Outcome, earlier: Outcome) -> bool:
+    """Whether a draw that made the choices of an earlier one is to be discarded for it: always, but that one which may
+    make them again with another component has done so."""
+    if not outcome.task.goes_by_component:
+        return True
+    own, theirs = (set(one.task.used_up(one.belief)) for one in (outcome, earlier))
+    return not own or bool(own & theirs)
 
 
 def choices(path: list[Step]) -> tuple[int, ...]:
@@ -103,13 +114,8 @@ def note(outcome: Outcome) -> None:
         remember(path, UNFIT)
         belief = belief_after(outcome.task, path)
         if belief is not None and outcome.task.goes_by_component:
-            for component, share in zip(belief.alive.tolist(), belief.shares[1:].tolist(), strict=True):
-                _leave(memory, component, 1.0 - (1.0 - UNFIT) * share)
+            left = 1.0 - (1.0 - UNFIT) * belief.shares[1:]
+            memory.leave(partial(dict, zip(belief.alive.tolist(), left.tolist(), strict=True)))
     if outcome.failure is None:
         remember(outcome.path, memory.repeat)
-        for component in outcome.task.used_up(outcome.belief):
-            _leave(memory, component, memory.repeat)
-
-
-def _leave(memory: Memory, component: int, share: float) -> None:
-    memory.components[component] = memory.components.get(component, 1.0) * share
+        memory.leave(lambda: dict.fromkeys(outcome.task.used_up(outcome.belief), memory.repeat))

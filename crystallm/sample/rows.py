@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crystallm.sample.constraint import Choices, Walk
 from crystallm.sample.mixture import TRUST, Belief, mix
 from crystallm.sample.refusals import Branching, Memory, Step, memory_after
-from crystallm.sample.warp import Logs, Warp, chances
+from crystallm.sample.warp import Warp, chances, chances_of
 
 
 class Task(Protocol):
@@ -206,17 +206,17 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     known = row.start if before is None else before.after.get(place)
     if known is None:
         tokens = _as_array(row.choices)
-        logs: Logs = log_V[tokens]
-        differs, belief, mixture = row.task.differs(), belief_after(row.task, row.path), None
+        differs, belief = row.task.differs(), belief_after(row.task, row.path)
         memory = row.task.memory
         used_up = memory.components if memory is not None and row.task.goes_by_component else None
-        if belief is not None:
+        if belief is None:
+            known = Branching(tokens, chances_of(tokens, log_V, warp), differs=differs)
+        else:
             factors = row.task.factors(tokens, belief.alive)
             # Where texts are to differ, it is `left_unlike` that leaves out what is used up.
             trust, left = (TRUST, None) if differs else (0.0, used_up)
-            mixture = mix(belief, logs.astype(np.float64), factors, trust=trust, left=left)
-            logs = mixture.log_probabilities
-        known = Branching(tokens, chances(logs, warp), mixture=mixture, differs=differs)
+            mixture = mix(belief, log_V[tokens].astype(np.float64), factors, trust=trust, left=left)
+            known = Branching(tokens, chances(mixture.log_probabilities, warp), mixture=mixture, differs=differs)
         if before is None:
             row.start = known
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.sample.loops import softmax
+from crystallm.sample.loops import softmax, softmax_of
 from crystallm.sample.refusals import pick
 
 Logs = NDArray[np.float32] | NDArray[np.float64]
@@ -36,7 +36,15 @@ def draw(logs: Logs, random: np.random.Generator, warp: Warp) -> int:
 
 def chances(logs: Logs, warp: Warp) -> NDArray[np.float64]:
     """Probabilities (C,) of log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
-    weights: NDArray[np.float64] = softmax(logs, warp.temperature)
+    return _among_the_likeliest(softmax(logs, warp.temperature), warp)
+
+
+def chances_of(tokens: NDArray[np.int64], logs: Logs, warp: Warp) -> NDArray[np.float64]:
+    """The same (C,) of some tokens (C,), from the log-probabilities (V,) of all."""
+    return _among_the_likeliest(softmax_of(tokens, logs, warp.temperature), warp)
+
+
+def _among_the_likeliest(weights: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:
     if not warp.top_k and warp.top_p >= 1.0:
         return weights
     if warp.top_k and warp.top_k < len(weights):

@@ -7,7 +7,7 @@ from scipy.special import softmax as reference
 
 from crystallm.crystal.description import Site, site_orbit
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, orbit_of, place_in, place_of_site, softmax
+from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, place_in, place_of_site, softmax, write_orbit
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -49,8 +49,9 @@ def test_a_site_is_judged_by_all_images(seed: int) -> None:
     lengths = (images**2).sum(-1)
 
     def judge(*limits: np.ndarray) -> int:
-        squares = np.array(limits) ** 2
-        return place_of_site(atoms, first, lattice.matrix, images, lengths, squares)
+        squares = np.zeros((9, 9, 3))
+        squares[first] = np.array(limits).T ** 2
+        return place_of_site(atoms, np.arange(9), first, 9, lattice.matrix, images, lengths, squares)
 
     nothing = np.zeros(9)
     assert judge(distances - 1e-6, nothing, nothing) == FITS
@@ -70,6 +71,11 @@ def test_orbits_are_those_of_descriptions() -> None:
         group = space_group(number)
         for letter, position in group.positions.items():
             free = random.random(position.n_free)
-            found = orbit_of(*group.orbit_maps[letter], position.matrix, position.offset, free)
-            delta = found - site_orbit(group, Site("O", letter, tuple(free.tolist())))
+            atoms, kinds = np.full((200, 3), np.nan), np.zeros(200, dtype=np.int64)
+            maps = group.orbit_maps[letter]
+            write_orbit(*maps, position.matrix, position.offset, free, atoms, kinds, 5, 7)
+            end = 5 + position.multiplicity
+            assert np.flatnonzero(~np.isnan(atoms[:, 0])).tolist() == list(range(5, end))
+            assert np.flatnonzero(kinds == 7).tolist() == list(range(5, end))
+            delta = atoms[5:end] - site_orbit(group, Site("O", letter, tuple(free.tolist())))
             np.testing.assert_allclose(delta - np.rint(delta), 0, atol=1e-12)  # 0 may be 1, less rounding

@@ -135,3 +135,45 @@ def test_texts_of_one_memory_follow_each_component_once() -> None:
         assert texts.count((1, 1, 1)) == 2
         assert len(set(texts)) == 11
         assert sorted(memory.components) == [0, 1]
+
+
+def test_draws_of_one_round_that_may_repeat_a_text_do_so_with_another_component() -> None:
+    """Two components want the same first two tokens, in which texts are to differ, and another third one. Every other
+    text may have the first two again, and draws of a round do not know each other."""
+
+    class Following(Words):
+        @property
+        def goes_by_component(self) -> bool:  # type: ignore[override]
+            return self.number > 2 and self.number % 2 == 1
+
+        def differs(self) -> bool:
+            return len(self.chosen) < 2
+
+        def factors(self, tokens: np.ndarray, alive: np.ndarray) -> np.ndarray:
+            wanted = 1 + alive if len(self.chosen) == 2 else np.ones_like(alive)
+            return np.asarray(wanted[:, None] == tokens[None], dtype=np.float64)
+
+        def used_up(self, belief: Belief | None) -> list[int]:
+            return [self.chosen[2] - 1] if self.chosen[:2] == [1, 1] else []
+
+    table = torch.zeros(6, 6)
+    table[:, 2:5] = 6.0
+    again = 0
+    for seed in range(60):
+        memory = Memory(0.0)
+
+        def make(trial: int, memory: Memory = memory, seed: int = seed) -> Job:
+            belief = Belief.of(np.array([0.6, 0.2, 0.2]))
+            return Following(memory=memory, number=trial, belief=belief), np.random.default_rng([seed, trial])
+
+        rounds, draws = Rounds(make, 10), []
+        for _ in Engine(SuccessorModel(table), rows=8, tries=(9, 0, 9)).run(rounds.begin(), Warp(), then=rounds.end):
+            draws += [(outcome.task, tuple(outcome.tokens[1:4])) for _, outcome in rounds.settled()]
+        for place, (task, text) in enumerate(draws):
+            earlier = [other for _, other in draws[:place] if other[:2] == text[:2]]
+            if earlier:
+                assert task.goes_by_component
+                assert text[:2] == (1, 1)
+                assert text not in earlier
+                again += 1
+    assert again > 20
