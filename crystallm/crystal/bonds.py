@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-from pymatgen.analysis.local_env import CrystalNN
 from pymatgen.core import PeriodicSite, Structure
 from scipy.spatial import QhullError
 
@@ -56,6 +55,9 @@ def bond_lengths(structure: Structure) -> BondLengths | NoBondLengths:
     heavy = sorted({site.specie.symbol for site in structure if site.specie.Z > HEAVIEST_WITH_RADIUS})
     if heavy:
         return NoBondLengths(NO_RADIUS, f"no radius is tabulated for {', '.join(heavy)}")
+    # Imported only now: it takes a second, and sampling needs no more of this module than the rule.
+    from pymatgen.analysis.local_env import CrystalNN
+
     finder = CrystalNN()
     between: list[tuple[PeriodicSite, PeriodicSite]] = []
     own_images: list[tuple[PeriodicSite, PeriodicSite, tuple[int, ...]]] = []

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Element
-from pymatgen.core.local_env import CovalentRadius
+from pymatgen.core.molecule_structure_comparator import CovalentRadius
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from scipy.spatial import QhullError, Voronoi
 

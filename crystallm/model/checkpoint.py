@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,55 @@ class Checkpoint:
     """`canonical` or `augmented`: how the crystals it was trained on were described."""
     provenance: dict[str, Any]
     folder: Path
+    stored: None = None
+    """There is a model of `transformers`."""
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Tokens in the order of their ids."""
+        return list(self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer))))
+
+
+class OpenCheckpoint:
+    """A checkpoint folder whose model is loaded when it is asked for.
+
+    stored: the model as it is read without `transformers`, which is fast; None where it cannot be read so.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from crystallm.model.stored import read_stored
+
+        self.folder = folder
+        self.layout_name: str = read_about(folder)["layout"]
+        self.stored = read_stored(folder)
+
+    @cached_property
+    def loaded(self) -> Checkpoint:
+        """The checkpoint with its model."""
+        return load_checkpoint(self.folder)
+
+    @property
+    def model(self) -> "PreTrainedModel":
+        """The model of `transformers`."""
+        return self.loaded.model
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """The tokenizer of `transformers`."""
+        return self.loaded.tokenizer
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Tokens in the order of their ids."""
+        return self.loaded.vocabulary if self.stored is None else self.stored.vocabulary
+
+
+def open_checkpoint(path: Path | str | None = None) -> OpenCheckpoint:
+    """Open the checkpoint folder `path`, None for the model that ships with the package.
+
+    Raises CheckpointError if it is not ours.
+    """
+    return OpenCheckpoint(default_folder() if path is None else Path(path))
 
 
 def default_folder() -> Path:
@@ -97,7 +147,10 @@ def load_checkpoint(
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    has_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # of loading the weights, which takes no time
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -110,6 +163,9 @@ def load_checkpoint(
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {error}; copy it again") from error
+    finally:
+        if has_bar:
+            logging.enable_progress_bar()
     wrong = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
     if wrong:  # transformers would go on with random values in their place
         raise CheckpointError(f"the weights in {folder} do not fit its config.json: {wrong[0]}; copy it again")

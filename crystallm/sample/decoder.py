@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crystallm.errors import CheckpointError
+from crystallm.model.stored import StoredModel
 from crystallm.sample.cache import Feed, Group, RowCache
 from crystallm.sample.products import Map, product
 
@@ -92,7 +93,7 @@ class Block:
 
 
 class Decoder:
-    """A `llama` or `gpt2` model of `transformers` with its weights laid out for decoding.
+    """A `llama` or `gpt2` model of `transformers`, or a stored one, with its weights laid out for decoding.
 
     dtype: of the matrix products of the blocks; the last one, which gives the logits, is always float32. Raises
     CheckpointError for another kind of model.
@@ -116,9 +117,10 @@ class Decoder:
         self.kv_heads = getattr(config, "num_key_value_heads", None) or self.heads
         self.width = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         with torch.no_grad():
-            self.embedding = model.get_input_embeddings().weight.detach().float()
-            self.head = product(model.get_output_embeddings().weight.detach().float())
-            self.blocks, self.norm, self.positions, self.rotations = readers[config.model_type](model, dtype)
+            parts = readers[config.model_type](model, dtype)
+        self.embedding, self.head = parts.embedding, product(parts.head)
+        self.blocks, self.norm = parts.blocks, parts.norm
+        self.positions, self.rotations = parts.positions, parts.rotations
 
     def cache(self, rows: int) -> RowCache:
         """An empty cache for so many rows."""
@@ -202,37 +204,64 @@ def _rotate(qkv: Tensor, own: Tensor, others: Tensor, partners: Tensor) -> None:
     turned.mul_(own).add_(across)
 
 
-Parts = tuple[list[Block], Norm, Tensor | None, Tensor | None]
-"""Blocks, last norm, learned positions (S, hidden) or None, rotations (S, D) as cosine and sine or None."""
+@dataclass(frozen=True)
+class Parts:
+    """What a decoder is made of."""
+
+    embedding: Tensor
+    """Of each token, (V, hidden)."""
+    blocks: list[Block]
+    norm: Norm
+    head: Tensor
+    """What makes logits of hidden states, (V, hidden)."""
+    positions: Tensor | None = None
+    """Learned ones, (S, hidden)."""
+    rotations: Tensor | None = None
+    """Rotary ones, (S, D) as cosines and sines."""
 
 
 def _llama(model: Any, dtype: torch.dtype) -> Parts:
-    def norm(module: Any) -> Norm:
-        return Norm(module.weight.detach().float(), None, module.variance_epsilon)
+    config, weights = model.config, model.state_dict()
 
-    def joined(*modules: Any) -> Map:
-        biases = [module.bias for module in modules if module.bias is not None]
-        weight = torch.cat([module.weight for module in modules]).to(dtype)
+    def norm(name: str) -> Norm:
+        return Norm(weights[f"{name}.weight"].float(), None, config.rms_norm_eps)
+
+    def joined(*names: str) -> Map:
+        biases = [weights[f"{name}.bias"] for name in names if f"{name}.bias" in weights]
+        weight = torch.cat([weights[f"{name}.weight"] for name in names]).to(dtype)
         return product(weight, torch.cat(biases).to(dtype) if biases else None)
 
-    def mlp(module: Any) -> Mlp:
-        activation = functional.silu if model.config.hidden_act in ("silu", "swish") else module.act_fn.forward
-        return Mlp(joined(module.gate_proj, module.up_proj), activation, joined(module.down_proj), gated=True)
-
-    blocks = [
-        Block(
-            norm(layer.input_layernorm),
-            joined(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
-            joined(layer.self_attn.o_proj),
-            norm(layer.post_attention_layernorm),
-            mlp(layer.mlp),
+    def block(name: str, mlp: str, attention: str) -> Block:
+        up, down = joined(f"{mlp}.gate_proj", f"{mlp}.up_proj"), joined(f"{mlp}.down_proj")
+        return Block(
+            norm(f"{name}.input_layernorm"),
+            joined(*(f"{attention}.{part}_proj" for part in "qkv")),
+            joined(f"{attention}.o_proj"),
+            norm(f"{name}.post_attention_layernorm"),
+            Mlp(up, activation, down, gated=True),
         )
-        for layer in model.model.layers
-    ]
+
+    if config.hidden_act in ("silu", "swish"):
+        activation: Map = functional.silu
+    else:
+        activation = model.model.layers[0].mlp.act_fn.forward
+    layers = [f"model.layers.{layer}" for layer in range(config.num_hidden_layers)]
+    return Parts(
+        weights["model.embed_tokens.weight"].float(),
+        [block(layer, f"{layer}.mlp", f"{layer}.self_attn") for layer in layers],
+        norm("model.norm"),
+        weights["lm_head.weight"].float(),
+        rotations=torch.cat(_rotary_angles(model), dim=-1),
+    )
+
+
+def _rotary_angles(model: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(model, StoredModel):
+        return model.rotary_angles()
     places = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
     cosine, sine = model.model.rotary_emb(torch.zeros(1, device=model.device), places)
     half = cosine.shape[-1] // 2  # both halves are the same
-    return blocks, norm(model.model.norm), None, torch.cat((cosine[0, :, :half], sine[0, :, :half]), dim=-1)
+    return cosine[0, :, :half], sine[0, :, :half]
 
 
 def _gpt2(model: Any, dtype: torch.dtype) -> Parts:
@@ -249,4 +278,10 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Parts:
         Block(norm(layer.ln_1), linear(layer.attn.c_attn), linear(layer.attn.c_proj), norm(layer.ln_2), mlp(layer.mlp))
         for layer in model.transformer.h
     ]
-    return blocks, norm(model.transformer.ln_f), model.transformer.wpe.weight.detach().float(), None
+    return Parts(
+        model.get_input_embeddings().weight.detach().float(),
+        blocks,
+        norm(model.transformer.ln_f),
+        model.get_output_embeddings().weight.detach().float(),
+        positions=model.transformer.wpe.weight.detach().float(),
+    )

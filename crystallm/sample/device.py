@@ -22,14 +22,15 @@ def native_precision(device: torch.device) -> Precision:
     return "bf16" if processor.get("avx512_bf16") or processor.get("amx_bf16") else "fp32"
 
 
-def check_memory(model: Any, precision: Precision, *, rows: int, context: int) -> None:
-    """Raise ConfigError if the cache of that many rows could outgrow the memory that is free now."""
-    shape, parameter = model.config, next(model.parameters())
+def check_memory(shape: Any, device: torch.device, precision: Precision, *, rows: int, context: int) -> None:
+    """Raise ConfigError if the cache of that many rows could outgrow the memory that is free now.
+
+    shape: the config of the model.
+    """
     width = getattr(shape, "num_key_value_heads", shape.num_attention_heads)
     width *= getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     per_row = 2 * shape.num_hidden_layers * width * context * DTYPES[precision].itemsize
-    on_gpu = parameter.device.type == "cuda"
-    free = torch.cuda.mem_get_info(parameter.device)[0] if on_gpu else psutil.virtual_memory().available
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if rows * per_row > free:
         raise ConfigError(
             f"--batch-size {rows} could need {rows * per_row / 2**30:.1f} GiB for texts of {context} tokens and "

@@ -21,7 +21,7 @@ from crystallm.crystal.layout import get_layout
 from crystallm.crystal.wyckoff import space_group
 from crystallm.data.templates import TemplateLibrary
 from crystallm.errors import CheckpointError
-from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, load_checkpoint
+from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, OpenCheckpoint, open_checkpoint
 from crystallm.sample import cover
 from crystallm.sample.bounds import Limits
 from crystallm.sample.compiled import CompiledDecoder
@@ -137,22 +137,24 @@ class Generator:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: str | None = None, precision: Precision | None = None
+        self, checkpoint: Checkpoint | OpenCheckpoint, *, device: str | None = None, precision: Precision | None = None
     ) -> None:
         self.checkpoint = checkpoint
         self.layout = get_layout(checkpoint.layout_name)
-        if self.layout.vocabulary() != checkpoint.tokenizer.convert_ids_to_tokens(range(len(checkpoint.tokenizer))):
+        if self.layout.vocabulary() != checkpoint.vocabulary:
             raise CheckpointError(
                 f"the tokens of checkpoint {checkpoint.folder.name} are not those of layout {self.layout.name!r}; "
                 "it was made by another version, train it again"
             )
-        self.model: Any = checkpoint.model.to(chosen_device(device))
-        self.model.eval()
-        self.precision = precision or native_precision(self.model.device)
+        self.device = chosen_device(device)
+        self.precision = precision or native_precision(self.device)
         library = checkpoint.folder / TEMPLATES_FILE
         self.templates = TemplateLibrary(library) if library.is_file() else None
         """Known crystals that draws of a formula may follow; None where the checkpoint has none."""
-        decoder = Decoder(self.model, DTYPES[self.precision])
+        source = checkpoint.stored
+        model: Any = self.model if source is None else source.to(self.device)
+        self.shape = model.config
+        decoder = Decoder(model, DTYPES[self.precision])
         self.decoder = GraphDecoder(decoder) if decoder.device.type == "cuda" else CompiledDecoder(decoder)
 
     @classmethod
@@ -163,7 +165,12 @@ class Generator:
 
         precision: of the model's matrix products; None is `bf16` where the hardware multiplies bfloat16 itself.
         """
-        return cls(load_checkpoint(path), device=device, precision=precision)
+        return cls(open_checkpoint(path), device=device, precision=precision)
+
+    @cached_property
+    def model(self) -> Any:
+        """The model of `transformers`; what only draws crystals of a formula does without it."""
+        return self.checkpoint.model.to(self.device).eval()
 
     def generate(
         self,
@@ -205,7 +212,7 @@ class Generator:
         draws = sum(min(WIDEST, config.n) if waits(item, config) else config.n for item in prompts)
         rows = min(config.batch_size, draws)
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
-        check_memory(self.model, self.precision, rows=rows, context=self.context)
+        check_memory(self.shape, self.device, self.precision, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         plans: dict[tuple[int, int], Plan] = {}
         rounds: dict[int, Rounds | OtherFormulas] = {}
@@ -232,7 +239,7 @@ class Generator:
     @property
     def context(self) -> int:
         """Longest text in tokens."""
-        return int(self.model.config.max_position_embeddings)
+        return int(self.shape.max_position_embeddings)
 
     def _jobs(
         self,

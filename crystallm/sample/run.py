@@ -12,13 +12,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import transformers
 from tqdm import tqdm
 
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.text_layout import TextLayout
-from crystallm.crystal.validity import Checks, check_cif, failed_checks
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.provenance import provenance, sha256, write_text
 from crystallm.sample import folder
@@ -35,6 +33,8 @@ from crystallm.sample.table import Entry, prompt_table, ranked_lines
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+    from crystallm.crystal.validity import Checks
 
 CHECK_TIME_LIMIT_S = 60.0
 """For the checks of one crystal; beyond it they fail."""
@@ -145,7 +145,6 @@ def draw(
         folder.add_run(out, settings, provenance(config, inputs=inputs))
     if not missing:
         return
-    transformers.utils.logging.disable_progress_bar()  # of loading the weights, which takes no time
     generator = Generator.from_pretrained(model, device=device, precision=precision)
     mine = set(missing)
     draws = generator.attempts(prompts, config, skip=lambda name, number: (name, number) not in mine)
@@ -197,6 +196,9 @@ def write_ranking(
 
 def check_all(crystals: Sequence[Crystal]) -> list[Checks]:
     """Reference checks of every crystal, each within a time limit."""
+    # Imported only now: runs without checks need not wait for it.
+    from crystallm.crystal.validity import check_cif, failed_checks
+
     results: dict[int, Checks] = {}
     workers = min(len(crystals), os.cpu_count() or 1)
     cifs = [crystal.cif for crystal in crystals]
