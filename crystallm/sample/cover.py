@@ -7,8 +7,12 @@ has more symmetry than its space group (`SpaceGroup.required`): a need is such s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crystallm.crystal.wyckoff import space_group
 
@@ -16,7 +20,7 @@ KEPT = 1 << 16
 """Answers of each kind that are kept: some tens of megabytes."""
 
 MOST = 255
-"""Counts up to this one, bits of one number, are looked up first."""
+"""Counts up to this one are looked up as bits of one number."""
 
 ALL = (1 << (MOST + 1)) - 1
 
@@ -36,6 +40,11 @@ class Supply:
     @cached_property
     def _hash(self) -> int:
         return hash((self.free, self.fixed))
+
+    @cached_property
+    def plain(self) -> Supply:
+        """The same where no needs are looked at."""
+        return as_needed(self, 0)
 
     @cached_property
     def filled(self) -> int:
@@ -133,59 +142,51 @@ def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
 
     What is known without needs serves many groups, and mostly decides.
     """
-    if max(counts, default=0) <= MOST and (verdict := _at_a_glance(counts, offer, need)) is not None:
-        return verdict
-    counts = tuple(sorted(counts))
-    if not _can_cover(counts, as_needed(offer, 0), 0):
+    if not _can_place(counts, offer.plain):
         return False
     bits = [1 << bit for bit in range(need.bit_length()) if need >> bit & 1]
     if not all(_met_by_one(counts, offer, bit) for bit in bits):
         return False
-    return len(bits) < 2 or _met_by_one(counts, offer, need) or _can_cover(counts, as_needed(offer, need), need)
-
-
-def _at_a_glance(counts: tuple[int, ...], offer: Supply, need: int) -> bool | None:
-    """The same where it is seen from the elements one by one; None where it is not."""
-    if not all(offer.held >> count & 1 for count in counts):
-        return False
-    filled = offer.filled
-    if not all(filled >> count & 1 for count in counts):
-        return None
-    if not need or any(
-        count >= size and filled >> (count - size) & 1
-        for size, meets in offer.free
-        if meets & need == need
-        for count in counts
-    ):
+    if len(bits) < 2 or _met_by_one(counts, offer, need):
         return True
-    return None
+    return _can_cover(tuple(sorted(counts)), as_needed(offer, need), need)
+
+
+def _can_place(counts: Iterable[int], offer: Supply) -> bool:
+    """The same without needs. Elements that positions with freedom can hold leave all others to the other elements."""
+    hard = [count for count in counts if count > MOST or not offer.filled >> count & 1]
+    if not all(count > MOST or offer.held >> count & 1 for count in hard):
+        return False
+    return not hard or _can_cover(tuple(sorted(hard)), offer, 0)
 
 
 def _met_by_one(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
     """Whether one position meets the whole need and all other atoms can be placed, too."""
-    plain = as_needed(offer, 0)
-    options = [(size, plain) for size in {size for size, meets in offer.free if meets & need == need}]
-    for size in {size for size, meets, available in offer.fixed if available and meets & need == need}:
-        options.append((size, _without(plain, size)))
     return any(
-        _can_cover(tuple(sorted(filter(None, (*counts[:place], count - size, *counts[place + 1 :])))), left, 0)
-        for size, left in sorted(options, key=lambda option: option[0])
+        _can_place((*counts[:place], count - size, *counts[place + 1 :]), left)
+        for size, left in _that_meet(offer, need)
         for place, count in enumerate(counts)
         if count >= size
     )
 
 
 @lru_cache(maxsize=KEPT)
+def _that_meet(offer: Supply, need: int) -> tuple[tuple[int, Supply], ...]:
+    """Sizes of the positions that meet a whole need, smallest first, and what is left of the supply without them."""
+    free = {size for size, meets in offer.free if meets & need == need}
+    fixed = {size for size, meets, available in offer.fixed if available and meets & need == need}
+    options = [(size, offer.plain) for size in free] + [(size, _without(offer.plain, size)) for size in fixed]
+    return tuple(sorted(options, key=lambda option: option[0]))
+
+
+@lru_cache(maxsize=KEPT)
 def _can_cover(counts: tuple[int, ...], offer: Supply, need: int) -> bool:
     if not counts:
         return not need
-    # As mostly, where general positions are small.
-    if not need and all(fillings(offer.free, count) for count in counts):
-        return True
     count, rest = counts[-1], counts[:-1]  # the largest first: it fails or succeeds with the fewest branches
     for left, met in _placements(count, offer):
         still = need & ~met
-        if _can_cover(rest, left if still == need else as_needed(left, still), still):
+        if _can_cover(rest, as_needed(left, still), still) if still else _can_place(rest, left.plain):
             return True
     return False
 
@@ -264,14 +265,47 @@ def _fewest_free(free: tuple[tuple[int, int], ...], count: int) -> int | None:
 @lru_cache(maxsize=KEPT)
 def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of the space groups that can hold these atoms per primitive cell."""
-    alike = (numbers for (offer, need), numbers in _alike().items() if can_cover(counts, offer, need))
-    return tuple(sorted(number for numbers in alike for number in numbers))
+    kinds = _kinds()
+    held, sure = np.ones((2, len(kinds.supplies)), dtype=bool)
+    if max(counts) <= MOST:
+        held = np.asarray(kinds.held[:, counts].all(axis=1))
+        sure = held & kinds.filled[:, counts].all(axis=1) & (kinds.is_plain | kinds.met[:, counts].any(axis=1))
+    else:
+        sure = ~sure
+    for place in np.flatnonzero(held & ~sure).tolist():
+        sure[place] = can_cover(counts, *kinds.supplies[place])
+    return tuple((np.flatnonzero(sure[kinds.of]) + 1).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """The K kinds of space groups by supply and need: many share theirs with another."""
+
+    supplies: list[tuple[Supply, int]]
+    of: NDArray[np.intp]
+    """The kind of each space group, (230,)."""
+    is_plain: NDArray[np.bool_]
+    """Whether a kind needs nothing, (K,)."""
+    held: NDArray[np.bool_]
+    """The counts (K, MOST + 1) of one element that can be placed where there is no other."""
+    filled: NDArray[np.bool_]
+    """Those that positions with freedom fill."""
+    met: NDArray[np.bool_]
+    """Those of which one position with freedom meets the whole need, and others with freedom fill the rest."""
 
 
 @cache
-def _alike() -> dict[tuple[Supply, int], list[int]]:
-    """Numbers of the space groups by supply and need: many share theirs with another."""
-    numbers: dict[tuple[Supply, int], list[int]] = {}
-    for number in range(1, 231):
-        numbers.setdefault((supply(number), need_of(number)), []).append(number)
-    return numbers
+def _kinds() -> Kinds:
+    places: dict[tuple[Supply, int], int] = {}
+    of = [places.setdefault((supply(number), need_of(number)), len(places)) for number in range(1, 231)]
+    held, filled, met = (np.zeros((len(places), MOST + 1), dtype=bool) for _ in range(3))
+    for (offer, need), place in places.items():
+        held[place], filled[place] = _bits(offer.held), _bits(offer.filled)
+        for size in {size for size, meets in offer.free if need and meets & need == need}:
+            met[place, size:] |= filled[place, :-size]
+    is_plain = np.array([not need for _, need in places])
+    return Kinds(list(places), np.array(of), is_plain, held, filled, met)
+
+
+def _bits(number: int) -> NDArray[np.bool_]:
+    return np.array([number >> count & 1 for count in range(MOST + 1)], dtype=bool)

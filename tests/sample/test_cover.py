@@ -143,10 +143,17 @@ def test_what_is_kept_of_compositions_is_bounded() -> None:
     unbounded = {
         name for name, kept in vars(cover).items() if hasattr(kept, "cache_info") and kept.cache_info().maxsize is None
     }
-    assert unbounded == {"space_group", "supply", "positions", "_alike"}
+    assert unbounded == {"space_group", "supply", "positions", "_kinds"}
 
 
 def test_groups_that_share_their_positions_are_found_together() -> None:
-    for counts in ((1,), (4, 2), (3, 1, 1), (12, 8, 4), (5, 7)):
+    for counts in ((1,), (4, 2), (3, 1, 1), (12, 8, 4), (5, 7), (48, 2), (1, 1, 2, 7), (300, 4)):
         alone = [number for number in range(1, 231) if can_cover(counts, supply(number), need_of(number))]
         assert list(groups_that_hold(counts)) == alone
+
+
+@pytest.mark.parametrize(("number", "step"), [(1, 1), (4, 2), (14, 2), (19, 4), (205, 4)])
+def test_large_counts_are_decided_as_small_ones(number: int, step: int) -> None:
+    """Every position of these groups has a multiple of so many atoms, and one with freedom or enough without has it."""
+    for count in (cover.MOST - 1, cover.MOST, cover.MOST + 1, cover.MOST + 3, 2 * cover.MOST):
+        assert can_cover((count, step), supply(number)) is (count % step == 0)
