@@ -322,10 +322,8 @@ def _number(
 ) -> Generator[Choices, int, float]:
     """A number of a format between two bounds, both included; the digits of a branch always meet the bounds."""
     scale = 10**style.decimals
-    lowest, highest = (
-        max(round(low * scale), style.lower * scale),
-        min(round(high * scale), (style.upper + 1) * scale - 1),
-    )
+    lowest = max(round(low * scale), style.lower * scale)
+    highest = min(round(high * scale), (style.upper + 1) * scale - 1)
     if highest < lowest:  # narrower than the last digit: the bounds are wide enough that this is a defect of ours
         raise AssertionError(f"no number with {style.decimals} decimals between {low} and {high}")
     unit = 10 ** sum(style.widths)

@@ -144,6 +144,8 @@ def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
     """
     if not _can_place(counts, offer.plain):
         return False
+    if not need:
+        return True
     bits = [1 << bit for bit in range(need.bit_length()) if need >> bit & 1]
     if not all(_met_by_one(counts, offer, bit) for bit in bits):
         return False
@@ -154,9 +156,12 @@ def can_cover(counts: tuple[int, ...], offer: Supply, need: int = 0) -> bool:
 
 def _can_place(counts: Iterable[int], offer: Supply) -> bool:
     """The same without needs. Elements that positions with freedom can hold leave all others to the other elements."""
-    hard = [count for count in counts if count > MOST or not offer.filled >> count & 1]
-    if not all(count > MOST or offer.held >> count & 1 for count in hard):
-        return False
+    filled, hard = offer.filled, []
+    for count in counts:
+        if count > MOST or not filled >> count & 1:
+            if count <= MOST and not offer.held >> count & 1:
+                return False
+            hard.append(count)
     return not hard or _can_cover(tuple(sorted(hard)), offer, 0)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crystallm.errors import CheckpointError
 from crystallm.sample.cache import WIDTHS, Feed, Piece
-from crystallm.sample.refusals import HARDLY_ANYTHING, Branching, rule_out
+from crystallm.sample.refusals import HARDLY_ANYTHING, Branching, pass_on, rule_out
 from crystallm.sample.rows import (
     SECTION,
     Mark,
@@ -30,7 +30,6 @@ from crystallm.sample.rows import (
     begin,
     belief_after,
     branching_of,
-    follow,
     forget,
     outcome_of,
     return_to,
@@ -192,27 +191,31 @@ class Engine:
 
     def _draw(self, row: Row, log_V: NDArray[np.float32], warp: Warp) -> None:
         """Draw the row's next token and follow the forced ones; step back where a section is refused."""
+        task = row.task
         while True:
             branching = branching_of(row, log_V, warp)
-            level = row.task.level()
+            level = task.level()
             if level not in row.marks:
                 row.marks[level] = Mark(len(row.tokens), len(row.path), log_V, branching)
             place = branching.draw(row.random)
             row.path.append((branching, place))
-            token = int(branching.tokens[place])
-            row.log_probabilities.append(float(log_V[token]))
+            token = branching.tokens.item(place)
+            row.log_probabilities.append(log_V.item(token))
             row.differing.append(branching.differs)
             append(row, token)
-            follow(row)
             if len(row.tokens) > self.context:
                 row.done, row.failure = True, f"longer than the model's context of {self.context} tokens"
-            if row.failure or row.task.sections() == row.sections:
+            if row.failure or task.sections() == row.sections:
                 return
-            reason = row.task.refusal(row.sections)
+            reason = task.refusal(row.sections)
             if reason is None:
-                row.sections = row.task.sections()
+                row.sections = task.sections()
                 forget(row, SECTION)
-                start = self._draw_again(row) if row.done else None
+                if not row.done:
+                    return
+                if task.memory is not None:
+                    pass_on(row.path)
+                start = self._draw_again(row)
                 if start is None:
                     return
                 log_V = return_to(row, start)

@@ -111,7 +111,7 @@ class Branching:
     def draw(self, random: np.random.Generator) -> int:
         """The place of a token, drawn from what is left."""
         if self.open is None and self.memory is None:
-            return pick(self.chances, random)
+            return place_in(self.chances, random.random())
         unlike = self.left_unlike
         return pick(unlike if unlike.any() else self.left, random)
 
@@ -146,7 +146,7 @@ def rule_out(path: list[Step], since: int = 0) -> None:
 def pass_on(path: list[Step], since: int = 0) -> None:
     """Bring what is left after the last choice of a path to the choices before it, as far as the one at `since`.
 
-    Those before that one need it only when a text goes back to them, and then it is brought to all.
+    Those before that one need it when a text goes back to them or is complete, and then it is brought to all.
     """
     for number in range(len(path) - 1, since, -1):
         share = path[number][0].share_left
@@ -162,7 +162,6 @@ def pick(weights: NDArray[np.float64], random: np.random.Generator) -> int:
 
 def remember(path: list[Step], repeat: float) -> None:
     """What a path leads to has been drawn: of its chance this share is left for the next draws."""
-    pass_on(path)
     met = [(node, place) for node, place in path if node.memory is not None]
     for number, (node, place) in enumerate(reversed(met)):
         assert node.memory is not None

@@ -169,22 +169,25 @@ def return_to(row: Row, level: int) -> NDArray[np.float32]:
 def begin(task: Task, random: np.random.Generator) -> Row:
     walk = task.start()
     row = Row(task, random, walk, next(walk))
-    follow(row)
+    if len(row.choices) == 1:
+        append(row, row.choices[0])
     return row
 
 
-def follow(row: Row) -> None:
-    """Append forced tokens until there is a choice or the text is done."""
-    while not row.done and len(row.choices) == 1:
-        append(row, row.choices[0])
-
-
 def append(row: Row, token: int) -> None:
-    row.tokens.append(token)
+    """Append a token and those that follow by force, until there is a choice or the text is done."""
+    tokens, send = row.tokens, row.walk.send
     try:
-        row.choices = row.walk.send(token)
+        while True:
+            tokens.append(token)
+            choices = send(token)
+            if len(choices) > 1:
+                break
+            (token,) = choices
     except StopIteration:
         row.done = True
+    else:
+        row.choices = choices
 
 
 def outcome_of(row: Row) -> Outcome:
@@ -205,14 +208,14 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     before, place = row.path[-1] if row.path else (None, 0)
     known = row.start if before is None else before.after.get(place)
     if known is None:
-        tokens = _as_array(row.choices)
-        differs, belief = row.task.differs(), belief_after(row.task, row.path)
-        memory = row.task.memory
-        used_up = memory.components if memory is not None and row.task.goes_by_component else None
+        task, tokens = row.task, _as_array(row.choices)
+        differs, memory = task.differs(), task.memory
+        belief = task.belief if before is None or before.mixture is None else before.mixture.after(place)
+        used_up = memory.components if memory is not None and task.goes_by_component else None
         if belief is None:
             known = Branching(tokens, chances_of(tokens, log_V, warp), differs=differs)
         else:
-            factors = row.task.factors(tokens, belief.alive)
+            factors = task.factors(tokens, belief.alive)
             # Where texts are to differ, it is `left_unlike` that leaves out what is used up.
             trust, left = (TRUST, None) if differs else (0.0, used_up)
             mixture = mix(belief, log_V[tokens].astype(np.float64), factors, trust=trust, left=left)
