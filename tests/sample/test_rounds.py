@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crystallm.sample.engine import Engine, Job
-from crystallm.sample.refusals import Memory
+from crystallm.sample.refusals import UNFIT, Branching, Memory, pass_on, remember, rule_out
 from crystallm.sample.rounds import Rounds
 from crystallm.sample.warp import Warp
 from tests.sample.mocks import SuccessorModel, Words
@@ -125,3 +125,20 @@ def test_steps_of_discarded_draws_are_counted() -> None:
         steps += [outcome.steps for _, outcome in rounds.settled()]
     assert len(steps) == 30 < len(made)
     assert sum(steps) == 2 * len(made) + 1  # the first token is seen once for all
+
+
+def test_what_was_given_up_stays_so_in_what_is_remembered() -> None:
+    """A first choice whose tries were used up is refused as a whole, though little of what follows it was."""
+    start = Memory(0.0).start
+    first, second = (Branching(np.array([1, 2]), np.array([0.9, 0.1]), differs=True) for _ in range(2))
+    first.memory, second.memory = start, start.after.setdefault(1, type(start)())
+    inside = [(first, 0), (second, 1)]
+    rule_out(inside, since=1)
+    assert first.open is None  # nobody has gone back to it
+    pass_on(inside)
+    assert first.share_left == pytest.approx(0.9 * 0.9 + 0.1)
+    rule_out(inside[:1])
+    remember(inside, UNFIT)
+    assert first.left.tolist() == [0.0, 0.1]
+    assert start.share == pytest.approx(1.0)  # what is left of the first choice is all left for later draws
+    assert start.after[1].share == pytest.approx(1.0)  # of the second, the one given up was refused
