@@ -117,17 +117,7 @@ def softmax(logs: Any, temperature: Any) -> Any:
 @compiled
 def softmax_of(tokens: Any, logs: Any, temperature: Any) -> Any:
     """The same (C,) of some tokens (C,), from the log-probabilities (V,) of all."""
-    chances = np.empty(len(tokens))
-    highest = -np.inf
-    for token in tokens:
-        highest = max(highest, np.float64(logs[token]))
-    total = 0.0
-    for place in range(len(tokens)):
-        chances[place] = np.exp((np.float64(logs[tokens[place]]) - highest) / temperature)
-        total += chances[place]
-    for place in range(len(tokens)):
-        chances[place] /= total
-    return chances
+    return softmax(logs[tokens], temperature)
 
 
 @compiled

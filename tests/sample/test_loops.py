@@ -7,7 +7,7 @@ from scipy.special import softmax as reference
 
 from crystallm.crystal.description import Site, site_orbit
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, place_in, place_of_site, softmax, write_orbit
+from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, place_in, place_of_site, softmax, softmax_of, write_orbit
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -19,6 +19,8 @@ def test_softmax(dtype: type, temperature: float) -> None:
     np.testing.assert_allclose(found, reference(logs.astype(np.float64) / temperature), rtol=1e-12, atol=1e-300)
     assert found[7] == 0
     assert found.dtype == np.float64
+    some = np.array([299, 3, 7])
+    assert softmax_of(some, logs, temperature).tolist() == softmax(logs[some], temperature).tolist()
 
 
 def test_places_are_those_of_the_running_sum() -> None:
