@@ -73,4 +73,10 @@ def _answer(question: Question) -> Answer:
     if isinstance(one, Structure):
         return bool(matcher(**DUPLICATE_TOLERANCES).fit(one, other))
     assert isinstance(other, Prepared)
-    return [values[0] is not None for values in rms_of_many(one, other, [Tolerances(**DUPLICATE_TOLERANCES)])]
+    return are_near(one, other)
+
+
+def are_near(crystals: Sequence[Prepared], other: Prepared) -> list[bool]:
+    """Which of the crystals are within tolerance of another by the root mean square displacement: all that the matcher
+    calls the same, and few more."""
+    return [rms is not None for (rms,) in rms_of_many(crystals, other, [Tolerances(**DUPLICATE_TOLERANCES)])]

@@ -78,7 +78,7 @@ class Primitive:
     inverse: NDArray[np.float64]
     is_reduced: bool
     """Whether rotations that keep the lattice are matrices of -1, 0 and 1 in this basis, whatever the cell: those of an
-    orthogonal lattice change the signs and places of its vectors, those of a hexagonal one are its own."""
+    orthogonal lattice change the signs and places of its vectors, those of a hexagonal or cubic one are its own."""
     n_operations: int
     """Operations up to lattice translations."""
 

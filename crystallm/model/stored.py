@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +39,7 @@ class StoredModel:
     def to(self, device: torch.device) -> StoredModel:
         """The same on a device."""
         weights = {name: weight.to(device) for name, weight in self.weights.items()}
-        return StoredModel(self.config, weights, self.vocabulary, self.name_or_path, device)
+        return replace(self, weights=weights, device=device)
 
     def rotary_angles(self) -> tuple[Tensor, Tensor]:
         """Cosines and sines (S, D / 2) of the rotary positions (Su et al. 2021) of S slots, computed in float32."""

@@ -271,13 +271,13 @@ def _fewest_free(free: tuple[tuple[int, int], ...], count: int) -> int | None:
 def groups_that_hold(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Numbers of the space groups that can hold these atoms per primitive cell."""
     kinds = _kinds()
-    held, sure = np.ones((2, len(kinds.supplies)), dtype=bool)
+    sure = np.zeros(len(kinds.supplies), dtype=bool)
+    unsure = ~sure
     if max(counts) <= MOST:
-        held = np.asarray(kinds.held[:, counts].all(axis=1))
-        sure = held & kinds.filled[:, counts].all(axis=1) & (kinds.is_plain | kinds.met[:, counts].any(axis=1))
-    else:
-        sure = ~sure
-    for place in np.flatnonzero(held & ~sure).tolist():
+        held, filled, met = (known[:, counts] for known in (kinds.held, kinds.filled, kinds.met))
+        sure = np.asarray(filled.all(axis=1) & (kinds.is_plain | met.any(axis=1)))
+        unsure = held.all(axis=1) & ~sure
+    for place in np.flatnonzero(unsure).tolist():
         sure[place] = can_cover(counts, *kinds.supplies[place])
     return tuple((np.flatnonzero(sure[kinds.of]) + 1).tolist())
 

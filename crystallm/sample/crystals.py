@@ -20,7 +20,6 @@ from crystallm.sample.refusals import Memory
 FIRST_AGAIN = 5
 """Draws, from 0, before this one all have protostructures of their own (decision 17)."""
 
-
 PROTOSTRUCTURE = (Stage.HEAD, Stage.LETTER)
 """Stages of formula units, space group and Wyckoff letters."""
 

@@ -231,24 +231,23 @@ def _llama(model: Any, dtype: torch.dtype) -> Parts:
         weight = torch.cat([weights[f"{name}.weight"] for name in names]).to(dtype)
         return product(weight, torch.cat(biases).to(dtype) if biases else None)
 
-    def block(name: str, mlp: str, attention: str) -> Block:
-        up, down = joined(f"{mlp}.gate_proj", f"{mlp}.up_proj"), joined(f"{mlp}.down_proj")
+    def block(layer: str) -> Block:
+        up = joined(f"{layer}.mlp.gate_proj", f"{layer}.mlp.up_proj")
         return Block(
-            norm(f"{name}.input_layernorm"),
-            joined(*(f"{attention}.{part}_proj" for part in "qkv")),
-            joined(f"{attention}.o_proj"),
-            norm(f"{name}.post_attention_layernorm"),
-            Mlp(up, activation, down, gated=True),
+            norm(f"{layer}.input_layernorm"),
+            joined(*(f"{layer}.self_attn.{part}_proj" for part in "qkv")),
+            joined(f"{layer}.self_attn.o_proj"),
+            norm(f"{layer}.post_attention_layernorm"),
+            Mlp(up, activation, joined(f"{layer}.mlp.down_proj"), gated=True),
         )
 
     if config.hidden_act in ("silu", "swish"):
         activation: Map = functional.silu
     else:
         activation = model.model.layers[0].mlp.act_fn.forward
-    layers = [f"model.layers.{layer}" for layer in range(config.num_hidden_layers)]
     return Parts(
         weights["model.embed_tokens.weight"].float(),
-        [block(layer, f"{layer}.mlp", f"{layer}.self_attn") for layer in layers],
+        [block(f"model.layers.{layer}") for layer in range(config.num_hidden_layers)],
         norm("model.norm"),
         weights["lm_head.weight"].float(),
         rotations=torch.cat(_rotary_angles(model), dim=-1),

@@ -76,6 +76,7 @@ class Surroundings:
         self.lengths = (self.images**2).sum(-1)
         self._elements: tuple[str, ...] = ()
         """Those met so far, each once."""
+        self._distances = _distances((), contact)
         self._ends = [0]
         """Atoms placed before each site, and with all."""
         self._atoms = np.empty((64, 3))

@@ -111,7 +111,7 @@ class Branching:
     def draw(self, random: np.random.Generator) -> int:
         """The place of a token, drawn from what is left."""
         if self.open is None and self.memory is None:
-            return place_in(self.chances, random.random())
+            return pick(self.chances, random)
         unlike = self.left_unlike
         return pick(unlike if unlike.any() else self.left, random)
 

@@ -209,8 +209,7 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     known = row.start if before is None else before.after.get(place)
     if known is None:
         task, tokens = row.task, _as_array(row.choices)
-        differs, memory = task.differs(), task.memory
-        belief = task.belief if before is None or before.mixture is None else before.mixture.after(place)
+        differs, memory, belief = task.differs(), task.memory, belief_after(task, row.path)
         used_up = memory.components if memory is not None and task.goes_by_component else None
         if belief is None:
             known = Branching(tokens, chances_of(tokens, log_V, warp), differs=differs)

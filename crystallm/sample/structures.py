@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.displacement import rms_of_many
-from crystallm.crystal.matching import DUPLICATE_TOLERANCES
-from crystallm.crystal.prepared import Prepared, Tolerances, prepare
+from crystallm.crystal.duplicates import are_near
+from crystallm.crystal.prepared import Prepared, prepare
 
 FEW_COORDINATES = 6
 """Crystals of one protostructure with so many free coordinates at most are the same structure, whatever the numbers."""
@@ -22,7 +21,8 @@ def protostructure(crystal: Description) -> Protostructure:
 
 
 class Structures:
-    """Crystals of one formula, told apart by protostructure and those of one protostructure by the structure matcher.
+    """Crystals of one formula, told apart by protostructure and those of one protostructure by the root mean square
+    displacement that the structure matcher finds.
 
     They are compared when they are asked for: most draws have protostructures of their own.
     """
@@ -49,23 +49,17 @@ class Structures:
         if kind not in self._groups:
             self._groups[kind] = self._grouped(numbers)
         groups = self._groups[kind]
-        matched = _match(prepare(expand(made)), [leader for leader, _ in groups])
-        return sorted(number for group in matched for number in groups[group][1])
+        near = are_near([leader for leader, _ in groups], prepare(expand(made)))
+        return sorted(number for (_, own), is_near in zip(groups, near, strict=True) if is_near for number in own)
 
     def _grouped(self, numbers: Sequence[int]) -> list[tuple[Prepared, list[int]]]:
         """Groups of equal crystals, each with its first one; a crystal joins the first group whose first it matches."""
         groups: list[tuple[Prepared, list[int]]] = []
         for number in numbers:
             crystal = prepare(expand(self._crystals[number]))
-            matched = _match(crystal, [leader for leader, _ in groups])
-            if matched:
-                groups[matched[0]][1].append(number)
+            near = are_near([leader for leader, _ in groups], crystal)
+            if any(near):
+                groups[near.index(True)][1].append(number)
             else:
                 groups.append((crystal, [number]))
         return groups
-
-
-def _match(crystal: Prepared, others: Sequence[Prepared]) -> list[int]:
-    """Places of the others that are within tolerance of a crystal."""
-    found = rms_of_many(others, crystal, [Tolerances(**DUPLICATE_TOLERANCES)])
-    return [place for place, (rms,) in enumerate(found) if rms is not None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +23,6 @@ class Warp:
     top_p: float = 1.0
     """Keep the most probable tokens that together hold this share."""
 
-    @cached_property
-    def keeps_all(self) -> bool:
-        """Whether every token stays."""
-        return not self.top_k and self.top_p >= 1.0
-
 
 def stream_of(*words: int) -> np.random.Generator:
     """The random stream of a draw, settled by some numbers. A last word of 0 is the same as none."""
@@ -42,17 +36,17 @@ def draw(logs: Logs, random: np.random.Generator, warp: Warp) -> int:
 
 def chances(logs: Logs, warp: Warp) -> NDArray[np.float64]:
     """Probabilities (C,) of log-probabilities (C,), in any normalisation, after temperature, top-k and top-p."""
-    weights: NDArray[np.float64] = softmax(logs, warp.temperature)
-    return weights if warp.keeps_all else _among_the_likeliest(weights, warp)
+    return _among_the_likeliest(softmax(logs, warp.temperature), warp)
 
 
 def chances_of(tokens: NDArray[np.int64], logs: Logs, warp: Warp) -> NDArray[np.float64]:
     """The same (C,) of some tokens (C,), from the log-probabilities (V,) of all."""
-    weights: NDArray[np.float64] = softmax_of(tokens, logs, warp.temperature)
-    return weights if warp.keeps_all else _among_the_likeliest(weights, warp)
+    return _among_the_likeliest(softmax_of(tokens, logs, warp.temperature), warp)
 
 
 def _among_the_likeliest(weights: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:
+    if not warp.top_k and warp.top_p >= 1.0:
+        return weights
     if warp.top_k and warp.top_k < len(weights):
         weights[weights < np.partition(weights, -warp.top_k)[-warp.top_k]] = 0.0
     if warp.top_p < 1.0:
