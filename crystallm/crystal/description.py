@@ -137,7 +137,7 @@ def expand(description: Description) -> Cell:
 def site_orbit(group: SpaceGroup, site: Site) -> NDArray[np.float64]:
     """Fractional coordinates (M, 3) in [0, 1) of all equivalent points of a site, M its multiplicity."""
     position = group.positions[site.letter]
-    rotations, translations = group.orbit_maps[site.letter]
+    rotations, translations = group.orbit_maps(site.letter)
     images = rotations @ position.point(site.free) + translations
     return np.asarray(images - np.floor(images))
 

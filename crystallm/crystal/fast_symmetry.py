@@ -107,9 +107,11 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
         known = False
         for m in range(found):
             if kinds[m] == numbers[n]:
-                offset = positions[n] - atoms[m]
-                offset -= np.rint(offset)
-                known |= (offset**2).sum() < SAME_ATOM
+                square = 0.0
+                for axis in range(3):
+                    offset = positions[n, axis] - atoms[m, axis]
+                    square += (offset - np.rint(offset)) ** 2
+                known |= square < SAME_ATOM
         if not known:
             if found == n_atoms:
                 return -1
@@ -120,7 +122,9 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
     # Of the rarest kind one atom is followed: it must come to stand on one of them.
     first, fewest = 0, n_atoms + 1
     for n in range(n_atoms):
-        alike = (kinds == kinds[n]).sum()
+        alike = 0
+        for m in range(n_atoms):
+            alike += kinds[m] == kinds[n]
         if alike < fewest:
             first, fewest = n, alike
     # Lattice vectors as long as each of the three.
@@ -156,7 +160,12 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
                 if abs(abs(_determinant(turned)) - 1) > 0.5:
                     continue
                 for n in range(n_atoms):
-                    moved[n] = atoms[n, 0] * turned[0] + atoms[n, 1] * turned[1] + atoms[n, 2] * turned[2]
+                    for axis in range(3):
+                        moved[n, axis] = (
+                            atoms[n, 0] * turned[0, axis]
+                            + atoms[n, 1] * turned[1, axis]
+                            + atoms[n, 2] * turned[2, axis]
+                        )
                 for target in range(n_atoms):
                     if kinds[target] == kinds[first]:
                         shift = atoms[target] - moved[first]

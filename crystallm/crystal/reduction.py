@@ -61,12 +61,12 @@ def niggli_lattice(lattice: Array) -> Array:
         np.flatnonzero((distances < (1 + tolerance) * length) & (distances > length / (1 + tolerance)))
         for length in lengths
     )
-    cosines = (cartesian @ cartesian.T) / distances[:, None] / distances
-    between = np.degrees(np.arccos(np.minimum(np.maximum(cosines, -1), 1)))
-    alpha, beta, gamma = (
-        np.abs(between[left[:, None], right] - angle) <= ANGLE_DEGREES
-        for left, right, angle in zip((b, a, a), (c, c, b), angles, strict=True)
-    )
+
+    def agree(left: NDArray[np.intp], right: NDArray[np.intp], angle: float) -> NDArray[np.bool_]:
+        cosines = cartesian[left] @ cartesian[right].T / distances[left][:, None] / distances[right]
+        return np.abs(np.degrees(np.arccos(np.minimum(np.maximum(cosines, -1), 1))) - angle) <= ANGLE_DEGREES
+
+    alpha, beta, gamma = agree(b, c, angles[0]), agree(a, c, angles[1]), agree(a, b, angles[2])
     i, j, k = np.nonzero(gamma[:, :, None] & beta[:, None, :] & alpha[None])
     vectors = np.stack([a[i], b[j], c[k]], axis=1)
     handed = np.linalg.det(points[vectors])

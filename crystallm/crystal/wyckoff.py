@@ -7,7 +7,7 @@ The letters, multiplicities and representative coordinates come from moyopy, the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
@@ -100,6 +100,8 @@ class SpaceGroup:
     """Sets of Wyckoff letters: a crystal that takes no position of one of them has more symmetry than the group,
     whatever its coordinates. Orbits of the other letters alone are non-characteristic (Engel et al. 1984): all atoms of
     Pn-3n lie as in Im-3m unless some are in general position."""
+    _orbit_maps: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict, repr=False)
+    """Those that have been asked for."""
 
     @cached_property
     def is_sohncke(self) -> bool:
@@ -112,22 +114,16 @@ class SpaceGroup:
         invariant = self.rotations.mean(axis=0)
         return tuple(axis for axis in range(3) if abs(invariant[axis, axis]) > 1e-6)
 
-    @cached_property
-    def orbit_operations(self) -> dict[str, NDArray[np.int64]]:
-        """For each Wyckoff letter the indices (M,) of operations that give its M equivalent points, identity first."""
-        generic = np.array([0.1327, 0.2719, 0.3941])
-        result = {}
-        for letter, position in self.positions.items():
+    def orbit_maps(self, letter: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rotations (M, 3, 3) and translations (M, 3) of operations that give the M equivalent points of a position,
+        the identity first."""
+        if letter not in self._orbit_maps:
+            position = self.positions[letter]
+            generic = np.array([0.1327, 0.2719, 0.3941])
             point = position.point(generic[list(position.free_axes)])
-            result[letter] = different_points(self.rotations @ point + self.translations)
-        return result
-
-    @cached_property
-    def orbit_maps(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """The same as rotations (M, 3, 3) and translations (M, 3)."""
-        return {
-            letter: (self.rotations[which], self.translations[which]) for letter, which in self.orbit_operations.items()
-        }
+            which = different_points(self.rotations @ point + self.translations)
+            self._orbit_maps[letter] = self.rotations[which], self.translations[which]
+        return self._orbit_maps[letter]
 
     @cached_property
     def normalizer(self) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:

@@ -30,9 +30,10 @@ from crystallm.crystal.layout import (
 )
 from crystallm.crystal.number_format import WRITTEN, NumberFormat, digit_tokens
 from crystallm.crystal.text_layout import TextLayout
-from crystallm.crystal.wyckoff import ALPHABET, SpaceGroup, space_group
+from crystallm.crystal.wyckoff import ALPHABET, space_group
 from crystallm.errors import CompositionError, LayoutError
 from crystallm.sample import cover
+from crystallm.sample.allowed import Choices, Scale, Walk
 from crystallm.sample.bounds import Limits, parameter_bounds
 
 ORDERED_ELEMENTS = tuple(sorted(ELEMENTS, key=element_order))
@@ -54,11 +55,11 @@ class Grammar:
         self.group = _as(ChoiceField, fields["space_group"])
         self.cell = _as(CellField, fields["cell"])
         self.sites = _as(SitesField, fields["sites"])
-        self.digit_ids = {width: tuple(self.ids[token] for token in tokens) for width, tokens in WRITTEN.items()}
-        """Ids of the tokens of one and of two digits, in order of value."""
+        self.digits = {width: Scale(self.ids[token] for token in tokens) for width, tokens in WRITTEN.items()}
+        """Ids of the tokens of one and of two digits."""
         styles = (self.cell.length, self.cell.angle, self.sites.coordinate)
-        self.start_ids = {style: tuple(self.ids[start] for start in style.vocabulary()) for style in styles}
-        """Ids that start a number, in order of value, for each format."""
+        self.starts = {style: Scale(self.ids[start] for start in style.vocabulary()) for style in styles}
+        """Ids that start a number, for each format."""
         self.group_ids = {number: self.choice(self.group, number) for number in range(1, 231)}
         self.letter_ids = {letter: self.ids[f" {letter}"] for letter in ALPHABET}
         self.letters = {number: letter for letter, number in self.letter_ids.items()}
@@ -96,6 +97,7 @@ class Grammar:
         partial.stage = Stage.CELL
         yield from _cell(self, partial)
         yield (self.ids[self.sites.tag],)
+        partial.left = [cover.all_left(partial.space_group, counts)]
         yield from walk_sites(self, partial)
 
     def walk_head(self, prompt: Prompt, partial: Partial) -> Walk:
@@ -115,17 +117,18 @@ class Grammar:
 
         tokens: the text up to that place.
         """
-        del partial.sites[n_sites:]
+        del partial.sites[n_sites:], partial.left[n_sites + 1 :]
+        if stage == Stage.COORDINATES:
+            steps = walk_sites(self, partial, self.letters[tokens[-1]])
+            return steps, next(steps)
         steps = walk_sites(self, partial)
-        choices = next(steps)
-        for token in tokens[-1 if stage == Stage.LETTER else -2 :]:  # its element, and its letter
-            choices = steps.send(token)
-        return steps, choices
+        next(steps)
+        return steps, steps.send(tokens[-1])  # its element
 
     @cached_property
     def coordinate_starts(self) -> dict[int, float]:
         """Ids of the tokens that can start a coordinate, and the smallest value that each can become."""
-        return {token: float(self.tokens[token]) for token in self.start_ids[self.sites.coordinate]}
+        return {token: float(self.tokens[token]) for token in self.starts[self.sites.coordinate].ids}
 
 
 Part = TypeVar("Part")
@@ -154,7 +157,7 @@ class Stage(IntEnum):
     COORDINATES = 3
 
 
-@dataclass
+@dataclass(slots=True)
 class Reading:
     """What the next token of a number decides: the k-th one allowed makes it `low + k * step` or up to a step more."""
 
@@ -164,7 +167,7 @@ class Reading:
     step: float = 0.0
 
 
-@dataclass
+@dataclass(slots=True)
 class Partial:
     """What has been decided so far of one crystal."""
 
@@ -174,17 +177,14 @@ class Partial:
     space_group: int = 0
     cell: Parameters = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     sites: list[Site] = field(default_factory=list)
-    number: Reading = field(default_factory=lambda: Reading())
+    left: list[cover.Left] = field(default_factory=list)
+    """What was still to be placed before each of the sites, and after them."""
+    number: Reading = field(default_factory=Reading)
     """While a number is being written: which, and what its next token decides."""
 
     def description(self) -> Description:
         """The finished crystal."""
         return Description(self.amounts, self.formula_units, self.space_group, self.cell, tuple(self.sites))
-
-
-Choices = tuple[int, ...]
-Walk = Generator[Choices, int, None]
-"""Yields the ids allowed next (one: forced) and is sent the id taken; ends after the END token."""
 
 
 def check_prompt(prompt: Prompt, limits: Limits) -> None:
@@ -327,17 +327,17 @@ def _number(
     if highest < lowest:  # narrower than the last digit: the bounds are wide enough that this is a defect of ours
         raise AssertionError(f"no number with {style.decimals} decimals between {low} and {high}")
     unit = 10 ** sum(style.widths)
-    starts, first = grammar.start_ids[style], style.lower * scale // unit
+    starts, first = grammar.starts[style], style.lower * scale // unit
     reading.low, reading.step = (lowest // unit) * unit / scale, unit / scale
-    token = yield starts[lowest // unit - first : highest // unit + 1 - first]
-    value = starts.index(token) + first
+    token = yield starts.between(lowest // unit - first, highest // unit + 1 - first)
+    value = starts.places[token] + first
     for width in style.widths:
-        base = 10**width
+        base, digits = 10**width, grammar.digits[width]
         unit //= base
         least, most = max(lowest - value * base * unit, 0) // unit, (highest - value * base * unit) // unit
         reading.low, reading.step = (value * base + least) * unit / scale, unit / scale
-        token = yield grammar.digit_ids[width][least : most + 1]
-        value = value * base + grammar.digit_ids[width].index(token)
+        token = yield digits.between(least, min(most + 1, base))
+        value = value * base + digits.places[token]
     return float(value / scale)
 
 
@@ -354,36 +354,24 @@ def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     partial.cell = full_parameters(group.crystal_system, free)
 
 
-def walk_sites(grammar: Grammar, partial: Partial) -> Walk:
+def walk_sites(grammar: Grammar, partial: Partial, letter: str | None = None) -> Walk:
     """Sites element by element in the order of the formula, after those that `partial` holds, until every atom is
-    placed; and the end of the text."""
-    group: SpaceGroup = space_group(partial.space_group)
+    placed; and the end of the text. letter: of the first of them, if it is written."""
+    group = space_group(partial.space_group)
     positions = cover.positions(partial.space_group)
-    offer, need = cover.supply(partial.space_group), cover.need_of(partial.space_group)
-    left = {symbol: amount * partial.formula_units for symbol, amount in partial.amounts}
-    used: set[str] = set()
-    for site in partial.sites:
-        position = positions[site.letter]
-        left[site.element] -= position.size
-        offer, need = cover.without(offer, position), need & ~position.meets
-        if not position.is_free:
-            used.add(site.letter)
-    counts = list(left.values())
-    for index, symbol in enumerate(left):
-        while counts[index]:
+    while (left := partial.left[-1]).counts:
+        symbol, _ = partial.amounts[-len(left.counts)]
+        if letter is None:
             partial.stage = Stage.LETTER
             yield (grammar.elements[symbol],)
-            letters = cover.letters(partial.space_group, tuple(counts[index:]), offer, need, frozenset(used))
+            letters = cover.letters(partial.space_group, left)
             letter = grammar.letters[(yield tuple(map(grammar.letter_ids.__getitem__, letters)))]
-            position = positions[letter]
-            counts[index] -= position.size
-            offer, need = cover.without(offer, position), need & ~position.meets
-            if not position.is_free:
-                used.add(letter)
-            partial.stage = Stage.COORDINATES
-            values = []
-            for place in range(group.positions[letter].n_free):
-                partial.number.place = place
-                values.append((yield from _number(grammar, grammar.sites.coordinate, 0.0, 1.0, partial.number)))
-            partial.sites.append(Site(symbol, letter, tuple(values)))
+        partial.stage = Stage.COORDINATES
+        values = []
+        for place in range(group.positions[letter].n_free):
+            partial.number.place = place
+            values.append((yield from _number(grammar, grammar.sites.coordinate, 0.0, 1.0, partial.number)))
+        partial.sites.append(Site(symbol, letter, tuple(values)))
+        partial.left.append(left.after(letter, positions[letter]))
+        letter = None
     yield (grammar.end,)

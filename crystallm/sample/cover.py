@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,31 @@ def _filled(sizes: frozenset[int]) -> int:
             counts, size = counts | counts << size, 2 * size
         counts &= ALL
     return counts
+
+
+class Left(NamedTuple):
+    """What is still to be placed of a crystal."""
+
+    counts: tuple[int, ...]
+    """Atoms of each element in the primitive cell; those of the first are placed next."""
+    offer: Supply
+    need: int
+    used: frozenset[str] = frozenset()
+    """Positions without freedom that are taken."""
+
+    def after(self, letter: str, position: Position) -> Left:
+        """The same when the next atoms have taken a position."""
+        count = self.counts[0] - position.size
+        counts, need = self.counts[1:], self.need & ~position.meets
+        counts = (count, *counts) if count else counts
+        if position.is_free:
+            return Left(counts, self.offer, need, self.used)
+        return Left(counts, without(self.offer, position), need, self.used | {letter})
+
+
+def all_left(number: int, counts: tuple[int, ...]) -> Left:
+    """What is to be placed before the first site."""
+    return Left(counts, supply(number), need_of(number))
 
 
 def need_of(number: int) -> int:
@@ -215,21 +241,17 @@ def _placements(count: int, offer: Supply) -> tuple[tuple[Supply, int], ...]:
 
 
 @lru_cache(maxsize=KEPT)
-def letters(number: int, counts: tuple[int, ...], offer: Supply, need: int, used: frozenset[str]) -> tuple[str, ...]:
-    """Wyckoff letters that the next atoms of the first element can take so that all others can still be placed.
-
-    counts: atoms of each element still to be placed. offer, need: what is left of the group's supply, and to be met.
-    used: positions without freedom that are taken.
-    """
-    first, *others = counts
+def letters(number: int, left: Left) -> tuple[str, ...]:
+    """Wyckoff letters of a space group that the next atoms can take so that all others can still be placed."""
+    first, *others = left.counts
     found = []
     verdicts: dict[Position, bool] = {}
     for letter, position in positions(number).items():
-        if position.size > first or letter in used:
+        if position.size > first or letter in left.used:
             continue
         if position not in verdicts:
             rest = tuple(n for n in (first - position.size, *others) if n)
-            verdicts[position] = can_cover(rest, without(offer, position), need & ~position.meets)
+            verdicts[position] = can_cover(rest, without(left.offer, position), left.need & ~position.meets)
         if verdicts[position]:
             found.append(letter)
     return tuple(found)

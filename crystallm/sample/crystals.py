@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.fast_bonds import has_unreasonable_bonds
 from crystallm.crystal.fast_symmetry import is_written_in
-from crystallm.sample.constraint import Choices, Partial, Prompt, Stage, Walk
+from crystallm.sample.allowed import Choices, Walk
+from crystallm.sample.constraint import Partial, Prompt, Stage
 from crystallm.sample.geometry import Refusal, Surroundings
 from crystallm.sample.grammar import Constraint
 from crystallm.sample.guide import Guide
@@ -24,7 +25,7 @@ PROTOSTRUCTURE = (Stage.HEAD, Stage.LETTER)
 """Stages of formula units, space group and Wyckoff letters."""
 
 
-@dataclass
+@dataclass(slots=True)
 class CrystalTask:
     """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` and `bond_tries` are those of
     SampleConfig."""

@@ -275,7 +275,9 @@ class Engine:
 def _has_more(choice: Branching, *, anything: bool) -> bool:
     """Whether a choice that has been refused once has something else to offer."""
     share = choice.share_left
-    return share > 0 if anything else share > HARDLY_ANYTHING and bool(choice.left_unlike.any())
+    if anything or choice.memory is None:
+        return share > (0 if anything else HARDLY_ANYTHING)
+    return share > HARDLY_ANYTHING and bool(choice.left_unlike.any())
 
 
 def _close_ranks(cache: Any, active: list[Row]) -> None:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.composition import Amounts
 from crystallm.sample import cover
+from crystallm.sample.allowed import Choices, Walk
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
+from crystallm.sample.constraint import Grammar, Partial, Prompt
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.engine import Engine, Job
 from crystallm.sample.grammar import log_probabilities

@@ -16,12 +16,10 @@ from crystallm.crystal.composition import element_order
 from crystallm.crystal.description import Site
 from crystallm.crystal.radii import empty_range, expected_length
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import FITS, TOO_CLOSE, intervals_without_room, place_of_site, write_orbit
+from crystallm.sample.loops import FITS, TOO_CLOSE, intervals_without_room, place_orbit
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 """No two atoms come closer, whatever their radii: closer ones would be one atom on a position of higher symmetry."""
-
-_IMAGES = np.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij")).reshape(3, -1).T
 
 
 class Refusal(StrEnum):
@@ -71,9 +69,6 @@ class Surroundings:
     def __init__(self, number: int, cell: tuple[float, ...], contact: float) -> None:
         self.group, self.contact = space_group(number), contact
         self.lattice = lattice_from_parameters(cell)
-        # Where a lattice point stands in the cells around, (27, 3), and how far away, squared.
-        self.images = _IMAGES @ self.lattice
-        self.lengths = (self.images**2).sum(-1)
         self._elements: tuple[str, ...] = ()
         """Those met so far, each once."""
         self._distances = _distances((), contact)
@@ -107,16 +102,15 @@ class Surroundings:
         """Place a site, or tell why it cannot stand there: too close to atoms placed before or to its own images, or at
         a distance at which nonmetals do not stand."""
         position = self.group.positions[site.letter]
-        maps = self.group.orbit_maps[site.letter]
+        maps = self.group.orbit_maps(site.letter)
         kind, first = self._kind_of(site.element), self.n_atoms
         end = first + len(maps[0])
         while end > len(self._atoms):
             self._atoms, self._kinds = np.concatenate([self._atoms] * 2), np.concatenate([self._kinds] * 2)
         free = np.array(site.free, dtype=np.float64)
-        atoms, kinds = self._atoms, self._kinds
-        write_orbit(*maps, position.matrix, position.offset, free, atoms, kinds, first, kind)
-        squares = self._distances.squares
-        verdict = place_of_site(atoms, kinds, first, end, self.lattice, self.images, self.lengths, squares)
+        atoms, kinds, squares = self._atoms, self._kinds, self._distances.squares
+        orbit = (*maps, position.matrix, position.offset, free)
+        verdict = place_orbit(*orbit, atoms, kinds, first, kind, self.lattice, squares)
         if verdict != FITS:
             return Refusal.TOO_CLOSE if verdict == TOO_CLOSE else Refusal.BETWEEN
         self._ends.append(end)
@@ -132,7 +126,7 @@ class Surroundings:
         """
         position = self.group.positions[letter]
         step = starts[1] - starts[0]
-        rotations, translations = self.group.orbit_maps[letter]
+        rotations, translations = self.group.orbit_maps(letter)
         axis = position.matrix[:, 0]
         # Points (J, 3) of atoms seen from the representative when the coordinate is zero, and how they move with it.
         images = rotations @ position.offset + translations

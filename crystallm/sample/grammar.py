@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from crystallm.crystal.published import PublishedLayout
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import space_group
+from crystallm.sample.allowed import Choices, Walk
 from crystallm.sample.bounds import Limits
-from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, Walk
+from crystallm.sample.constraint import Grammar, Partial, Prompt
 from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.search import Symmetries
 

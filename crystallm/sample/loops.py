@@ -13,36 +13,6 @@ FITS, TOO_CLOSE, BETWEEN = 0, 1, 2
 
 
 @compiled
-def place_of_site(
-    atoms: Any, kinds: Any, first: Any, end: Any, lattice: Any, images: Any, lengths: Any, limits: Any
-) -> int:
-    """Whether a site can stand where it is.
-
-    atoms: fractional coordinates (N, 3) of those placed, and from `first` to `end` of the site's own orbit; kinds (N,):
-    which of E elements they are. lattice: (3, 3), rows in angstrom. images: of a lattice point in the cells around,
-    (27, 3), angstrom, the cell itself in the middle. lengths: theirs, squared. limits (E, E, 3): squares of the least
-    distance of two elements, and from where to where none may be.
-    """
-    between, kind = False, kinds[first]
-    for j in range(end):
-        x, y, z = atoms[j, 0] - atoms[first, 0], atoms[j, 1] - atoms[first, 1], atoms[j, 2] - atoms[first, 2]
-        x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
-        a = x * lattice[0, 0] + y * lattice[1, 0] + z * lattice[2, 0]
-        b = x * lattice[0, 1] + y * lattice[1, 1] + z * lattice[2, 1]
-        c = x * lattice[0, 2] + y * lattice[1, 2] + z * lattice[2, 2]
-        square = a * a + b * b + c * c
-        for k in range(len(images)):
-            if j == first and k == len(images) // 2:  # the atom itself
-                continue
-            # |delta + image|^2
-            distance = 2 * (a * images[k, 0] + b * images[k, 1] + c * images[k, 2]) + square + lengths[k]
-            if distance < limits[kind, kinds[j], 0]:
-                return TOO_CLOSE
-            between |= limits[kind, kinds[j], 1] < distance < limits[kind, kinds[j], 2]
-    return BETWEEN if between else FITS
-
-
-@compiled
 def write_orbit(
     rotations: Any,
     translations: Any,
@@ -68,6 +38,62 @@ def write_orbit(
             for j in range(3):
                 value += rotations[m, i, j] * point[j]
             atoms[first + m, i] = value - np.floor(value)
+
+
+@compiled
+def place_of_site(atoms: Any, kinds: Any, first: Any, end: Any, lattice: Any, limits: Any) -> int:
+    """Whether a site can stand where it is.
+
+    atoms: fractional coordinates (N, 3) of those placed, and from `first` to `end` of the site's own orbit; kinds (N,):
+    which of E elements they are. lattice: (3, 3), rows in angstrom. limits (E, E, 3): squares of the least distance of
+    two elements, and from where to where none may be.
+    """
+    images, lengths = np.empty((27, 3)), np.empty(27)  # of a lattice point in the cells around, and squared
+    for i in range(-1, 2):
+        for j in range(-1, 2):
+            for k in range(-1, 2):
+                place = 9 * i + 3 * j + k + 13
+                lengths[place] = 0.0
+                for axis in range(3):
+                    images[place, axis] = i * lattice[0, axis] + j * lattice[1, axis] + k * lattice[2, axis]
+                    lengths[place] += images[place, axis] ** 2
+    between, kind = False, kinds[first]
+    for j in range(end):
+        x, y, z = atoms[j, 0] - atoms[first, 0], atoms[j, 1] - atoms[first, 1], atoms[j, 2] - atoms[first, 2]
+        x, y, z = x - np.rint(x), y - np.rint(y), z - np.rint(z)
+        a = x * lattice[0, 0] + y * lattice[1, 0] + z * lattice[2, 0]
+        b = x * lattice[0, 1] + y * lattice[1, 1] + z * lattice[2, 1]
+        c = x * lattice[0, 2] + y * lattice[1, 2] + z * lattice[2, 2]
+        square = a * a + b * b + c * c
+        least, low, high = limits[kind, kinds[j], 0], limits[kind, kinds[j], 1], limits[kind, kinds[j], 2]
+        for k in range(27):
+            if j == first and k == 13:  # the atom itself
+                continue
+            # |delta + image|^2
+            distance = 2 * (a * images[k, 0] + b * images[k, 1] + c * images[k, 2]) + square + lengths[k]
+            if distance < least:
+                return TOO_CLOSE
+            between |= low < distance < high
+    return BETWEEN if between else FITS
+
+
+@compiled
+def place_orbit(
+    rotations: Any,
+    translations: Any,
+    matrix: Any,
+    offset: Any,
+    free: Any,
+    atoms: Any,
+    kinds: Any,
+    first: Any,
+    kind: Any,
+    lattice: Any,
+    limits: Any,
+) -> int:
+    """Write the orbit of a site (`write_orbit`) after the atoms placed, and tell whether it can stand there."""
+    write_orbit(rotations, translations, matrix, offset, free, atoms, kinds, first, kind)
+    return place_of_site(atoms, kinds, first, first + len(translations), lattice, limits)
 
 
 @compiled

@@ -50,8 +50,7 @@ def places(number: int) -> dict[int, tuple[Place, ...]]:
     found: dict[int, dict[Place, None]] = {}
     for letter, position in group.positions.items():
         own = found.setdefault(position.multiplicity, {})
-        for operation in group.orbit_operations[letter]:
-            rotation, translation = group.rotations[operation], group.translations[operation]
+        for rotation, translation in zip(*group.orbit_maps(letter), strict=True):
             offset = rotation @ position.offset + translation - shift
             for place in _places(letter, rotation @ position.matrix, offset):
                 own[place] = None

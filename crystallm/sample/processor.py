@@ -8,7 +8,8 @@ import torch
 from transformers import LogitsProcessor
 
 from crystallm.errors import ConfigError
-from crystallm.sample.constraint import Partial, Prompt, Walk
+from crystallm.sample.allowed import Walk
+from crystallm.sample.constraint import Partial, Prompt
 from crystallm.sample.grammar import Constraint
 
 

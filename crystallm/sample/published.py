@@ -27,15 +27,9 @@ from crystallm.crystal.published import (
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CompositionError
 from crystallm.sample import cover
+from crystallm.sample.allowed import Choices, Walk
 from crystallm.sample.bounds import Limits, parameter_bounds
-from crystallm.sample.constraint import (
-    Choices,
-    Partial,
-    Prompt,
-    Stage,
-    Walk,
-    check_prompt,
-)
+from crystallm.sample.constraint import Partial, Prompt, Stage, check_prompt
 from crystallm.sample.places import UNIT, places, still_alive, values
 
 T = TypeVar("T")
@@ -213,6 +207,8 @@ class PublishedGrammar:
         partial.stage = Stage.CELL
         yield from self._cell(partial)
         yield from _forced(self.spell(self.layout.middle_text(counts, group.number, volume_of(partial.cell))))
+        listed = sorted(partial.amounts, key=lambda item: listed_order(item[0]))
+        partial.left = [cover.all_left(group.number, tuple(n * partial.formula_units for _, n in listed))]
         yield from self._atom_list(partial)
 
     def resume(
@@ -222,7 +218,7 @@ class PublishedGrammar:
 
         tokens: the text up to that place. What stands before the site is not walked again: it takes far longer.
         """
-        del partial.sites[n_sites:]
+        del partial.sites[n_sites:], partial.left[n_sites + 1 :]
         steps = self._atom_list(partial)
         choices = next(steps)
         for token in tokens[len(tokens) - tokens[::-1].index(self.line_end) :]:  # the line of the site so far
@@ -308,46 +304,31 @@ class PublishedGrammar:
     def _atom_list(self, partial: Partial) -> Walk:
         """Sites element by element, after those that `partial` holds, until every atom is placed; and the end."""
         group = space_group(partial.space_group)
-        positions, offer = cover.positions(group.number), cover.supply(group.number)
-        atoms = {symbol: amount * partial.formula_units for symbol, amount in partial.amounts}
-        used: set[str] = set()
-        for placed in partial.sites:
-            position = positions[placed.letter]
-            atoms[placed.element] -= position.size
-            offer = cover.without(offer, position)
-            if not position.is_free:
-                used.add(placed.letter)
-        room = self._rooms[len(atoms) - 1] - len(partial.sites)
-        symbols = sorted(atoms, key=listed_order)
-        left = [atoms[symbol] for symbol in symbols]
-        for index, symbol in enumerate(symbols):
-            while left[index]:
-                partial.stage = Stage.LETTER
-                yield from _forced(self.spell(self.layout.site_text(symbol, len(partial.sites))))
-                letters = set()
-                for letter, position in positions.items():
-                    if position.size > left[index] or letter in used:
-                        continue
-                    rest = tuple(n for n in (left[index] - position.size, *left[index + 1 :]) if n)
-                    sites = cover.fewest_sites(rest, cover.without(offer, position))
-                    if sites is not None and sites < room:
-                        letters.add(letter)
-                offered = sorted({group.positions[letter].multiplicity for letter in letters})
-                multiplicity = yield from _one_of({self.spell(f"{n} "): n for n in offered})
-                partial.stage = Stage.COORDINATES
-                point = yield from self._point(group.number, multiplicity, letters)
-                x, y, z = (value / UNIT for value in point)
-                site = site_at(group, ListedSite(symbol, multiplicity, (x, y, z)))
-                assert site is not None, (group.number, multiplicity, point)
-                assert site.letter in letters, (group.number, site, letters)
-                position = positions[site.letter]
-                left[index] -= position.size
-                offer = cover.without(offer, position)
-                room -= 1
-                if not position.is_free:
-                    used.add(site.letter)
-                partial.sites.append(site)
-                yield from _forced(self.spell(self.layout.site_end))
+        positions = cover.positions(group.number)
+        symbols = sorted((symbol for symbol, _ in partial.amounts), key=listed_order)
+        while (left := partial.left[-1]).counts:
+            symbol, (count, *others) = symbols[-len(left.counts)], left.counts
+            partial.stage = Stage.LETTER
+            yield from _forced(self.spell(self.layout.site_text(symbol, len(partial.sites))))
+            letters, room = set(), self._rooms[len(symbols) - 1] - len(partial.sites)
+            for letter, position in positions.items():
+                if position.size > count or letter in left.used:
+                    continue
+                rest = tuple(n for n in (count - position.size, *others) if n)
+                sites = cover.fewest_sites(rest, cover.without(left.offer, position))
+                if sites is not None and sites < room:
+                    letters.add(letter)
+            offered = sorted({group.positions[letter].multiplicity for letter in letters})
+            multiplicity = yield from _one_of({self.spell(f"{n} "): n for n in offered})
+            partial.stage = Stage.COORDINATES
+            point = yield from self._point(group.number, multiplicity, letters)
+            x, y, z = (value / UNIT for value in point)
+            site = site_at(group, ListedSite(symbol, multiplicity, (x, y, z)))
+            assert site is not None, (group.number, multiplicity, point)
+            assert site.letter in letters, (group.number, site, letters)
+            partial.sites.append(site)
+            partial.left.append(left.after(site.letter, positions[site.letter]))
+            yield from _forced(self.spell(self.layout.site_end))
         yield from _forced(self.spell(self.layout.last_text))
 
     def _point(self, number: int, multiplicity: int, letters: set[str]) -> Generator[Choices, int, tuple[int, ...]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import compress
+from math import log
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.sample.constraint import Choices, Walk
+from crystallm.sample.allowed import Choices, Walk, as_array
 from crystallm.sample.mixture import TRUST, Belief, mix
 from crystallm.sample.refusals import Branching, Memory, Step, memory_after
 from crystallm.sample.warp import Warp, chances, chances_of
@@ -70,7 +70,7 @@ SECTION = 2
 """Levels from this one on belong to one section, those before it to the text as a whole."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     """A finished text, or one given up. Log-probabilities are natural, of the unwarped, unmasked model."""
 
@@ -101,7 +101,7 @@ class Outcome:
         return self.failure is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mark:
     """A place in a text that can be returned to: what stands before it, and the log-probabilities (V,) there."""
 
@@ -111,7 +111,7 @@ class Mark:
     branching: Branching
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One row of the batch and the text it is working on."""
 
@@ -192,7 +192,7 @@ def append(row: Row, token: int) -> None:
 
 def outcome_of(row: Row) -> Outcome:
     unlike = float(sum(compress(row.log_probabilities, row.differing)))
-    drawn = float(sum(np.log(node.chances[place]) for node, place in row.path if node.differs))
+    drawn = sum((log(node.chances.item(place)) for node, place in row.path if node.differs), 0.0)
     made = (row.task, row.tokens, row.log_probabilities, unlike, row.failure, row.steps, dict(row.redrawn))
     return Outcome(*made, path=row.path, unlike_drawn=drawn, belief=belief_after(row.task, row.path), unfit=row.unfit)
 
@@ -208,7 +208,7 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     before, place = row.path[-1] if row.path else (None, 0)
     known = row.start if before is None else before.after.get(place)
     if known is None:
-        task, tokens = row.task, _as_array(row.choices)
+        task, tokens = row.task, as_array(row.choices)
         differs, memory, belief = task.differs(), task.memory, belief_after(task, row.path)
         used_up = memory.components if memory is not None and task.goes_by_component else None
         if belief is None:
@@ -226,9 +226,3 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
         if memory is not None and differs:
             known.memory, known.used_up = memory_after(row.path, memory.start), used_up
     return known
-
-
-@lru_cache(maxsize=4096)
-def _as_array(choices: Choices) -> NDArray[np.int64]:
-    """The same few hundred sets of tokens come again and again."""
-    return np.asarray(choices)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crystallm.sample.allowed import Choices, Walk
 from crystallm.sample.cache import Feed, RowCache
-from crystallm.sample.constraint import Choices, Walk
 from crystallm.sample.mixture import Belief
 from crystallm.sample.refusals import Memory
 from crystallm.sample.rows import SECTION

@@ -11,8 +11,9 @@ from crystallm.crystal.composition import element_order, parse_formula
 from crystallm.crystal.layout import FREE_PARAMETERS
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CompositionError
+from crystallm.sample.allowed import Choices
 from crystallm.sample.bounds import Limits
-from crystallm.sample.constraint import Choices, Grammar, Partial, Prompt, check_prompt
+from crystallm.sample.constraint import Grammar, Partial, Prompt, check_prompt
 
 Chooser = Callable[[Choices], int]
 

@@ -5,6 +5,7 @@ import pytest
 from crystallm.sample import cover
 from crystallm.sample.cover import (
     Position,
+    all_left,
     can_cover,
     fillings,
     groups_that_hold,
@@ -85,12 +86,12 @@ def test_groups_whose_symmetry_a_composition_cannot_have_are_not_offered() -> No
 
 
 def test_letters_that_would_make_rock_salt_of_zinc_blende_are_not_offered() -> None:
-    offer, need = supply(216), need_of(216)
-    assert letters(216, (1, 1), offer, need, frozenset()) == ("a", "b", "c", "d")
-    zinc = positions(216)["a"]
-    left = without(offer, zinc), need & ~zinc.meets, frozenset("a")
-    assert letters(216, (1,), *left) == ("c", "d")  # on b the sulphur would make Fm-3m
-    assert letters(216, (1, 1), *left) == ("b", "c", "d")  # half a Heusler compound
+    assert letters(216, all_left(216, (1, 1))) == ("a", "b", "c", "d")
+    sulphur = all_left(216, (1, 1)).after("a", positions(216)["a"])
+    assert sulphur.counts == (1,)
+    assert letters(216, sulphur) == ("c", "d")  # on b it would make Fm-3m
+    two = all_left(216, (1, 1, 1)).after("a", positions(216)["a"])
+    assert letters(216, two) == ("b", "c", "d")  # half a Heusler compound
 
 
 def holds(counts: tuple[int, ...], number: int) -> bool:

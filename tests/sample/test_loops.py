@@ -43,17 +43,15 @@ def test_a_site_is_judged_by_all_images(seed: int) -> None:
     atoms = random.random((9, 3))
     first = 6
     neighbours = lattice.get_points_in_sphere(atoms, lattice.get_cartesian_coords(atoms[first]), 8.0)
-    images = np.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij")).reshape(3, -1).T @ lattice.matrix
     distances = np.full(9, np.inf)
     for _, distance, atom, *_ in neighbours:
         if distance > 1e-6:
             distances[atom] = min(distances[atom], distance)
-    lengths = (images**2).sum(-1)
 
     def judge(*limits: np.ndarray) -> int:
         squares = np.zeros((9, 9, 3))
         squares[first] = np.array(limits).T ** 2
-        return place_of_site(atoms, np.arange(9), first, 9, lattice.matrix, images, lengths, squares)
+        return place_of_site(atoms, np.arange(9), first, 9, lattice.matrix, squares)
 
     nothing = np.zeros(9)
     assert judge(distances - 1e-6, nothing, nothing) == FITS
@@ -74,7 +72,7 @@ def test_orbits_are_those_of_descriptions() -> None:
         for letter, position in group.positions.items():
             free = random.random(position.n_free)
             atoms, kinds = np.full((200, 3), np.nan), np.zeros(200, dtype=np.int64)
-            maps = group.orbit_maps[letter]
+            maps = group.orbit_maps(letter)
             write_orbit(*maps, position.matrix, position.offset, free, atoms, kinds, 5, 7)
             end = 5 + position.multiplicity
             assert np.flatnonzero(~np.isnan(atoms[:, 0])).tolist() == list(range(5, end))

@@ -18,8 +18,9 @@ from crystallm.crystal.number_format import DIGITS, PAIRS, WRITTEN
 from crystallm.errors import CompositionError
 from crystallm.eval.rate import Z_95
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
+from crystallm.sample.allowed import Choices
 from crystallm.sample.bounds import Limits
-from crystallm.sample.constraint import Choices, Partial, Prompt, Stage
+from crystallm.sample.constraint import Partial, Prompt, Stage
 from crystallm.sample.grammar import AnyGrammar, make_grammar
 from crystallm.train.batches import pad, plan_evaluation, widths
 from crystallm.train.corpus import load_corpus
