@@ -8,12 +8,15 @@ together, since numpy takes as long for one as for many.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from crystallm.crystal.mean_lattices import UNDECIDED, Bases, Frames, parameters_of_all
+from crystallm.crystal.mean_lattices import Frames, parameters_of_all
+from crystallm.crystal.own_symmetry import is_first
+from crystallm.crystal.pairing import CLEAR, OPEN, UNDECIDED, costs_of, near_pairs, nearest_partners, needed_stol
 from crystallm.crystal.prepared import Prepared, Tolerances
 from crystallm.crystal.reduction import points_in_sphere
 
@@ -26,9 +29,6 @@ FORBIDDEN = 1e20
 
 AT_ONCE = 100_000
 """Pairs of atoms looked at together; more would leave the processor's cache."""
-
-IMAGES = np.array([(i, j, k) for i in (-1.0, 0.0, 1.0) for j in (-1.0, 0.0, 1.0) for k in (-1.0, 0.0, 1.0)])
-"""Neighbouring cells (27, 3), in pymatgen's order: of two equally near images the first is taken."""
 
 
 def rms_of(crystal: Prepared, truth: Prepared, tolerances: Tolerances) -> float | None:
@@ -62,7 +62,8 @@ class _Mappings:
     """Bases of the lattices of crystals that look like that of the truth, each pair scaled to one volume.
 
     matrices (B, 3, 3) of the crystals and parameters (B, 6) of the truth as scaled; owner (M,): index of the crystal
-    that a basis belongs to; bases (M, 3, 3); within (T, M): which are within each of the tolerances.
+    that a basis belongs to; bases (M, 3, 3), and whole (M, 3, 3): the same in vectors of its cell; within (T, M): which
+    are within each of the tolerances.
     """
 
     def __init__(self, crystals: Sequence[Prepared], truth: Prepared, tolerances: Sequence[Tolerances]) -> None:
@@ -96,6 +97,7 @@ class _Mappings:
         vectors = np.stack([a[i[pair]], b[j[pair]], c[k]], axis=1)
         vectors = vectors[np.abs(np.abs(np.linalg.det(fractions[vectors])) - 1) <= 0.5]
         self.owner, self.bases = owner[vectors[:, 0]], cartesian[vectors]
+        self.whole = np.rint(fractions[vectors]).astype(np.int64)
         first, second, third = vectors.T
         angles = np.stack([off(second, third, 0), off(first, third, 1), off(first, second, 2)], axis=1)
         lengths = ratio[vectors, np.arange(3)]
@@ -121,151 +123,98 @@ class _Candidates:
         positions_MN3 = np.matmul(cartesian[self._owner], np.linalg.inv(bases))
         positions_MN3 -= np.floor(positions_MN3)
         self._positions = np.ascontiguousarray(np.moveaxis(positions_MN3, 2, 0))
-        self._truth = truth.positions.T
+        self._truth = np.ascontiguousarray(truth.positions.T)
         same = truth.numbers[:, None] == crystals[0].numbers
         # The site of the rarest element, the first of those; laid on each such site of the crystal.
         self._anchor = int(same.sum(axis=1).argmin())
         self._partners = np.flatnonzero(same[self._anchor])
-        self._one, self._other = np.nonzero(same)
-        """Pairs (K,) of sites of one element, of the truth and of the crystal; in order of the former."""
-        self._starts = np.flatnonzero(np.diff(self._one, prepend=-1))
+        self._others = np.nonzero(same)[1]
+        """Sites of the crystal (K,) with the element of each site of the truth, one after the other."""
+        self._starts = np.concatenate([[0], np.cumsum(same.sum(axis=1))])
         self._n_crystals = len(crystals)
+        self._different = np.ones((len(bases), len(self._partners)), dtype=bool)
+        """Pairs of basis and partner but for those that the symmetry of a crystal makes of others."""
+        for place, crystal in enumerate(crystals):
+            own = np.flatnonzero(self._owner == place)
+            if crystal.symmetry is not None and len(own):
+                self._different[own] = is_first(crystal.symmetry, mappings.whole[own], self._partners)
 
     def best(self, stols: Sequence[float]) -> Array:
-        """The smallest normalised rms (crystals, tolerances); infinite where nothing matches."""
-        best = np.full((self._n_crystals, len(stols)), np.inf)
-        n_bases = len(self._owner)
-        basis, partner = np.repeat(np.arange(n_bases), len(self._partners)), np.tile(self._partners, n_bases)
-        step = max(1, AT_ONCE // len(self._one))
+        """The smallest normalised rms (crystals, tolerances) below each stol; stol itself where there is none."""
+        best = np.tile(np.array(stols), (self._n_crystals, 1))
+        basis, place = np.nonzero(self._different)
+        partner = self._partners[place]
+        step = max(1, AT_ONCE // len(self._others))
         for start in range(0, len(basis), step):
-            some = slice(start, start + step)
-            for column, (which, values) in enumerate(self._rms(basis[some], partner[some], stols)):
-                np.minimum.at(best[:, column], self._owner[which], values)
+            self._improve(best, basis[start : start + step], partner[start : start + step], stols)
         return best
 
-    def _rms(self, basis: Indices, partner: Indices, stols: Sequence[float]) -> list[tuple[Indices, Array]]:
-        """For each stol the bases of the candidates in which every site gets a partner, and their normalised rms."""
-        positions = self._positions[:, basis]
-        shift = self._positions[:, basis, partner] - self._truth[:, self._anchor, None]
-        laid = self._truth[:, None] + shift[..., None]
-        frame = self._frames.of[basis]
-        reach = self._reach(laid, positions, self._frames.unit[frame])
-        # From this stol (C,) on every site of the truth has some partner.
-        needed = np.minimum.reduceat(reach, self._starts, axis=1).max(axis=1)
-        kept = np.flatnonzero(needed <= max(stols))
+    def _improve(self, best: Array, basis: Indices, partner: Indices, stols: Sequence[float]) -> None:
+        """Lower `best` where a candidate is nearer: one in which every site gets a partner."""
+        most, frame = max(stols), self._frames.of[basis]
+        truth, sites = self._truth, (self._starts, self._others)
+        unit = self._frames.unit[frame]
+        needed = needed_stol(truth, self._positions, basis, partner, self._anchor, *sites, unit, most)
+        kept = np.flatnonzero(needed <= most)
         if len(kept) == 0:
-            return []
-        if len(kept) < len(frame):
-            basis, frame, reach, needed = basis[kept], frame[kept], reach[kept], needed[kept]
-            laid, positions = laid[:, kept], positions[:, kept]
+            return
+        basis, partner, frame, unit, needed = basis[kept], partner[kept], frame[kept], unit[kept], needed[kept]
+        positions = self._positions[:, basis]
+        laid = truth[:, None] + (self._positions[:, basis, partner] - truth[:, self._anchor, None])[..., None]
         bases = self._frames.reduced(frame)
         if len(moved := np.flatnonzero(bases.moved)):
             inverses = bases.inverses[moved]
             laid[:, moved], positions[:, moved] = (_transformed(x[:, moved], inverses) for x in (laid, positions))
-            reach[moved] = self._reach(laid[:, moved], positions[:, moved], bases.unit[moved])
-        which, pair = np.nonzero(reach <= max(stols))
-        one, other, reach_of = self._one[pair], self._other[pair], reach[which, pair]
-        vectors, squares = _shortest(laid % 1, positions % 1, bases, which, one, other)
-        found = []
-        for stol, within in zip(stols, self._within[:, basis], strict=True):
-            some = np.flatnonzero((reach_of <= stol) & (within & (needed <= stol))[which])
-            sets, chosen = _assigned(which[some], one[some], other[some], squares[some], laid.shape[1:])
-            paired = vectors[:, some[chosen]]
-            paired -= (np.add.reduce(paired, axis=2) / paired.shape[2])[..., None]
-            means = np.add.reduce(_squares(paired), axis=1) / paired.shape[2]
-            found.append((basis[sets], np.sqrt(means) * self._frames.normalizations[frame[sets]]))
-        return found
+            unit[moved] = bases.unit[moved]
+        pairs = Pairs(*near_pairs(laid, positions, *sites, unit, bases.matrices, bases.nearest_square, most))
+        owner, scale = self._owner[basis], self._frames.normalizations[frame]
+        for column, (stol, within) in enumerate(zip(stols, self._within[:, basis], strict=True)):
+            possible = within & (needed <= stol)
+            some = pairs.of((pairs.reaches <= stol) & possible[pairs.places[:, 0]])
+            some.improve(best[:, column], owner, scale, len(truth[0]))
 
-    def _reach(self, laid: Array, positions: Array, unit: Array) -> Array:
-        """stol from which on pairs (C, K) of sites, images included, are near each other along each axis.
 
-        unit: differences of fractional coordinates (C, 3) that stol = 1 allows.
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of sites that can be partners, as `pairing.near_pairs` finds them."""
+
+    places: Indices
+    reaches: Array
+    vectors: Array
+    squares: Array
+
+    def of(self, which: Mask) -> Pairs:
+        """Some of the pairs."""
+        if which.all():
+            return self
+        return Pairs(self.places[which], self.reaches[which], self.vectors[:, which], self.squares[which])
+
+    def improve(self, best: Array, owner: Indices, scale: Array, n_sites: int) -> None:
+        """Lower the smallest rms of each crystal; candidate c belongs to the crystal owner[c], and its displacements
+        are measured in units of 1 / scale[c].
+
+        Sites are assigned at least total square. Where that is not clear at once, it is done only for candidates that
+        can be nearer than what has been found.
         """
-        reach: Array | None = None
-        for axis in range(3):
-            difference = laid[axis][:, self._one]
-            difference -= positions[axis][:, self._other]
-            difference -= np.rint(difference)
-            np.abs(difference, out=difference)
-            difference /= unit[:, axis, None]
-            reach = difference if reach is None else np.maximum(reach, difference, out=reach)
-        assert reach is not None
-        return reach
+        states, bounds, nearest, least = nearest_partners(self.places, self.vectors, self.squares, len(owner), n_sites)
+        clear, unclear = np.flatnonzero(states == CLEAR), np.flatnonzero(states == OPEN)
+        np.minimum.at(best, owner[clear], self._rms(nearest[clear]) * scale[clear])
+        least = np.sqrt(least) * scale * (1 - UNDECIDED)
+        for candidate in unclear[np.argsort(least[unclear])].tolist():
+            if least[candidate] < best[owner[candidate]]:
+                own = slice(bounds[candidate], bounds[candidate + 1])
+                costs, numbers = costs_of(self.places[own], self.squares[own], n_sites, FORBIDDEN)
+                chosen = numbers[linear_sum_assignment(costs)]
+                if chosen.min() >= 0:
+                    rms = self._rms(bounds[candidate] + chosen[None])[0] * scale[candidate]
+                    best[owner[candidate]] = min(best[owner[candidate]], rms)
 
-
-def _assigned(
-    which: Indices, one: Indices, other: Indices, squares: Array, shape: tuple[int, ...]
-) -> tuple[Indices, Indices]:
-    """The sets that can be assigned (D,), and the pairs that assign each of their sites (D, N) at least total square.
-
-    Pairs (S,) of a site `one` with a site `other` in set `which`, in order of set and site; shape: sets C, sites N.
-    """
-    n_sets, n_sites = shape
-    starts = np.flatnonzero(np.diff(which * n_sites + one, prepend=-1))
-    full = np.bincount(which[starts], minlength=n_sets) == n_sites
-    least = np.minimum.reduceat(squares, starts)
-    lengths = np.diff(starts, append=len(which))
-    lowest = np.flatnonzero(squares <= np.repeat(least * (1 + UNDECIDED) + UNDECIDED**2, lengths))
-    # Where the nearest partners of all sites differ, they are the assignment; `clear` if none is as near as another.
-    clear = full & (np.bincount(which[lowest], minlength=n_sets) == n_sites)
-    taken = np.bincount(which[lowest] * n_sites + other[lowest], minlength=n_sets * n_sites).reshape(n_sets, n_sites)
-    clear &= (taken == 1).all(axis=1)
-    sets, chosen = [np.flatnonzero(clear)], [lowest[clear[which[lowest]]].reshape(-1, n_sites)]
-    for place in np.flatnonzero(full & ~clear):
-        start, stop = np.searchsorted(which, [place, place + 1])
-        found = _assign(one[start:stop], other[start:stop], squares[start:stop], n_sites)
-        if found is not None:
-            sets.append(np.array([place]))
-            chosen.append(start + found[None])
-    return np.concatenate(sets), np.concatenate(chosen)
-
-
-def _assign(one: Indices, other: Indices, squares: Array, n_sites: int) -> Indices | None:
-    """The pairs (one, other) that give each site its partner at least total squared distance; None if none do."""
-    costs = np.full((n_sites, n_sites), FORBIDDEN)
-    number = np.full((n_sites, n_sites), -1, dtype=np.intp)
-    costs[one, other] = squares
-    number[one, other] = np.arange(len(one))
-    chosen = number[linear_sum_assignment(costs)]
-    return chosen if chosen.min() >= 0 else None
-
-
-def _shortest(
-    laid: Array, positions: Array, bases: Bases, which: Indices, one: Indices, other: Indices
-) -> tuple[Array, Array]:
-    """Shortest vectors (3, S) from sites `one` to the images of sites `other` in sets `which`, and their squares (S,).
-
-    What pymatgen's compiled code finds, which looks at the 27 nearest cells and takes the first of equals. Coordinates
-    (3, C, N) are fractional, in 0 to 1.
-    """
-    apart = positions[:, which, other] - laid[:, which, one]
-    plain = _cartesian(positions, bases.matrices)[:, which, other] - _cartesian(laid, bases.matrices)[:, which, one]
-    images = _cartesian(IMAGES.T[:, None], bases.matrices)
-    place = 13 - np.rint(apart).astype(np.intp).T @ (9, 3, 1)
-    vectors = plain + images[:, which, place]
-    squares = _squares(vectors)
-    # Every other image is at least a shortest lattice vector away from this one.
-    unsure = np.flatnonzero(squares >= bases.nearest_square[which])
-    if len(unsure):
-        few = plain[:, unsure, None] + images[:, which[unsure]]
-        squares_of = _squares(few)
-        nearest = squares_of.argmin(axis=1)
-        row = np.arange(len(unsure))
-        vectors[:, unsure], squares[unsure] = few[:, row, nearest], squares_of[row, nearest]
-    return vectors, squares
-
-
-def _squares(vectors: Array) -> Array:
-    """Squared lengths of vectors (3, ...)."""
-    x, y, z = vectors
-    return np.asarray(x * x + y * y + z * z)
-
-
-def _cartesian(fractional: Array, matrices: Array) -> Array:
-    """Cartesian coordinates of fractional ones (3, C, N) in bases (C, 3, 3), summed in the order of pymatgen."""
-    x, y, z = fractional
-    m = matrices.transpose(1, 2, 0)[..., None]
-    return np.stack([x * m[0, axis] + y * m[1, axis] + z * m[2, axis] for axis in range(3)])
+    def _rms(self, chosen: Indices) -> Array:
+        """Root mean square (D,) of the displacements of chosen pairs (D, N) from their mean."""
+        paired = self.vectors[:, chosen]
+        paired -= (np.add.reduce(paired, axis=2) / paired.shape[2])[..., None]
+        x, y, z = paired
+        return np.asarray(np.sqrt(np.add.reduce(x * x + y * y + z * z, axis=1) / paired.shape[2]))
 
 
 def _transformed(fractional: Array, inverses: Array) -> Array:

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Lattice
 
+from crystallm.crystal.pairing import UNDECIDED
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
-
-UNDECIDED = 1e-9
-"""Closer than this to a choice of the lattice reduction, pymatgen's own code makes it: rounding errors decide there."""
 
 
 @dataclass(frozen=True, eq=False)

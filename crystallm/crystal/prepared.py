@@ -36,16 +36,26 @@ class Tolerances:
 
 
 @dataclass(frozen=True, eq=False)
+class Symmetry:
+    """Operations of a crystal in its reduced cell: rotations (G, 3, 3), whole numbers, that turn rows of fractional
+    coordinates, and the site (G, N) on which each site comes to stand."""
+
+    rotations: NDArray[np.int64]
+    images: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """A crystal in the reduced primitive cell in which the matcher compares it.
 
-    lattice: Niggli-reduced. positions: (N, 3) fractional. numbers: (N,) atomic numbers.
+    lattice: Niggli-reduced. positions: (N, 3) fractional. numbers: (N,) atomic numbers. symmetry: what is known of it.
     """
 
     amounts: Amounts
     lattice: Lattice
     positions: Array
     numbers: NDArray[np.int64]
+    symmetry: Symmetry | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)

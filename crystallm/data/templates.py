@@ -126,12 +126,14 @@ class TemplateLibrary:
         a, b, c, *angles = known.cell
         scale = growth ** (1 / 3)
         sites = [replace(site, element=mapping[site.element]) for site in known.sites]
+        before = [element_order(site.element) for site in sites]
         sites.sort(key=lambda site: element_order(site.element))
         alpha, beta, gamma = angles
         changed = replace(
             known, amounts=amounts, cell=(a * scale, b * scale, c * scale, alpha, beta, gamma), sites=tuple(sites)
         )
-        return canonical(changed)
+        # Only the order of the elements counts in what is canonical.
+        return changed if before == sorted(before) else canonical(changed)
 
     def _volume(self, amounts: Amounts) -> float:
         return float(sum(self.similarity.volumes[element_order(symbol)[1]] * amount for symbol, amount in amounts))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from crystallm.crystal.description import Description, expand
 from crystallm.crystal.duplicates import are_near
+from crystallm.crystal.own_symmetry import prepare_built
 from crystallm.crystal.prepared import Prepared, prepare
 
 FEW_COORDINATES = 6
@@ -56,7 +57,7 @@ class Structures:
         """Groups of equal crystals, each with its first one; a crystal joins the first group whose first it matches."""
         groups: list[tuple[Prepared, list[int]]] = []
         for number in numbers:
-            crystal = prepare(expand(self._crystals[number]))
+            crystal = prepare_built(self._crystals[number])
             near = are_near([leader for leader, _ in groups], crystal)
             if any(near):
                 groups[near.index(True)][1].append(number)
