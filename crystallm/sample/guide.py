@@ -21,6 +21,7 @@ from crystallm.crystal.description import Description, expand
 from crystallm.crystal.fast_bonds import has_unreasonable_bonds
 from crystallm.data.templates import Template
 from crystallm.sample.constraint import Grammar, Partial, Stage
+from crystallm.sample.loops import parts_of_bells
 from crystallm.sample.mixture import Belief
 from crystallm.sample.structures import Structures
 
@@ -73,8 +74,18 @@ class Guide:
         self._units = np.array([grammar.choice(grammar.units, crystal.formula_units) for crystal in crystals])
         self._groups = np.array([grammar.group_ids[crystal.space_group] for crystal in crystals])
         self._cells: Array = np.array([crystal.cell for crystal in crystals], dtype=np.float64)
-        self._letters = [[grammar.ids[f" {site.letter}"] for site in crystal.sites] for crystal in crystals]
-        self._numbers = [[site.free for site in crystal.sites] for crystal in crystals]
+        longest = max((len(crystal.sites) for crystal in crystals), default=0)
+        self._letters = np.full((len(crystals), longest), -1)
+        """Ids of the Wyckoff letters of each site, -1 beyond the last."""
+        self._first_number = np.zeros((len(crystals), longest), dtype=np.int64)
+        """Where the free coordinates of each site begin in `_numbers`."""
+        numbers: list[float] = []
+        for place, crystal in enumerate(crystals):
+            for index, site in enumerate(crystal.sites):
+                self._letters[place, index] = grammar.letter_ids[site.letter]
+                self._first_number[place, index] = len(numbers)
+                numbers += site.free
+        self._numbers: Array = np.array(numbers, dtype=np.float64)
         self._structures = Structures(crystals)
 
     def followed(self, belief: Belief) -> Followed | None:
@@ -111,33 +122,25 @@ class Guide:
         if partial.stage is Stage.HEAD:
             wanted = (self._groups if partial.formula_units else self._units)[who]
         elif partial.stage is Stage.LETTER:
-            wanted = np.array([self._letters[index][site] for index in who])
+            wanted = self._letters[who, site]
         else:
             return self._number_factors(partial, len(tokens), who, site)
         return np.asarray(wanted[:, None] == tokens[None], dtype=np.float64)
 
     def _number_factors(self, partial: Partial, count: int, who: NDArray[np.int64], site: int) -> Array:
         number = partial.number
-        edges: Array = number.low + number.step * np.arange(count + 1, dtype=np.float64)
-        if partial.stage is Stage.COORDINATES:
-            middles: Array = np.array([self._numbers[index][site][number.place] for index in who], dtype=np.float64)
-            # Coordinates go around: 0.99 is near 0.01.
-            return _shares_of_bells(edges, middles[:, None] + AROUND, self.bells.coordinate)
-        middles = self._cells[who, number.place]
-        widths = middles * self.bells.length if number.place < 3 else np.full(len(who), self.bells.angle)
-        return _shares_of_bells(edges, middles[:, None], widths[:, None, None])
+        goes_around = partial.stage is Stage.COORDINATES  # 0.99 is near 0.01
+        if goes_around:
+            middles = self._numbers[self._first_number[who, site] + number.place]
+            widths = np.full(len(who), self.bells.coordinate)
+        else:
+            middles = self._cells[who, number.place]
+            widths = middles * self.bells.length if number.place < 3 else np.full(len(who), self.bells.angle)
+        parts: Array = parts_of_bells(number.low, number.step, count, middles, widths, goes_around)
+        return parts
 
 
 @lru_cache(maxsize=4096)
 def _has_unreasonable_bonds(crystal: Description) -> bool:
     """Many formulas follow the same crystals."""
     return has_unreasonable_bonds(expand(crystal))
-
-
-AROUND = np.array([-1.0, 0.0, 1.0])
-
-
-def _shares_of_bells(edges: Array, middles: Array, widths: Array | float) -> Array:
-    """How much of the bells of each template (L, B) lies between one edge (C + 1,) and the next: (L, C)."""
-    heights = np.arctan((edges - middles[..., None]) / widths).sum(axis=1) / np.pi
-    return np.asarray(np.diff(heights, axis=1))

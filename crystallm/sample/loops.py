@@ -158,3 +158,78 @@ def place_in(weights: Any, share: Any) -> int:
         if running > limit:
             return place
     return len(weights)
+
+
+@compiled
+def sharpened(probabilities: Any, temperature: Any) -> Any:
+    """Probabilities (C,) in any normalisation at a temperature."""
+    return softmax(np.log(probabilities), temperature)
+
+
+@compiled
+def mixed(shares: Any, logs: Any, factors: Any, trust: Any) -> Any:
+    """The shares (1 + L,) of the model alone and of components at a choice, and the probabilities of tokens: the
+    model's (C,), those of each component (L, C), and those of the mixture (C,); see `mixture.mix`."""
+    n_components, n_tokens = factors.shape
+    alone = softmax(logs, 1.0)
+    own = np.zeros((n_components, n_tokens))
+    weights = np.zeros(n_components + 1)
+    theirs, heard = 0.0, 0.0
+    for i in range(n_components):
+        total = 0.0
+        for j in range(n_tokens):
+            total += factors[i, j] * alone[j]
+        theirs += shares[i + 1]
+        if total > 0:
+            for j in range(n_tokens):
+                own[i, j] = factors[i, j] * alone[j] / total
+            weights[i + 1] = shares[i + 1] * total**trust
+            heard += weights[i + 1]
+    weights[0] = shares[0] if heard > 0 else 1.0
+    if heard > 0:
+        weights[1:] *= theirs / heard
+    return weights, alone, own, together(weights, alone, own)
+
+
+@compiled
+def together(shares: Any, alone: Any, own: Any) -> Any:
+    """Probabilities (C,) of the model alone (C,) and of components (L, C) in these shares (1 + L,)."""
+    summed = shares[0] * alone
+    for i in range(len(own)):
+        for j in range(len(alone)):
+            summed[j] += shares[i + 1] * own[i, j]
+    return summed
+
+
+@compiled
+def believed(shares: Any, alone: Any, own: Any, place: Any, negligible: Any) -> Any:
+    """The shares (1 + K,) of the model alone and of the components that are left once the token at a place has been
+    taken, and which (K,) of the L components these are."""
+    weights = np.empty(len(shares))
+    weights[0] = shares[0] * alone[place]
+    total = weights[0]
+    for i in range(len(own)):
+        weights[i + 1] = shares[i + 1] * own[i, place]
+        total += weights[i + 1]
+    weights /= total
+    left = np.flatnonzero(weights[1:] > negligible)
+    kept = np.empty(len(left) + 1)
+    kept[0], kept[1:] = weights[0], weights[1:][left]
+    return kept, left
+
+
+@compiled
+def parts_of_bells(low: Any, step: Any, n_parts: Any, middles: Any, widths: Any, goes_around: Any) -> Any:
+    """How much of each of L bells, Cauchy distributions with middles and widths (L,), lies in each of so many parts
+    (L, n_parts) of one step from `low` on; where numbers go around from 1 to 0, so do the bells."""
+    parts = np.zeros((len(middles), n_parts))
+    for i in range(len(middles)):
+        for turn in range(-1, 2):
+            if turn and not goes_around:
+                continue
+            before = np.arctan((low - middles[i] - turn) / widths[i])
+            for j in range(n_parts):
+                after = np.arctan((low + step * (j + 1) - middles[i] - turn) / widths[i])
+                parts[i, j] += (after - before) / np.pi
+                before = after
+    return parts

@@ -6,12 +6,15 @@ It knows nothing of what the components stand for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.sample.loops import believed, mixed, together
+
 Array = NDArray[np.float64]
+Logs = NDArray[np.float32] | NDArray[np.float64]
 
 TRUST = 0.5
 """The power of the model's own probability of what a component allows with which it tells components apart, in choices
@@ -19,6 +22,10 @@ in which texts are to differ (docs/decisions/0011)."""
 
 NEGLIGIBLE = 1e-7
 """A component with a smaller share is left out of what follows."""
+
+
+ROUNDING = 1e-12
+"""A smaller share that is left is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,30 +57,23 @@ class Mixture:
     together: Array
     """Those of the mixture (C,), without components that are used up."""
 
-    @property
-    def log_probabilities(self) -> Array:
-        """Natural logarithms (C,) of those of the mixture."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.together)
-
     def left(self, alone: Array, components: Mapping[int, float]) -> Array:
         """What is left of each token (C,) if this share (C,) of what the model alone makes of it is, and these shares
         of what components do, by number; all of the others."""
         gone = self.belief.shares[0] * self.alone * (1.0 - alone)
         if components:
             gone += (self.belief.shares[1:] * (1.0 - self.belief.left(components))) @ self.own
-        return np.asarray(1.0 - np.divide(gone, self.together, out=np.zeros_like(gone), where=self.together > 0))
+        share = 1.0 - np.divide(gone, self.together, out=np.zeros_like(gone), where=self.together > 0)
+        return np.where(share > ROUNDING, share, 0.0)
 
     def after(self, place: int) -> Belief:
         """What is believed once a token has been taken."""
-        shares = self.belief.shares * np.concatenate([self.alone[place : place + 1], self.own[:, place]])
-        shares /= shares.sum()
-        alive = shares[1:] > NEGLIGIBLE
-        return Belief(np.concatenate([shares[:1], shares[1:][alive]]), self.belief.alive[alive])
+        shares, left = believed(self.belief.shares, self.alone, self.own, place, NEGLIGIBLE)
+        return Belief(shares, self.belief.alive[left])
 
 
 def mix(
-    belief: Belief, log_C: Array, factors: Array, *, trust: float = 0.0, left: Mapping[int, float] | None = None
+    belief: Belief, log_C: Logs, factors: Array, *, trust: float = 0.0, left: Mapping[int, float] | None = None
 ) -> Mixture:
     """The mixture at a choice.
 
@@ -82,22 +82,8 @@ def mix(
     tells the components apart; 0 leaves them their shares. left: components, by number, that only with a part of their
     shares have a say in what is drawn.
     """
-    alone = np.exp(log_C - log_C.max())
-    alone /= alone.sum()
-    own = factors * alone
-    totals = own.sum(axis=1)
-    speaks = totals > 0
-    own[speaks] /= totals[speaks, None]
-    own[~speaks] = 0.0
-    shares = belief.shares.copy()
-    theirs = shares[1:].sum()
-    shares[1:] *= np.where(speaks, totals, 0.0) ** trust if trust else speaks
-    if (rest := shares[1:].sum()) > 0:
-        shares[1:] *= theirs / rest
-    else:
-        shares[0] = 1.0
-    together = shares[0] * alone + shares[1:] @ own
+    shares, alone, own, mixture = mixed(belief.shares, log_C, factors, trust)
     if left:
-        heard = shares[0] * alone + (shares[1:] * belief.left(left)) @ own
-        together = heard / heard.sum() if heard.any() else alone
-    return Mixture(replace(belief, shares=shares), alone, own, together)
+        heard = together(shares * np.concatenate([[1.0], belief.left(left)]), alone, own)
+        mixture = heard / heard.sum() if heard.any() else alone
+    return Mixture(Belief(shares, belief.alive), alone, own, mixture)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crystallm.sample.allowed import Choices, Walk, as_array
 from crystallm.sample.mixture import TRUST, Belief, mix
 from crystallm.sample.refusals import Branching, Memory, Step, memory_after
-from crystallm.sample.warp import Warp, chances, chances_of
+from crystallm.sample.warp import Warp, chances_again, chances_of
 
 
 class Task(Protocol):
@@ -217,8 +217,8 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
             factors = task.factors(tokens, belief.alive)
             # Where texts are to differ, it is `left_unlike` that leaves out what is used up.
             trust, left = (TRUST, None) if differs else (0.0, used_up)
-            mixture = mix(belief, log_V[tokens].astype(np.float64), factors, trust=trust, left=left)
-            known = Branching(tokens, chances(mixture.log_probabilities, warp), mixture=mixture, differs=differs)
+            mixture = mix(belief, log_V[tokens], factors, trust=trust, left=left)
+            known = Branching(tokens, chances_again(mixture.together, warp), mixture=mixture, differs=differs)
         if before is None:
             row.start = known
         else:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.sample.loops import softmax, softmax_of
+from crystallm.sample.loops import sharpened, softmax, softmax_of
+from crystallm.sample.mixture import Logs
 from crystallm.sample.refusals import pick
-
-Logs = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,11 @@ def chances(logs: Logs, warp: Warp) -> NDArray[np.float64]:
 def chances_of(tokens: NDArray[np.int64], logs: Logs, warp: Warp) -> NDArray[np.float64]:
     """The same (C,) of some tokens (C,), from the log-probabilities (V,) of all."""
     return _among_the_likeliest(softmax_of(tokens, logs, warp.temperature), warp)
+
+
+def chances_again(probabilities: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:
+    """The same (C,) of probabilities (C,)."""
+    return _among_the_likeliest(sharpened(probabilities, warp.temperature), warp)
 
 
 def _among_the_likeliest(weights: NDArray[np.float64], warp: Warp) -> NDArray[np.float64]:

@@ -177,3 +177,15 @@ def test_draws_of_one_round_that_may_repeat_a_text_do_so_with_another_component(
                 assert text not in earlier
                 again += 1
     assert again > 20
+
+
+def test_what_is_used_up_is_so_whatever_the_rounding() -> None:
+    """What is left is a difference of sums; nothing is left of a choice of which all are used up, not 1e-17 nor less."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        shares = random.dirichlet(np.ones(6))
+        mixture = mix(Belief.of(shares), np.log(random.dirichlet(np.ones(3))), random.random((5, 3)))
+        assert mixture.left(np.zeros(3), dict.fromkeys(range(5), 0.0)).tolist() == [0.0] * 3
+        some = mixture.left(np.array([0.0, 1.0, 0.5]), dict.fromkeys(range(5), 0.0))
+        alone = mixture.belief.shares[0] * mixture.alone / mixture.together
+        assert some == pytest.approx(np.array([0.0, 1.0, 0.5]) * alone)
