@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -44,8 +45,11 @@ class BondVerdict:
     detail: str = ""
 
 
-def judge_bonds(cell: Cell) -> BondVerdict:
-    """Whether every bond that CrystalNN would find has a reasonable length (`crystallm.crystal.bonds`)."""
+def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> BondVerdict:
+    """Whether every bond that CrystalNN would find has a reasonable length (`crystallm.crystal.bonds`).
+
+    atoms: those to look at where others are equivalent to them by symmetry; all if None.
+    """
     heavy = sorted({symbol_of(n) for n in cell.amounts if n > HEAVIEST_WITH_RADIUS})
     if heavy:
         return BondVerdict(NO_RADIUS, f"no radius is tabulated for {', '.join(heavy)}")
@@ -55,10 +59,12 @@ def judge_bonds(cell: Cell) -> BondVerdict:
     within = shortest < covalent + REACH_ANGSTROM
     # Where there may be no bond between different atoms at all, the images of an atom are judged.
     bonded = bool((shortest <= covalent + FULL_WEIGHT_ANGSTROM).any())
-    doubtful = (within & ~_reasonable(shortest / expected, cell.numbers)).any(axis=1)
+    doubtful = np.asarray((within & ~_reasonable(shortest / expected, cell.numbers)).any(axis=1))
     found_between, own_images = 0, []
-    for atom in np.flatnonzero(doubtful) if bonded else range(len(cell)):
-        bonds = crystal_nn_bonds(cell, int(atom))
+    for atom in range(len(cell)) if atoms is None else atoms:
+        if bonded and not doubtful[atom]:
+            continue
+        bonds = crystal_nn_bonds(cell, atom)
         if bonds is None:
             return BondVerdict("no neighbours found", f"the Voronoi cell of site {atom} does not close")
         for other, length in zip(bonds[0].tolist(), bonds[1].tolist(), strict=True):
@@ -78,9 +84,12 @@ def judge_bonds(cell: Cell) -> BondVerdict:
     return next((verdict for verdict in own_images if verdict.reason), BondVerdict(""))
 
 
-def has_unreasonable_bonds(cell: Cell) -> bool:
-    """Whether a bond has no reasonable length, or none is found; False where an element has no tabulated radius."""
-    return judge_bonds(cell).reason not in ("", NO_RADIUS)
+def has_unreasonable_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> bool:
+    """Whether a bond has no reasonable length, or none is found; False where an element has no tabulated radius.
+
+    atoms: see `judge_bonds`.
+    """
+    return judge_bonds(cell, atoms).reason not in ("", NO_RADIUS)
 
 
 def crystal_nn_bonds(cell: Cell, atom: int) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:

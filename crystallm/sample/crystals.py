@@ -107,7 +107,7 @@ class CrystalTask:
         if before >= self.bond_tries or not self.contact:
             return None
         assert self._surroundings is not None
-        if not has_unreasonable_bonds(self._surroundings.cell()):
+        if not has_unreasonable_bonds(self._surroundings.cell(), self._surroundings.first_atoms):
             return None
         exempt = self.guide is not None and belief is not None and self.guide.is_exempt(belief)
         return None if exempt else Refusal.BONDS

@@ -89,6 +89,11 @@ class Surroundings:
         """Atoms placed in the conventional cell."""
         return self._ends[-1]
 
+    @property
+    def first_atoms(self) -> Sequence[int]:
+        """One atom of each site, in order; the others of its orbit are equivalent to it."""
+        return self._ends[:-1]
+
     def cell(self) -> Cell:
         """All atoms placed, in the order of the sites."""
         numbers = self._distances.numbers[self._kinds[: self.n_atoms]]

@@ -7,6 +7,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.local_env import CrystalNN
 from pymatgen.io.cif import CifWriter
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.fast_bonds import crystal_nn_bonds, judge_bonds
@@ -144,3 +145,13 @@ def test_corrupted_cifs_never_raise_and_agree_with_the_reference() -> None:
         fast, reference = check_cif_fast("".join(text)), check_cif("".join(text), names=names)
         agree += all(fast[name].passed == reference[name].passed for name in names)
     assert agree >= 0.97 * 150
+
+
+@pytest.mark.parametrize("factor", [0.65, 0.8, 1.0, 1.2, 1.5, 2.5])
+@pytest.mark.parametrize("name", NAMED)
+def test_one_atom_of_each_orbit_is_enough(name: str, factor: float) -> None:
+    resized = NAMED[name].copy()
+    resized.scale_lattice(resized.volume * factor**3)
+    orbits = SpacegroupAnalyzer(resized, symprec=1e-3).get_symmetry_dataset().equivalent_atoms
+    cell = Cell.from_structure(resized)
+    assert judge_bonds(cell, sorted(set(orbits.tolist()))).reason == judge_bonds(cell).reason

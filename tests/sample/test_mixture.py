@@ -180,7 +180,7 @@ def test_draws_of_one_round_that_may_repeat_a_text_do_so_with_another_component(
 
 
 def test_what_is_used_up_is_so_whatever_the_rounding() -> None:
-    """What is left is a difference of sums; nothing is left of a choice of which all are used up, not 1e-17 nor less."""
+    """What is left is a difference of sums; of a choice of which all are used up it is nothing, not 1e-17 nor less."""
     random = np.random.default_rng(0)
     for _ in range(200):
         shares = random.dirichlet(np.ones(6))
