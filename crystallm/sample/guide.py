@@ -119,6 +119,8 @@ class Guide:
     def factors(self, partial: Partial, tokens: NDArray[np.int64], who: NDArray[np.int64]) -> Array:
         """Factors (len(who), C) for the tokens allowed next (C,), of each of the templates `who`."""
         site = len(partial.sites)
+        if not who.size:  # the crystal may have more sites than any template
+            return np.zeros((0, len(tokens)))
         if partial.stage is Stage.HEAD:
             wanted = (self._groups if partial.formula_units else self._units)[who]
         elif partial.stage is Stage.LETTER:

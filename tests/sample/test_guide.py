@@ -55,6 +55,15 @@ def test_a_template_wants_its_own_text(grammar: Grammar, templates: list[Templat
         assert factors.sum() <= 1.0 + 1e-9
 
 
+def test_templates_that_are_out_have_no_factors(grammar: Grammar, templates: list[Template]) -> None:
+    """A crystal that follows none may have more sites than any."""
+    nobody = np.array([], dtype=np.int64)
+    long = Partial(Stage.LETTER, sites=[Site("O", "c", (0.1, 0.2))] * 9)
+    for stage in Stage:
+        factors = Guide(grammar, templates).factors(replace(long, stage=stage), np.arange(5), nobody)
+        assert factors.shape == (0, 5)
+
+
 def test_shares_at_the_start(grammar: Grammar, templates: list[Template]) -> None:
     odds = ODDS_OF_TEMPLATES * 0.3**POWER_OF_NEAREST  # the nearest has a weight of 0.3
     for weight in (1.0, 5.0):
