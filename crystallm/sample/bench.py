@@ -19,6 +19,7 @@ from crystallm.sample.bench_ways import (
     OURS,
     PUBLISHED,
     RECOMPUTE,
+    SHIPPED,
     Drawn,
     Processes,
     Timing,
@@ -112,9 +113,10 @@ def main(argv: list[str]) -> None:
                 recomputed.append(plain(generator, part, temperature=options.temperature, rows=1, way=RECOMPUTE))
             for way in (GENERATE, CONSTRAINED):
                 timings.append(plain(generator, prompts, temperature=options.temperature, rows=rows, way=way))
-            if 1 in options.processes:
-                timings.append(ours(generator, prompts, rows=rows, drawn=drawn))
-            timings += [processes.ours(prompts, rows=rows, drawn=drawn) for processes in others]
+            for asked, how in ((prompts, drawn), drawn.as_shipped(prompts)):
+                if 1 in options.processes:
+                    timings.append(ours(generator, asked, rows=rows, drawn=how))
+                timings += [processes.ours(asked, rows=rows, drawn=how) for processes in others]
     timings = [together(recomputed), *([] if longer is None else [longer]), *timings]
     print(table(timings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (30 if sys.platform == "darwin" else 20))
@@ -167,7 +169,7 @@ def draw_figure(timings: Sequence[Timing], path: Path) -> None:
         return
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    markers = {OURS: "o", CONSTRAINED: "d", GENERATE: "s", RECOMPUTE: "x", PUBLISHED: "+"}
+    markers = {OURS: "o", SHIPPED: "^", CONSTRAINED: "d", GENERATE: "s", RECOMPUTE: "x", PUBLISHED: "+"}
     for way, processes in dict.fromkeys((t.way, t.processes) for t in timings):
         chosen = [t for t in timings if (t.way, t.processes) == (way, processes)]
         label, line = (way, "-") if processes == 1 else (f"{way}, {processes} processes", "--")

@@ -9,7 +9,10 @@ from crystallm.cli import main
 from crystallm.crystal.description import Description
 from crystallm.crystal.published import PublishedLayout
 from crystallm.sample import bench_ways
+from crystallm.sample.bench import FORMULAS, read_bench_prompts
+from crystallm.sample.config import SampleConfig
 from crystallm.sample.generator import Generator
+from crystallm.sample.prompts import make_prompt
 
 
 def test_bench_sample(
@@ -44,17 +47,18 @@ def test_bench_sample(
     timings = {(timing["way"], timing["rows"]): timing for timing in found if timing["processes"] == 1}
     assert list(timings) == [
         ("recompute", 1),
-        *(("generate", 1), ("generate, constrained", 1), ("crystallm", 1)),
-        *(("generate", 2), ("generate, constrained", 2), ("crystallm", 2)),
+        *(("generate", 1), ("generate, constrained", 1), ("crystallm", 1), ("crystallm, defaults", 1)),
+        *(("generate", 2), ("generate, constrained", 2), ("crystallm", 2), ("crystallm, defaults", 2)),
     ]
     assert {timing["texts"] for key, timing in timings.items() if not key[0].startswith("recompute")} == {3}
     one, two = timings["crystallm", 1], timings["crystallm", 2]
     assert one["tokens"] == two["tokens"]
     # Two processes make the same texts as one.
     shared = [timing for timing in found if timing["processes"] == 2]
-    assert [timing["rows"] for timing in shared] == [1, 2]
+    assert [timing["rows"] for timing in shared] == [1, 1, 2, 2]
     for timing in shared:
-        assert [timing[key] for key in ("texts", "tokens", "crystals")] == [3, one["tokens"], one["crystals"]]
+        alone = timings[timing["way"], 1]
+        assert [timing[key] for key in ("texts", "tokens", "crystals")] == [3, alone["tokens"], alone["crystals"]]
         assert 0 < timing["share_outside_model"] < 1
     assert one["model_steps"] < one["tokens"]
     for rows in (1, 2):
@@ -74,6 +78,16 @@ def test_the_text_of_crystallm_is_recomputed(generator: Generator, rutile: Descr
     assert min(lengths) > 200
     assert (timing.texts, timing.tokens, timing.model_steps) == (2, sum(lengths), sum(lengths) - 2)
     assert bench_ways.published(generator, []) is None
+
+
+def test_the_defaults_draw_each_formula_as_often() -> None:
+    drawn = bench_ways.Drawn(1.0, 7, 0.5)
+    assert drawn.config(4) == SampleConfig(
+        n=1, repeat=1.0, guide=0.0, bond_tries=0, temperature=1.0, seed=7, contact=0.5, batch_size=4
+    )
+    prompts, shipped = drawn.as_shipped(read_bench_prompts(None, 70))
+    assert [item.prompt for item in prompts] == [make_prompt(formula).prompt for formula in FORMULAS]
+    assert shipped.config(4) == SampleConfig(n=2, seed=7, batch_size=4)
 
 
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
