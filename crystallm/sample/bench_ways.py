@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
 
     from crystallm.crystal.description import Description
+    from crystallm.sample.constraint import Prompt
     from crystallm.sample.device import Precision
     from crystallm.sample.generator import Generator
     from crystallm.sample.prompts import NamedPrompt
@@ -179,8 +180,10 @@ class Drawn:
 
     def as_shipped(self, prompts: Sequence[NamedPrompt]) -> tuple[list[NamedPrompt], Drawn]:
         """The same number of draws with the defaults: the different prompts, each once, and how they are drawn."""
-        different = list({item.prompt: item for item in reversed(prompts)}.values())[::-1]
-        return different, replace(self, shipped=len(prompts) // len(different))
+        different: dict[Prompt, NamedPrompt] = {}
+        for item in prompts:
+            different.setdefault(item.prompt, item)
+        return list(different.values()), replace(self, shipped=len(prompts) // len(different))
 
 
 def ours(generator: Generator, prompts: Sequence[NamedPrompt], *, rows: int, drawn: Drawn) -> Timing:
