@@ -197,13 +197,6 @@ def _hub_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-def _quiet() -> None:
-    """Spare the terminal a progress bar for the moment that loading weights takes."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-
-
 def push_command(argv: list[str]) -> None:
     """Share a checkpoint: copy it with a complete model card to the Hugging Face hub or into a local folder."""
     parser = argparse.ArgumentParser(prog="crystallm model push", description=push_command.__doc__)
@@ -213,7 +206,6 @@ def push_command(argv: list[str]) -> None:
     parser.add_argument("--report", type=Path, nargs="+", default=[], metavar="FILE", help="report.json of `eval`")
     parser.add_argument("--private", action="store_true", help="hub: visible to you only")
     options = parser.parse_args(argv)
-    _quiet()
     place = push(
         options.checkpoint,
         options.destination,
@@ -230,5 +222,4 @@ def pull_command(argv: list[str]) -> None:
     parser.add_argument("source", metavar="SOURCE", help="owner/name on the hub, or a folder (./folder)")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
     options = parser.parse_args(argv)
-    _quiet()
     print(f"fetched; use it: crystallm sample TiO2 --model {pull(options.source, options.out)}")
