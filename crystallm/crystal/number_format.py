@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ PAIRS = tuple(f"{number:02d}" for number in range(100))
 """Digits are written two at a time (docs/decisions/0003); a single one stands only where an odd number of them ends."""
 WRITTEN: Mapping[int, tuple[str, ...]] = {1: DIGITS, 2: PAIRS}
 """Tokens of so many digits."""
+_KNOWN = {width: frozenset(tokens) for width, tokens in WRITTEN.items()}
 
 
 class TextSyntaxError(Exception):
@@ -74,6 +74,10 @@ class NumberFormat:
         numbers = range(self.lower * unit, (self.upper + 1) * unit)
         return [f"{self.lead}{n // unit}." + (f"{n % unit:0{places}d}" if places else "") for n in numbers]
 
+    @cached_property
+    def _starts(self) -> frozenset[str]:
+        return frozenset(self.vocabulary())
+
     def tokens(self, value: float) -> list[str]:
         """The tokens of a value."""
         text = self.lead + f"{value:.{self.decimals}f}"
@@ -84,9 +88,8 @@ class NumberFormat:
         """The value at the cursor."""
         start = cursor.take()
         digits = [cursor.take() for _ in self.widths]
-        pattern = rf"{self.lead}\d+\.\d{{{self.decimals_in_start}}}"
-        known = all(token in WRITTEN[width] for token, width in zip(digits, self.widths, strict=True))
-        if not re.fullmatch(pattern, start) or not known:
+        known = all(token in _KNOWN[width] for token, width in zip(digits, self.widths, strict=True))
+        if start not in self._starts or not known:
             raise TextSyntaxError(f"expected a number, found {(start + ''.join(digits)).strip()!r}")
         return float(start + "".join(digits))
 
