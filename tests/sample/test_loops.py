@@ -4,10 +4,22 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice
 from scipy.special import softmax as reference
+from scipy.stats import cauchy
 
 from crystallm.crystal.description import Site, site_orbit
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import BETWEEN, FITS, TOO_CLOSE, place_in, place_of_site, softmax, softmax_of, write_orbit
+from crystallm.sample.loops import (
+    BETWEEN,
+    FITS,
+    TOO_CLOSE,
+    parts_of_bells,
+    place_in,
+    place_of_site,
+    sharpened,
+    softmax,
+    softmax_of,
+    write_orbit,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -79,3 +91,19 @@ def test_orbits_are_those_of_descriptions() -> None:
             assert np.flatnonzero(kinds == 7).tolist() == list(range(5, end))
             delta = atoms[5:end] - site_orbit(group, Site("O", letter, tuple(free.tolist())))
             np.testing.assert_allclose(delta - np.rint(delta), 0, atol=1e-12)  # 0 may be 1, less rounding
+
+
+@pytest.mark.parametrize("goes_around", [False, True])
+def test_parts_of_bells_are_those_of_cauchy_distributions(goes_around: bool) -> None:
+    middles, widths = np.array([0.03, 0.5, 0.98]), np.array([0.005, 0.02, 0.1])
+    edges = 0.2 + 0.01 * np.arange(41)
+    expected = np.zeros((3, 40))
+    for turn in (-1, 0, 1) if goes_around else (0,):
+        expected += np.diff(cauchy.cdf(edges, middles[:, None] + turn, widths[:, None]), axis=1)
+    np.testing.assert_allclose(parts_of_bells(0.2, 0.01, 40, middles, widths, goes_around), expected, atol=1e-12)
+
+
+def test_probabilities_are_sharpened() -> None:
+    probabilities = np.array([0.5, 0.0, 0.3, 0.2])
+    assert sharpened(probabilities, 0.5) == pytest.approx(probabilities**2 / (probabilities**2).sum())
+    assert sharpened(3 * probabilities, 1.0) == pytest.approx(probabilities)
