@@ -67,6 +67,7 @@ class Grammar:
         self.begin = self.ids[BEGIN]
         self.elements = {symbol: self.ids[f"\n{symbol}"] for symbol in ELEMENTS}
         self.symbols = {number: symbol for symbol, number in self.elements.items()}
+        self._amounts: dict[int, tuple[int, ...]] = {}
 
     def formula_head(self, amounts: Amounts) -> list[int]:
         """Ids of a text up to and with its formula."""
@@ -75,9 +76,12 @@ class Grammar:
             head += [self.elements[symbol], *self.amount(amount)]
         return head
 
-    def amount(self, amount: int) -> list[int]:
+    def amount(self, amount: int) -> tuple[int, ...]:
         """Ids of an amount in the formula; none for one atom."""
-        return [self.ids[token] for token in (digit_tokens(str(amount)) if amount > 1 else ())]
+        if amount not in self._amounts:
+            tokens = digit_tokens(str(amount)) if amount > 1 else ()
+            self._amounts[amount] = tuple(self.ids[token] for token in tokens)
+        return self._amounts[amount]
 
     def choice(self, part: ChoiceField, value: int) -> int:
         """Id of the token of a choice."""
@@ -203,7 +207,7 @@ def check_prompt(prompt: Prompt, limits: Limits) -> None:
         tried = prompt.formula_units or f"1 to {limits.max_atoms // atoms}"
         possible = [z for z in range(1, limits.max_atoms // atoms + 1) if _holds(prompt.amounts, z, prompt.space_group)]
         remedy = f"possible here: {', '.join(map(str, possible))}" if possible else "choose another space group"
-        counts = [tuple(n * z for _, n in prompt.amounts) for z in _wanted(prompt.amounts, prompt, limits)]
+        counts = [tuple(n * z for _, n in prompt.amounts) for z in _wanted(atoms, prompt, limits)]
         has_room = any(cover.can_cover(one, cover.supply(prompt.space_group)) for one in counts)
         reason = ": it would have more symmetry" if has_room else ""
         raise CompositionError(
@@ -214,12 +218,13 @@ def check_prompt(prompt: Prompt, limits: Limits) -> None:
 
 def units_that_fit(amounts: Amounts, prompt: Prompt, limits: Limits) -> list[int]:
     """Formula units of the primitive cell that the prompt and the limits allow."""
-    group = prompt.space_group
-    return [units for units in _wanted(amounts, prompt, limits) if group is None or _holds(amounts, units, group)]
+    group, atoms = prompt.space_group, sum(amount for _, amount in amounts)
+    return [units for units in _wanted(atoms, prompt, limits) if group is None or _holds(amounts, units, group)]
 
 
-def _wanted(amounts: Amounts, prompt: Prompt, limits: Limits) -> Sequence[int]:
-    most = min(limits.max_atoms // sum(amount for _, amount in amounts), 192)
+def _wanted(atoms: int, prompt: Prompt, limits: Limits) -> Sequence[int]:
+    """Formula units that the prompt and the limits allow where one has so many atoms."""
+    most = min(limits.max_atoms // atoms, 192)
     return range(1, most + 1) if prompt.formula_units is None else (prompt.formula_units,)
 
 
@@ -241,8 +246,11 @@ class _Finished:
         self._prompt, self._limits = prompt, limits
         self.most = limits.max_atoms // (prompt.formula_units or 1)
         """Atoms of one formula unit."""
+        group = prompt.space_group
+        self._held_by = None if group is None else (cover.supply(group), cover.need_of(group))
         self._units: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._growing: dict[tuple[int, ...], bool] = {}
+        self._next: dict[tuple[tuple[int, ...], bool], tuple[int, ...]] = {}
 
     def units_of(self, counts: tuple[int, ...]) -> tuple[int, ...]:
         """Formula units with which these amounts are a finished formula; none if they are not."""
@@ -250,7 +258,10 @@ class _Finished:
             return ()
         key = tuple(sorted(counts))
         if key not in self._units:
-            self._units[key] = tuple(units_that_fit(tuple(("", n) for n in key), self._prompt, self._limits))
+            wanted = _wanted(sum(key), self._prompt, self._limits)
+            if self._held_by is not None:
+                wanted = [z for z in wanted if cover.can_cover(tuple([n * z for n in key]), *self._held_by)]
+            self._units[key] = tuple(wanted)
         return self._units[key]
 
     def can_grow(self, counts: tuple[int, ...]) -> bool:
@@ -260,6 +271,14 @@ class _Finished:
             room = range(1, self.most - sum(key) + 1) if len(key) < self._limits.max_elements else ()
             self._growing[key] = any(self.units_of((*key, extra)) for extra in room)
         return self._growing[key]
+
+    def next_amounts(self, counts: tuple[int, ...], *, may_grow: bool) -> tuple[int, ...]:
+        """The amounts of one more element that finish the formula, or that let another element do so, if it may."""
+        key = tuple(sorted(counts)), may_grow
+        if key not in self._next:
+            longer = ((n, (*counts, n)) for n in range(1, self.most - sum(counts) + 1))
+            self._next[key] = tuple(n for n, now in longer if self.units_of(now) or (may_grow and self.can_grow(now)))
+        return self._next[key]
 
 
 @lru_cache(maxsize=4)
@@ -273,16 +292,10 @@ def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     limits = grammar.limits
     last = len(ORDERED_ELEMENTS)
     known = _finished(prompt, limits)
-    most = known.most
-
-    def viable(counts: tuple[int, ...], place: int) -> bool:
-        return bool(known.units_of(counts)) or (place < last and known.can_grow(counts))
-
-    def can_start(place: int) -> bool:
-        return any(viable((amount,), place) for amount in range(1, most + 1))
-
     # Only the last element cannot be followed by another.
-    starts = ORDERED_ELEMENTS if can_start(last) else ORDERED_ELEMENTS[:-1] if can_start(1) else ()
+    starts: Sequence[str] = ()
+    if known.next_amounts((), may_grow=True):
+        starts = ORDERED_ELEMENTS if known.next_amounts((), may_grow=False) else ORDERED_ELEMENTS[:-1]
     if not starts:
         asked = [f"space group {prompt.space_group}"] if prompt.space_group else []
         asked += [f"{prompt.formula_units} formula units"] if prompt.formula_units else []
@@ -296,7 +309,7 @@ def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
         symbol = grammar.symbols[token]
         place = ORDERED_ELEMENTS.index(symbol) + 1
         # What may still be written of each amount that is possible; nothing of the one that has been written.
-        rests = {n: grammar.amount(n) for n in range(1, most - sum(counts) + 1) if viable((*counts, n), place)}
+        rests = {n: grammar.amount(n) for n in known.next_amounts(counts, may_grow=place < last)}
         while True:
             allowed = list(dict.fromkeys(rest[0] for rest in rests.values() if rest))
             amount = next((n for n, rest in rests.items() if not rest), None)
