@@ -128,7 +128,7 @@ class _Candidates:
         # The site of the rarest element, the first of those; laid on each such site of the crystal.
         self._anchor = int(same.sum(axis=1).argmin())
         self._partners = np.flatnonzero(same[self._anchor])
-        self._others = np.nonzero(same)[1]
+        self._others = np.ascontiguousarray(np.nonzero(same)[1])
         """Sites of the crystal (K,) with the element of each site of the truth, one after the other."""
         self._starts = np.concatenate([[0], np.cumsum(same.sum(axis=1))])
         self._n_crystals = len(crystals)
@@ -159,8 +159,9 @@ class _Candidates:
         if len(kept) == 0:
             return
         basis, partner, frame, unit, needed = basis[kept], partner[kept], frame[kept], unit[kept], needed[kept]
-        positions = self._positions[:, basis]
-        laid = truth[:, None] + (self._positions[:, basis, partner] - truth[:, self._anchor, None])[..., None]
+        positions = np.ascontiguousarray(self._positions[:, basis])
+        shift = self._positions[:, basis, partner] - truth[:, self._anchor, None]
+        laid = np.ascontiguousarray(truth[:, None] + shift[..., None])
         bases = self._frames.reduced(frame)
         if len(moved := np.flatnonzero(bases.moved)):
             inverses = bases.inverses[moved]

@@ -115,7 +115,9 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
         if not known:
             if found == n_atoms:
                 return -1
-            atoms[found], kinds[found] = positions[n], numbers[n]
+            for axis in range(3):
+                atoms[found, axis] = positions[n, axis]
+            kinds[found] = numbers[n]
             found += 1
     if found < n_atoms:
         return -1
@@ -128,31 +130,36 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
         if alike < fewest:
             first, fewest = n, alike
     # Lattice vectors as long as each of the three.
-    lengths = np.sqrt((lattice**2).sum(axis=1))
+    metric = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            for axis in range(3):
+                metric[i, j] += lattice[i, axis] * lattice[j, axis]
     vectors = np.empty((3, 26, 3))
     n_vectors = np.zeros(3, np.int64)
     for a in range(-1, 2):
         for b in range(-1, 2):
             for c in range(-1, 2):
-                vector = a * lattice[0] + b * lattice[1] + c * lattice[2]
-                length = np.sqrt((vector**2).sum())
+                square = 0.0
                 for axis in range(3):
-                    if abs(length - lengths[axis]) < tolerance and length > tolerance:
+                    square += (a * lattice[0, axis] + b * lattice[1, axis] + c * lattice[2, axis]) ** 2
+                length = np.sqrt(square)
+                for axis in range(3):
+                    if abs(length - np.sqrt(metric[axis, axis])) < tolerance and length > tolerance:
                         vectors[axis, n_vectors[axis], 0] = a
                         vectors[axis, n_vectors[axis], 1] = b
                         vectors[axis, n_vectors[axis], 2] = c
                         n_vectors[axis] += 1
     count = 0
-    metric = lattice @ lattice.T
-    turned, moved = np.empty((3, 3)), np.empty((n_atoms, 3))
+    turned, moved, shift = np.empty((3, 3)), np.empty((n_atoms, 3)), np.empty(3)
     for i in range(n_vectors[0]):
-        turned[0] = vectors[0, i]
+        _set(turned, 0, vectors, i)
         for j in range(n_vectors[1]):
-            turned[1] = vectors[1, j]
+            _set(turned, 1, vectors, j)
             if not _as_far_apart(turned, 0, 1, metric, tolerance):
                 continue
             for k in range(n_vectors[2]):
-                turned[2] = vectors[2, k]
+                _set(turned, 2, vectors, k)
                 if not _as_far_apart(turned, 0, 2, metric, tolerance):
                     continue
                 if not _as_far_apart(turned, 1, 2, metric, tolerance):
@@ -168,7 +175,8 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
                         )
                 for target in range(n_atoms):
                     if kinds[target] == kinds[first]:
-                        shift = atoms[target] - moved[first]
+                        for axis in range(3):
+                            shift[axis] = atoms[target, axis] - moved[first, axis]
                         if _maps(moved, shift, atoms, kinds, lattice, tolerance):
                             count += 1
                             if count > enough:
@@ -178,6 +186,13 @@ def count_operations(lattice: Any, positions: Any, numbers: Any, n_atoms: Any, t
 
 SAME_ATOM = 1e-8
 """Squared difference of fractional coordinates below which two atoms differ by a lattice vector: rounding."""
+
+
+@compiled
+def _set(turned: Any, place: Any, vectors: Any, which: Any) -> None:
+    """Let a vector be one of those as long as it. Loops, here and above: numba compiles them far faster than arrays."""
+    for axis in range(3):
+        turned[place, axis] = vectors[place, which, axis]
 
 
 @compiled

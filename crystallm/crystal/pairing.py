@@ -139,7 +139,8 @@ def nearest_partners(places: Any, vectors: Any, squares: Any, n_candidates: Any,
             place += 1
         own = slice(start, place)
         states[c], least[c] = _state_of(places[own, 1:], vectors[:, own], squares[own], chosen[c])
-        chosen[c] += start
+        for i in range(n_sites):
+            chosen[c, i] += start
     bounds[n_candidates] = place
     return states, bounds, chosen, least
 
@@ -156,7 +157,9 @@ def _state_of(places: Any, vectors: Any, squares: Any, chosen: Any) -> Any:
             place += 1
         if place == start:
             return NO_WAY, 0.0
-        nearest = squares[start:place].min()
+        nearest = np.inf
+        for pair in range(start, place):
+            nearest = min(nearest, squares[pair])
         near, n_near = nearest * (1 + UNDECIDED) + UNDECIDED**2, 0
         for pair in range(start, place):
             if squares[pair] <= near:
@@ -166,8 +169,11 @@ def _state_of(places: Any, vectors: Any, squares: Any, chosen: Any) -> Any:
         taken[places[chosen[i], 1]] = True
         total += nearest
         for axis in range(3):
-            lowest[axis] += vectors[axis, start:place].min()
-            highest[axis] += vectors[axis, start:place].max()
+            low, high = np.inf, -np.inf
+            for pair in range(start, place):
+                low, high = min(low, vectors[axis, pair]), max(high, vectors[axis, pair])
+            lowest[axis] += low
+            highest[axis] += high
     if is_clear:
         return CLEAR, 0.0
     # The mean of squares is no less than that of the nearest partners, and the mean vector no longer than this one.

@@ -157,7 +157,8 @@ def space_group(number: int) -> SpaceGroup:
     for letter, (multiplicity, coordinates) in _table("wyckoff_positions.json")[str(number)].items():
         full, offset = affine_expression(coordinates)
         axes = tuple(axis for axis in range(3) if full[:, axis].any())
-        positions[letter] = WyckoffPosition(letter, multiplicity, coordinates, axes, full[:, axes], offset)
+        matrix = np.ascontiguousarray(full[:, axes])
+        positions[letter] = WyckoffPosition(letter, multiplicity, coordinates, axes, matrix, offset)
     kind = moyopy.SpaceGroupType(number)
     operations = moyopy.operations_from_number(number, setting=moyopy.Setting.standard())
     primitive = moyopy.operations_from_number(number, setting=moyopy.Setting.standard(), primitive=True)

@@ -186,17 +186,18 @@ def mixed(shares: Any, logs: Any, factors: Any, trust: Any) -> Any:
             weights[i + 1] = shares[i + 1] * total**trust
             heard += weights[i + 1]
     weights[0] = shares[0] if heard > 0 else 1.0
-    if heard > 0:
-        weights[1:] *= theirs / heard
+    for i in range(n_components):
+        weights[i + 1] *= theirs / heard if heard > 0 else 0.0
     return weights, alone, own, together(weights, alone, own)
 
 
 @compiled
 def together(shares: Any, alone: Any, own: Any) -> Any:
     """Probabilities (C,) of the model alone (C,) and of components (L, C) in these shares (1 + L,)."""
-    summed = shares[0] * alone
-    for i in range(len(own)):
-        for j in range(len(alone)):
+    summed = np.empty(len(alone))
+    for j in range(len(alone)):
+        summed[j] = shares[0] * alone[j]
+        for i in range(len(own)):
             summed[j] += shares[i + 1] * own[i, j]
     return summed
 
@@ -211,11 +212,15 @@ def believed(shares: Any, alone: Any, own: Any, place: Any, negligible: Any) -> 
     for i in range(len(own)):
         weights[i + 1] = shares[i + 1] * own[i, place]
         total += weights[i + 1]
-    weights /= total
-    left = np.flatnonzero(weights[1:] > negligible)
-    kept = np.empty(len(left) + 1)
-    kept[0], kept[1:] = weights[0], weights[1:][left]
-    return kept, left
+    left, n_left = np.empty(len(own), np.int64), 0
+    for i in range(len(own)):
+        if weights[i + 1] / total > negligible:
+            left[n_left], n_left = i, n_left + 1
+    kept = np.empty(n_left + 1)
+    kept[0] = weights[0] / total
+    for place in range(n_left):
+        kept[place + 1] = weights[left[place] + 1] / total
+    return kept, left[:n_left]
 
 
 @compiled
