@@ -88,6 +88,8 @@ def run(
             )
             if state is not None:
                 state.wait_for_everyone()
+                # Its threads, if left to the end of the interpreter, may abort the process, and that ends the others.
+                state.destroy_process_group()
             if not first:
                 return out
             gather(out)
