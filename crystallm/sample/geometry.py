@@ -115,7 +115,7 @@ class Surroundings:
         free = np.array(site.free, dtype=np.float64)
         atoms, kinds, squares = self._atoms, self._kinds, self._distances.squares
         orbit = (*maps, position.matrix, position.offset, free)
-        verdict = place_orbit(*orbit, atoms, kinds, first, kind, self.lattice, squares)
+        verdict = place_orbit(orbit, atoms, kinds, first, kind, self.lattice, squares)
         if verdict != FITS:
             return Refusal.TOO_CLOSE if verdict == TOO_CLOSE else Refusal.BETWEEN
         self._ends.append(end)

@@ -13,20 +13,12 @@ FITS, TOO_CLOSE, BETWEEN = 0, 1, 2
 
 
 @compiled
-def write_orbit(
-    rotations: Any,
-    translations: Any,
-    matrix: Any,
-    offset: Any,
-    free: Any,
-    atoms: Any,
-    kinds: Any,
-    first: Any,
-    kind: Any,
-) -> None:
+def write_orbit(orbit: Any, atoms: Any, kinds: Any, first: Any, kind: Any) -> int:
     """Write from `first` on into atoms (N, 3) the same as `description.site_orbit`: fractional coordinates in [0, 1) of
     the M images of matrix @ free + offset under the maps that make an orbit, rotations (M, 3, 3) and translations
-    (M, 3); into kinds (N,), for each of them, `kind`."""
+    (M, 3); into kinds (N,), for each of them, `kind`. orbit: these five, in this order: maps, matrix, offset, free.
+    Returns the place after the last."""
+    rotations, translations, matrix, offset, free = orbit
     point = offset.copy()
     for i in range(3):
         for j in range(len(free)):
@@ -38,6 +30,7 @@ def write_orbit(
             for j in range(3):
                 value += rotations[m, i, j] * point[j]
             atoms[first + m, i] = value - np.floor(value)
+    return int(first + len(translations))
 
 
 @compiled
@@ -78,22 +71,10 @@ def place_of_site(atoms: Any, kinds: Any, first: Any, end: Any, lattice: Any, li
 
 
 @compiled
-def place_orbit(
-    rotations: Any,
-    translations: Any,
-    matrix: Any,
-    offset: Any,
-    free: Any,
-    atoms: Any,
-    kinds: Any,
-    first: Any,
-    kind: Any,
-    lattice: Any,
-    limits: Any,
-) -> int:
+def place_orbit(orbit: Any, atoms: Any, kinds: Any, first: Any, kind: Any, lattice: Any, limits: Any) -> int:
     """Write the orbit of a site (`write_orbit`) after the atoms placed, and tell whether it can stand there."""
-    write_orbit(rotations, translations, matrix, offset, free, atoms, kinds, first, kind)
-    return place_of_site(atoms, kinds, first, first + len(translations), lattice, limits)
+    end = write_orbit(orbit, atoms, kinds, first, kind)
+    return place_of_site(atoms, kinds, first, end, lattice, limits)
 
 
 @compiled

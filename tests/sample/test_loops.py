@@ -85,7 +85,7 @@ def test_orbits_are_those_of_descriptions() -> None:
             free = random.random(position.n_free)
             atoms, kinds = np.full((200, 3), np.nan), np.zeros(200, dtype=np.int64)
             maps = group.orbit_maps(letter)
-            write_orbit(*maps, position.matrix, position.offset, free, atoms, kinds, 5, 7)
+            write_orbit((*maps, position.matrix, position.offset, free), atoms, kinds, 5, 7)
             end = 5 + position.multiplicity
             assert np.flatnonzero(~np.isnan(atoms[:, 0])).tolist() == list(range(5, end))
             assert np.flatnonzero(kinds == 7).tolist() == list(range(5, end))
