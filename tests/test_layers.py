@@ -15,6 +15,7 @@ LAYERS = [
     {"cli"},
     {"train"},
     {"sample", "eval"},
+    {"energy"},
     {"model", "data"},
     {"tokenizer"},
     {"crystal"},

@@ -1,0 +1,1 @@
+"""Energies of crystals: potentials, relaxation, hulls and what they say about a ranking."""

@@ -1,0 +1,49 @@
+"""Evidence as numbers."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from crystallm.energy.ranking.evidence import Evidence
+from crystallm.energy.ranking.features import FEATURES, HIGHEST_EV, TIE_EV, feature_table, id_age, point_operations
+
+KNOWN = Evidence(space_group=225, formula_units=1, n_sites=2, n_orbits=2, n_free=1, known=True)
+
+
+@pytest.mark.parametrize(("number", "operations"), [(1, 1), (2, 2), (62, 8), (136, 16), (194, 24), (225, 48)])
+def test_operations_of_point_groups(number: int, operations: int) -> None:
+    assert point_operations(number) == operations
+
+
+def test_age_of_an_id_in_decades() -> None:
+    assert id_age(replace(KNOWN, source_ids=("mp-1000", "mp-2000000", "cod-1"))) == pytest.approx(2.0)
+    assert id_age(replace(KNOWN, source_ids=("mp-2000000",))) == 0.0
+    assert id_age(replace(KNOWN, source_ids=("cod-1000041",))) == 0.0
+
+
+def test_energies_from_the_lowest_beyond_a_tie() -> None:
+    evidence = [replace(KNOWN, energy=e) for e in (-1.0, -1.0 + TIE_EV / 2, -0.95, 3.0)]
+    expected = [0.0, 0.0, 0.05 - TIE_EV, HIGHEST_EV]
+    assert feature_table([*evidence, KNOWN])["energy_above_best"] == pytest.approx([*expected, 0.0])
+
+
+def test_relaxed_energies_go_before_those_as_given() -> None:
+    evidence = [replace(KNOWN, energy=0.0, relaxed_energy=-1.0), replace(KNOWN, energy=-0.9)]
+    assert feature_table(evidence)["energy_above_best"] == pytest.approx([0.0, 0.1 - TIE_EV])
+
+
+def test_probabilities_from_the_highest() -> None:
+    evidence = [replace(KNOWN, ranking_log_probability=x) for x in (-3.0, -1.0, -99.0)]
+    assert feature_table(evidence)["ranking_below_best"] == pytest.approx([2.0, 0.0, 20.0])
+
+
+def test_volume_is_off_in_both_directions() -> None:
+    evidence = [replace(KNOWN, volume_ratio=x) for x in (2.0, 0.5, None)]
+    assert feature_table(evidence)["volume_off"] == pytest.approx([math.log(2), math.log(2), 0.0])
+
+
+def test_every_feature_is_finite_without_evidence() -> None:
+    table = feature_table([KNOWN, replace(KNOWN, space_group=1)])
+    assert set(table) == set(FEATURES)
+    assert all(len(column) == 2 and all(map(math.isfinite, column)) for column in table.values())
