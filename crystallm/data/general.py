@@ -32,7 +32,7 @@ class GeneralText:
 
 
 def validation_texts(layout: str = DEFAULT_LAYOUT) -> list[GeneralText]:
-    """Texts of the validation split: no model that ships has been trained on them."""
+    """Texts of the validation split: the benchmark edition has not been trained on them, the full one has."""
     return _texts("validation.jsonl.xz", layout)
 
 

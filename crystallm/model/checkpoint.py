@@ -1,6 +1,5 @@
 """A checkpoint is one folder that plain `transformers` loads, plus `crystallm.json` about the text it writes."""
 
-import importlib.resources
 import json
 import shutil
 from collections.abc import Mapping
@@ -9,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystallm.errors import CheckpointError
+from crystallm.errors import CheckpointError, ConfigError
+from crystallm.model.editions import Edition, edition_folder
 from crystallm.provenance import write_json, write_text
 
 if TYPE_CHECKING:
@@ -79,17 +79,53 @@ class OpenCheckpoint:
         return self.loaded.vocabulary if self.stored is None else self.stored.vocabulary
 
 
-def open_checkpoint(path: Path | str | None = None) -> OpenCheckpoint:
-    """Open the checkpoint folder `path`, None for the model that ships with the package.
+def open_checkpoint(path: Path | str | None = None, edition: Edition | None = None) -> OpenCheckpoint:
+    """Open a checkpoint folder, or one of the editions that ship with the package.
 
-    Raises CheckpointError if it is not ours.
+    Args:
+        path: the folder; None for an edition.
+        edition: `full` (None) or `benchmark`, where no path is given.
+
+    Returns:
+        The checkpoint; its model is loaded when it is asked for.
+
+    Raises:
+        CheckpointError: the folder is not ours.
+        ConfigError: an unknown edition, or an edition beside a path.
+
+    Example:
+        >>> open_checkpoint(edition="benchmark").layout_name
+        'wyckoff'
     """
-    return OpenCheckpoint(default_folder() if path is None else Path(path))
+    return OpenCheckpoint(chosen_folder(path, edition))
 
 
-def default_folder() -> Path:
-    """Return the folder of the model that ships with the package."""
-    return Path(str(importlib.resources.files("crystallm.model"))) / "default"
+def chosen_folder(path: Path | str | None, edition: Edition | None, *, otherwise: Edition = "full") -> Path:
+    """The checkpoint folder that a user chose by path or by edition; ConfigError where both are given.
+
+    Args:
+        path: a checkpoint folder, None for an edition.
+        edition: one of those that ship, None for `otherwise`.
+        otherwise: the edition where nothing is chosen.
+
+    Returns:
+        The folder; whether it holds a checkpoint is not looked at.
+
+    Raises:
+        ConfigError: both are given, or the edition is unknown.
+
+    Example:
+        >>> chosen_folder(None, None, otherwise="benchmark").name
+        'benchmark'
+    """
+    if path is not None and edition is not None:
+        raise ConfigError(f"--model {path} and --edition {edition} both name a model; leave one of them out")
+    return default_folder(edition or otherwise) if path is None else Path(path)
+
+
+def default_folder(edition: Edition = "full") -> Path:
+    """Return the folder of a model that ships with the package, see `crystallm.model.editions`."""
+    return edition_folder(edition)
 
 
 def save_checkpoint(
@@ -136,13 +172,17 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path | str | None = None, *, dtype: "torch.dtype | None" = None, attention: str = "sdpa"
+    path: Path | str | None = None,
+    edition: Edition | None = None,
+    *,
+    dtype: "torch.dtype | None" = None,
+    attention: str = "sdpa",
 ) -> Checkpoint:
-    """Load the checkpoint folder `path`, None for the model that ships with the package; CheckpointError if not ours.
+    """Load the checkpoint folder `path`, or an edition that ships (None: `full`); CheckpointError if not ours.
 
     The model is returned in evaluation mode on the CPU. `dtype` converts the weights (None: float32).
     """
-    folder = default_folder() if path is None else Path(path)
+    folder = chosen_folder(path, edition)
     about = read_about(folder)
     import torch
     from safetensors import SafetensorError

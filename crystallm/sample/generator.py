@@ -22,6 +22,7 @@ from crystallm.crystal.wyckoff import space_group
 from crystallm.data.templates import TemplateLibrary
 from crystallm.errors import CheckpointError
 from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, OpenCheckpoint, open_checkpoint
+from crystallm.model.editions import Edition
 from crystallm.sample import cover
 from crystallm.sample.bounds import Limits
 from crystallm.sample.compiled import CompiledDecoder
@@ -159,13 +160,18 @@ class Generator:
 
     @classmethod
     def from_pretrained(
-        cls, path: Path | str | None = None, *, device: str | None = None, precision: Precision | None = None
+        cls,
+        path: Path | str | None = None,
+        *,
+        edition: Edition | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
     ) -> Generator:
-        """Load a checkpoint folder; None is the model that ships with the package. Raises CheckpointError.
+        """Load a checkpoint folder, or an edition that ships: `full` (None) or `benchmark`. Raises CheckpointError.
 
         precision: of the model's matrix products; None is `bf16` where the hardware multiplies bfloat16 itself.
         """
-        return cls(open_checkpoint(path), device=device, precision=precision)
+        return cls(open_checkpoint(path, edition), device=device, precision=precision)
 
     @cached_property
     def model(self) -> Any:

@@ -56,19 +56,21 @@ def save_adapter(folder: Path, model: Any, *, base: Path) -> None:
 
 
 def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
-    """Write a checkpoint folder: the base (None: the model that ships) with the adapter added into its weights.
+    """Write a checkpoint folder: the base (None: the edition it belongs to) with the adapter added into its weights.
 
     CheckpointError where the adapter was trained on another base, or is none.
     """
     import torch
 
     from crystallm.model.checkpoint import TEMPLATES_FILE, default_folder, load_checkpoint, save_checkpoint
+    from crystallm.model.editions import edition_with_weights
 
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; choose a new folder for the merged model")
     peft = require_peft()
-    base = default_folder() if base is None else base
     belongs = _belongs_to(adapter)
+    if base is None:
+        base = default_folder(edition_with_weights(belongs["model.safetensors"]) or "benchmark")
     checkpoint = load_checkpoint(base)
     if belongs["model.safetensors"] != sha256(base / "model.safetensors"):
         raise CheckpointError(
@@ -116,7 +118,7 @@ def main(argv: list[str]) -> None:
     """Add a LoRA adapter into the weights of the model it was trained on, and write a checkpoint folder."""
     parser = argparse.ArgumentParser(prog="crystallm train merge", description=main.__doc__)
     parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder `adapter` of a run with lora_rank")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="its base (default: the model that ships)")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="its base (default: the edition it belongs to)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint folder to write")
     options = parser.parse_args(argv)
     merge_adapter(options.adapter, options.model, options.out)

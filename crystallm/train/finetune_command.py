@@ -25,7 +25,9 @@ def make_parser() -> argparse.ArgumentParser:
         "sources", nargs="+", metavar="SOURCE", help="folder of CIFs, or whatever `crystallm data prepare` reads"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of everything that is made")
-    parser.add_argument("--model", metavar="DIR", help="checkpoint to start from (default: the model that ships)")
+    parser.add_argument(
+        "--model", metavar="DIR", help="checkpoint to start from, or the edition benchmark or full (default: benchmark)"
+    )
     parser.add_argument("--recipe", type=Path, metavar="FILE", help="YAML file, such as train/finetune/lora.yaml")
     parser.add_argument("--replay", type=Path, metavar="DIR", help="prepared folder of general texts to replay")
     parser.add_argument(

@@ -17,8 +17,9 @@ from crystallm.train.config import TrainConfig
 class FinetuneConfig:
     """How a model learns a folder of crystals. None: chosen by the number of training crystals, see `STRATEGIES`."""
 
-    model: str = "default"
-    """Checkpoint folder to start from; `default` is the model that ships."""
+    model: str = "benchmark"
+    """Checkpoint folder to start from, or an edition that ships: `benchmark` has not seen what reports are made on,
+    `full` has seen all there is."""
     replay: Path | None = None
     """Prepared folder whose training texts are replayed; None: the sample of the general corpus in the package."""
 

@@ -89,7 +89,7 @@ def _known(report: Mapping[str, Any]) -> str:
     found = report["formulas_in_general_training"]
     said = f"{found['heldout']['known']} of the {found['heldout']['formulas']} held-out formulas and "
     said += f"{found['all']['known']} of all {found['all']['formulas']} occur in the general training corpus."
-    if report["recipe"]["model"] != "default":
+    if report["recipe"]["model"] not in ("benchmark", "default"):  # `default`: reports of version 0.1
         return said + " What the model started from was trained on beyond that is not known."
     if found["heldout"]["known"] == found["heldout"]["formulas"]:
         said += " **All held-out formulas were known to the model before:** its match rate before is no prediction."

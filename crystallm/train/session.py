@@ -236,10 +236,14 @@ def templates_of(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> 
 
 
 def folder_of(start_from: str) -> Path:
-    """Return the checkpoint folder that a recipe's `start_from` names."""
-    from crystallm.model.checkpoint import default_folder
+    """Return the checkpoint folder that a recipe's `start_from` names: an edition that ships, or any folder.
 
-    return default_folder() if start_from == "default" else Path(start_from)
+    `default` is what version 0.1 called the benchmark edition.
+    """
+    from crystallm.model.editions import EDITIONS, Edition, edition_folder
+
+    named: dict[str, Edition] = {edition: edition for edition in EDITIONS} | {"default": "benchmark"}
+    return edition_folder(named[start_from]) if start_from in named else Path(start_from)
 
 
 def starting_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, *, on_cpu: bool) -> PreTrainedModel:

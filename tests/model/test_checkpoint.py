@@ -106,13 +106,9 @@ def test_saving_replaces_the_folder(save: Save, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_the_model_that_ships_is_a_checkpoint_or_absent() -> None:
-    """Package data: in a clone before the first training it is missing, and the message says so."""
-    if default_folder().is_dir():
-        assert load_checkpoint().layout_name == "wyckoff"
-    else:
-        with pytest.raises(CheckpointError, match="there is no checkpoint folder"):
-            load_checkpoint()
+def test_the_full_edition_is_what_no_path_means() -> None:
+    assert load_checkpoint().folder == default_folder() == default_folder("full")
+    assert load_checkpoint().layout_name == "wyckoff"
 
 
 def test_missing_folder(tmp_path: Path) -> None:

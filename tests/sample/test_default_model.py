@@ -1,4 +1,4 @@
-"""The model that ships: there, small enough, and better than chance at what everybody knows."""
+"""The models that ship: there, small enough, and better than chance at what everybody knows."""
 
 import json
 
@@ -6,16 +6,19 @@ import pytest
 
 from crystallm import Generator
 from crystallm.model.checkpoint import default_folder
+from crystallm.model.editions import EDITIONS, Edition
 from crystallm.sample.generator import Crystal
 
 
-@pytest.fixture(scope="module")
-def rock_salt() -> list[Crystal]:
-    return Generator.from_pretrained(device="cpu").generate("NaCl", n=8, space_group=225, seed=0, max_atoms=8)
+@pytest.fixture(scope="module", params=EDITIONS)
+def rock_salt(request: pytest.FixtureRequest) -> list[Crystal]:
+    generator = Generator.from_pretrained(edition=request.param, device="cpu")
+    return generator.generate("NaCl", n=8, space_group=225, seed=0, max_atoms=8)
 
 
-def test_it_is_small_and_tells_where_it_comes_from() -> None:
-    folder = default_folder()
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_it_is_small_and_tells_where_it_comes_from(edition: Edition) -> None:
+    folder = default_folder(edition)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 30e6
     about = json.loads((folder / "crystallm.json").read_text())
     assert about["layout"] == "wyckoff"
