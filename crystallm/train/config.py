@@ -15,7 +15,7 @@ class TrainConfig:
     layout: str = "wyckoff"
     """Name of the text layout; the tokenizer follows from it."""
     start_from: str | None = None
-    """Checkpoint folder whose weights the run begins with, or the edition `benchmark` or `full`; None: random weights."""
+    """Checkpoint folder whose weights the run begins with, or the edition `benchmark` or `full`; None: random ones."""
     descriptions: Literal["canonical", "augmented"] = "canonical"
     """`canonical`: one text per crystal. `augmented`: an equivalent text drawn anew in each epoch."""
     augmented_share: float = 1.0
