@@ -13,7 +13,7 @@ from tqdm import tqdm
 from crystallm.crystal.composition import Amounts
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.errors import ConfigError
-from crystallm.eval.hull import Hull, NoHull, System, formulas_by_system, make_hull
+from crystallm.energy.hull import Hull, NoHull, System, formulas_by_system, make_hull
 from crystallm.eval.journal import Journal
 from crystallm.eval.potential import NoEnergy, Relax, Relaxation, RelaxationSettings, SinglePoint, identity
 from crystallm.eval.reference import Reference, ReferenceRow, elements_of

@@ -16,7 +16,7 @@ from crystallm.cli import main as cli
 from crystallm.errors import ConfigError
 from crystallm.eval import potential
 from crystallm.eval.denovo import DenovoConfig, score_denovo
-from crystallm.eval.hull import Hull, NoHull, formulas_by_system, make_hull
+from crystallm.energy.hull import Hull, NoHull, formulas_by_system, make_hull
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.journal import Journal
 from crystallm.eval.potential import NoEnergy, Relax, Relaxation, RelaxationSettings, SinglePoint
