@@ -58,6 +58,29 @@ def standardize(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> St
     return StandardCrystal(dataset.number, parameters_of(basis), tuple(orbits))
 
 
+@dataclass(frozen=True, eq=False)
+class StandardSetting:
+    """The atoms of a crystal as they are, not moved by symmetry, in the standard setting of its space group.
+
+    lattice: (3, 3) rows in angstrom of the conventional cell. positions: (N, 3) fractional, of the atoms as given.
+    """
+
+    space_group: int
+    lattice: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+
+def standard_setting(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> StandardSetting | None:
+    """A crystal in the axes and origin of `standardize`, before anything is refined; None without consistent symmetry."""
+    try:
+        found = _dataset(cell, symprec_angstrom)
+    except ValueError:
+        return None
+    linear = np.array(found.std_linear)
+    positions = (cell.positions - np.array(found.std_origin_shift)) @ np.linalg.inv(linear).T
+    return StandardSetting(int(found.number), linear.T @ cell.lattice, positions)
+
+
 def primitive(cell: Cell, *, symprec_angstrom: float = 1e-3) -> Cell:
     """A primitive cell of a crystal, its translations found at a tight tolerance so that nothing else moves.
 
@@ -117,6 +140,53 @@ def refine(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> tuple[i
     return int(found.number), Cell(
         np.array(found.std_lattice), np.array(found.std_positions), np.array(found.std_types, dtype=np.int64)
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Idealized:
+    """A crystal moved onto the symmetry that was found within a tolerance, in the cell that it was given in.
+
+    cell: the same atoms in the same order; its basis is that of the crystal but for a pure strain. n_operations: of the
+    cell, centring translations included, so that those of one cell at several tolerances can be compared.
+    """
+
+    space_group: int
+    n_operations: int
+    cell: Cell
+
+
+def idealize(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> Idealized | Rejection:
+    """The crystal with the symmetry that spglib finds within a tolerance, every atom beside the one it was made from.
+
+    Args:
+        cell: Any cell of a crystal.
+        symprec_angstrom: Tolerance of the search. What is moved may be moved further (`crystallm.crystal.copies`).
+
+    Returns:
+        The idealized crystal, or why spglib finds no symmetry.
+
+    Example:
+        >>> sheared = Cell(np.diag([4.0, 4.0, 4.02]), np.zeros((1, 3)), np.array([84]))
+        >>> idealize(sheared, symprec_angstrom=0.1).space_group
+        221
+    """
+    found = _spglib_dataset(cell, symprec_angstrom)
+    if isinstance(found, Rejection):
+        return found
+    to_standard = np.array(found.transformation_matrix)
+    places = cell.positions @ to_standard.T + found.origin_shift
+    positions, types = np.array(found.std_positions), np.array(found.std_types)
+    moves = np.zeros_like(places)
+    for atom, (place, number) in enumerate(zip(places, cell.numbers, strict=True)):
+        ways = positions[types == number] - place
+        ways -= np.round(ways)
+        moves[atom] = ways[((ways @ found.std_lattice) ** 2).sum(axis=1).argmin()]
+    basis = to_standard.T @ np.array(found.std_lattice)
+    # The standard lattice is rotated against the given one; what is left beside the rotation is the strain.
+    left, stretch, _ = np.linalg.svd(np.linalg.solve(cell.lattice, basis))
+    strained = cell.lattice @ (left * stretch) @ left.T
+    moved = cell.positions + moves @ np.linalg.inv(to_standard).T
+    return Idealized(int(found.number), len(found.rotations), Cell(strained, moved, cell.numbers))
 
 
 def equivalent_atoms(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> NDArray[np.int64] | Rejection:

@@ -1,0 +1,1 @@
+"""Copies: one crystal, slightly distorted and written in a lower space group, beside the same in its own."""
