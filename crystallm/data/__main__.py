@@ -16,12 +16,17 @@ data set on the Hugging Face hub. An interrupted run continues when the same com
 
 
 def main(argv: list[str]) -> None:
-    """Run `crystallm data prepare SOURCE [SOURCE ...] OUT` or `crystallm data templates SOURCE [SOURCE ...] OUT`."""
+    """Run `crystallm data prepare SOURCE [SOURCE ...] OUT`, or `templates` or `seen` with the same arguments."""
     parsed = parser().parse_args(argv)
     if parsed.command == "templates":
         from crystallm.data.library import templates_command
 
         templates_command(parsed)
+        return
+    if parsed.command == "seen":
+        from crystallm.data.seen.writing import seen_command
+
+        seen_command(parsed)
         return
     options = vars(parsed)
     del options["command"]
@@ -61,11 +66,13 @@ def parser() -> argparse.ArgumentParser:
     """The options of `crystallm data`; their defaults are those of PrepareConfig."""
     from crystallm.data.config import PrepareConfig
     from crystallm.data.library import add_parser as add_templates_parser
+    from crystallm.data.seen.writing import add_parser as add_seen_parser
 
     root = argparse.ArgumentParser(prog="crystallm data", description="Prepare crystal structures for training.")
     commands = root.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", description=DESCRIPTION, help="structures to prepared text")
     add_templates_parser(commands)
+    add_seen_parser(commands)
 
     def option(name: str, help_text: str, **settings: Any) -> None:
         settings.setdefault("help", help_text + " (default: %(default)s)")

@@ -1,0 +1,155 @@
+"""Writes lists of crystals seen: `crystallm data seen SOURCE [SOURCE ...] OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crystallm.crystal.composition import format_formula, parse_formula
+from crystallm.data.seen.listing import SEEN_FILE, Seen
+from crystallm.errors import CompositionError, InputError
+
+ID, FORMULAS = "id", ("reduced_formula", "formula")
+"""Columns of what a list is made from: prepared files and corpora, or libraries of templates."""
+
+MERGED = "merged_ids"
+"""Column of a corpus with the ids of dropped copies, between blanks."""
+
+DROPS_FILE, COPY_OF = "drops.jsonl", re.compile(r"of (.+)")
+"""Beside prepared files: what was left out and why; the reason `duplicate` names the crystal that is repeated."""
+
+
+def seen_in(files: Iterable[Path], *, copies: Iterable[Path] = ()) -> Seen | None:
+    """The crystals of prepared files, corpora or libraries.
+
+    Args:
+        files: parquet files with the columns `id` and `reduced_formula` or `formula`; copies that were dropped when
+            they were made are found in their column `merged_ids`, or in `drops.jsonl` beside them.
+        copies: corpora whose column `merged_ids` says more of the same crystals; their other rows do not count.
+
+    Returns:
+        The list; None where a file does not name its crystals, so that nobody can know.
+
+    Raises:
+        InputError: a file cannot be read.
+
+    Example:
+        >>> seen_in([Path("prepared/train.parquet")]).has_id("mp-2657")
+        True
+    """
+    crystals: set[tuple[str, str]] = set()
+    merged: set[tuple[str, str]] = set()
+    folders = set()
+    for file in files:
+        rows = _rows(file)
+        if rows is None:
+            return None
+        for name, formula, dropped in rows:
+            crystals.add((name, formula))
+            merged.update((copy, formula) for copy in dropped)
+        folders.add(file.parent)
+    formulas = dict(crystals)
+    for file in copies:
+        for name, _, dropped in _rows(file) or ():
+            if name in formulas:
+                merged.update((copy, formulas[name]) for copy in dropped)
+    for folder in folders:
+        merged.update((copy, formulas[name]) for copy, name in _dropped_copies(folder / DROPS_FILE) if name in formulas)
+    return Seen(frozenset(crystals), frozenset(merged - crystals))
+
+
+def write_seen(files: Sequence[Path], out: Path, *, start: Path | None = None) -> bool:
+    """Write the list of a checkpoint that is trained on some files, from another checkpoint or from nothing.
+
+    Args:
+        files: the training texts, and whatever else goes into its library.
+        out: file to write.
+        start: folder of the checkpoint whose weights training begins with.
+
+    Returns:
+        Whether a list was written: there is none where the files or the start do not say what they hold.
+
+    Example:
+        >>> write_seen([Path("prepared/train.parquet")], Path("run/seen.parquet"))
+        True
+    """
+    own = seen_in(files)
+    before = Seen(frozenset()) if start is None else Seen.read(start)
+    if own is None or before is None:
+        return False
+    (own | before).write(out)
+    return True
+
+
+def _rows(file: Path) -> Iterator[tuple[str, str, list[str]]] | None:
+    """Id, reduced formula and ids of copies of each crystal in a file; None where it does not name them."""
+    try:
+        names = pq.read_schema(file).names if file.suffix == ".parquet" else []
+        formula = next((name for name in FORMULAS if name in names), None)
+        if ID not in names or formula is None:
+            return None
+        table = pq.read_table(file, columns=[ID, formula, *([MERGED] if MERGED in names else [])])
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot read {file}: {error}; make it again with `crystallm data prepare`") from error
+    merged = table[MERGED].to_pylist() if MERGED in names else [None] * table.num_rows
+    if table[ID].null_count or table[formula].null_count:
+        return None
+    rows = zip(table[ID].to_pylist(), table[formula].to_pylist(), merged, strict=True)
+    return ((str(name), _reduced(text), (copies or "").split()) for name, text, copies in rows)
+
+
+@lru_cache(maxsize=1 << 18)
+def _reduced(formula: str) -> str:
+    """A formula as this package writes it."""
+    try:
+        return format_formula(parse_formula(formula))
+    except CompositionError as error:
+        raise InputError(
+            f"{formula!r} is no formula ({error}); make the file again with `crystallm data prepare`"
+        ) from error
+
+
+def _dropped_copies(file: Path) -> Iterator[tuple[str, str]]:
+    """(id, id of the crystal that it repeats) of what `crystallm data prepare` dropped as a duplicate."""
+    if not file.is_file():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["reason"] == "duplicate" and (found := COPY_OF.fullmatch(row["detail"])):
+            yield row["id"], found[1]
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The options of the command."""
+    command = commands.add_parser(
+        "seen",
+        description="Write the list of crystals that a checkpoint has seen. SOURCE is a folder made by `crystallm data "
+        "prepare`, of which the training part is taken, or a parquet file with the columns id and reduced_formula, or "
+        "a library of templates. `crystallm train` does so by itself; this is for a checkpoint without one.",
+        help="what a checkpoint has seen, for one that does not say",
+    )
+    command.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
+    command.add_argument("out", type=Path, metavar="OUT", help="checkpoint folder, or file to write")
+    command.add_argument(
+        "--copies", nargs="+", type=Path, default=[], metavar="FILE", help="corpora that name copies, in merged_ids"
+    )
+
+
+def seen_command(options: argparse.Namespace) -> None:
+    """Write a list."""
+    sources = [source / "train.parquet" if source.is_dir() else source for source in options.sources]
+    out: Path = options.out / SEEN_FILE if options.out.is_dir() else options.out
+    found = seen_in(sources, copies=options.copies)
+    if found is None:
+        raise InputError(
+            f"one of {', '.join(map(str, sources))} has no columns id and reduced_formula; name its crystals"
+        )
+    found.write(out)
+    print(f"{len(found):,} crystals of {len(found.formulas):,} formulas, {len(found.merged):,} copies, in {out}")
