@@ -1,1 +1,1 @@
-"""Energies of crystals: potentials, relaxation, hulls and what they say about a ranking."""
+"""Energies of crystals: potentials, relaxation that keeps the space group, races, hulls."""

@@ -10,11 +10,12 @@ from typing import Any
 
 from pymatgen.io.cif import CifWriter
 
+from crystallm.energy.fire import RelaxationSettings
+from crystallm.energy.potentials import identity, require
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, DenovoScore, score_denovo
 from crystallm.eval.denovo_report import choose_pictures, draw_figures, markdown, page
 from crystallm.eval.inputs import read_records
-from crystallm.eval.potential import RelaxationSettings, identity, require
 from crystallm.eval.reference import Reference
 from crystallm.eval.stability import StabilityConfig
 from crystallm.provenance import output_folder, provenance, write_json, write_text

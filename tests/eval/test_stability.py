@@ -13,13 +13,14 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from crystallm.cli import main as cli
-from crystallm.errors import ConfigError
-from crystallm.eval import potential
-from crystallm.eval.denovo import DenovoConfig, score_denovo
+from crystallm.energy.ase_potential import atoms_of, calculator
+from crystallm.energy.fire import Relax, Relaxation, RelaxationSettings, SinglePoint, displacement_rms
 from crystallm.energy.hull import Hull, NoHull, formulas_by_system, make_hull
+from crystallm.energy.potentials import NoEnergy, require
+from crystallm.errors import ConfigError
+from crystallm.eval.denovo import DenovoConfig, score_denovo
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.journal import Journal
-from crystallm.eval.potential import NoEnergy, Relax, Relaxation, RelaxationSettings, SinglePoint
 from crystallm.eval.reference import Reference, ReferenceRow
 from crystallm.eval.stability import LOWEST_EV, StabilityConfig, _verdict, judge_stability
 
@@ -91,9 +92,9 @@ def test_a_perturbed_crystal_relaxes_back() -> None:
 def test_displacement_does_not_count_drift() -> None:
     before = np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]])
     lattice = 4 * np.eye(3)
-    assert potential.displacement_rms(before, before + np.array([0.1, 0, 0]), lattice) == pytest.approx(0)
+    assert displacement_rms(before, before + np.array([0.1, 0, 0]), lattice) == pytest.approx(0)
     apart = before + np.array([[0.05, 0, 0], [-0.05, 0, 0]])
-    assert potential.displacement_rms(before, apart, lattice) == pytest.approx(0.2)
+    assert displacement_rms(before, apart, lattice) == pytest.approx(0.2)
 
 
 def test_what_a_potential_refuses_is_a_reason() -> None:
@@ -240,7 +241,7 @@ def test_a_missing_potential_names_the_remedy(
 )
 def test_an_unknown_potential_ends_with_a_message(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        potential.require(name)
+        require(name)
 
 
 @pytest.mark.parametrize("settings", [{"max_force": 0}, {"max_steps": 0}])
@@ -259,7 +260,7 @@ def test_chgnet_relaxes_rock_salt() -> None:
     assert relaxed.cell.volume == pytest.approx(5.64**3, rel=0.08)
     # Asked for the energy alone, chgnet takes a shorter way to the same number.
     assert SinglePoint("chgnet")(cif(swollen)) == pytest.approx(relaxed.energy_as_given, abs=1e-5)
-    atoms = potential._atoms(relaxed.cell)
-    atoms.calc = potential.calculator("chgnet")
+    atoms = atoms_of(relaxed.cell)
+    atoms.calc = calculator("chgnet")
     atoms.get_forces()
     assert float(atoms.get_potential_energy()) / len(atoms) == pytest.approx(relaxed.energy, abs=1e-5)
