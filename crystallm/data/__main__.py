@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     """Run `crystallm data prepare SOURCE [SOURCE ...] OUT`, or `templates` or `seen` with the same arguments."""
     parsed = parser().parse_args(argv)
     if parsed.command == "templates":
-        from crystallm.data.library import templates_command
+        from crystallm.data.templates.writing import templates_command
 
         templates_command(parsed)
         return
@@ -65,8 +65,8 @@ def _part(text: str) -> tuple[int, int]:
 def parser() -> argparse.ArgumentParser:
     """The options of `crystallm data`; their defaults are those of PrepareConfig."""
     from crystallm.data.config import PrepareConfig
-    from crystallm.data.library import add_parser as add_templates_parser
     from crystallm.data.seen.writing import add_parser as add_seen_parser
+    from crystallm.data.templates.writing import add_parser as add_templates_parser
 
     root = argparse.ArgumentParser(prog="crystallm data", description="Prepare crystal structures for training.")
     commands = root.add_subparsers(dest="command", required=True)

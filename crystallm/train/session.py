@@ -220,7 +220,7 @@ def templates_of(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> 
     the training texts, as far as they were made by `crystallm data prepare`, and of the checkpoint the run starts from.
     None where none is wanted or can be."""
     from crystallm.crystal.layout import Layout, get_layout
-    from crystallm.data.library import names_crystals, write_library
+    from crystallm.data.templates.writing import names_crystals, write_library
     from crystallm.model.checkpoint import TEMPLATES_FILE
 
     if not config.templates or config.streaming or not isinstance(get_layout(config.layout), Layout):

@@ -22,19 +22,10 @@ from crystallm.crystal.composition import Amounts, element_order, symbol_of
 from crystallm.crystal.description import Description, canonical
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.similarity import Kind, Similarity, exchanges, kind_of, load_similarity
+from crystallm.data.templates.known import KnownCrystal, known_crystals
+from crystallm.data.templates.schema import SCHEMA, TEMPLATE_COLUMNS, kind_name
 from crystallm.errors import CheckpointError
 
-SCHEMA = pa.schema(
-    [
-        ("kind", pa.string()),
-        ("elements", pa.binary()),
-        ("formula_units", pa.int16()),
-        ("space_group", pa.int16()),
-        ("id", pa.string()),
-        ("formula", pa.string()),
-        ("text", pa.string()),
-    ]
-)
 LEAST_WEIGHT = 1e-4
 """Templates of less than this part of the weight of the nearest one are not looked at."""
 
@@ -68,7 +59,7 @@ class TemplateLibrary:
             raise CheckpointError(
                 f"cannot read {path}: {error}; copy the checkpoint again, or delete the file"
             ) from error
-        if found != SCHEMA.names or b"layout" not in metadata:
+        if found not in (SCHEMA.names, TEMPLATE_COLUMNS) or b"layout" not in metadata:
             raise CheckpointError(f"{path} is no library of templates; make it with `crystallm data templates`")
         self.layout = get_layout(metadata[b"layout"].decode())
 
@@ -81,10 +72,11 @@ class TemplateLibrary:
         *,
         formula_units: int | None = None,
         space_group: int | None = None,
+        multiple: int = 1,
         most: int = 128,
     ) -> list[Template]:
         """Up to `most` templates of a formula, those of most weight first; with these formula units of the primitive
-        cell and this space group, where they are given."""
+        cell, a multiple of some number, and this space group, where they are given."""
         kind, elements = kind_of(amounts)
         table = self._of_kind(kind)
         if table is None:
@@ -92,6 +84,7 @@ class TemplateLibrary:
         fits = np.ones(len(table.units), dtype=bool)
         fits &= True if formula_units is None else table.units == formula_units
         fits &= True if space_group is None else table.groups == space_group
+        fits &= table.units % multiple == 0
         rows = np.flatnonzero(fits)
         if not rows.size:
             return []
@@ -119,6 +112,44 @@ class TemplateLibrary:
             found.append(Template(table.ids[index].as_py(), table.formulas[index].as_py(), description, weight, known))
         return found
 
+    def known(
+        self, amounts: Amounts, *, formula_units: int | None = None, space_group: int | None = None
+    ) -> list[KnownCrystal]:
+        """All crystals of exactly this formula, as they are; database copies of one crystal are one.
+
+        Args:
+            amounts: the reduced formula in any order of elements.
+            formula_units: of the primitive cell, where given.
+            space_group: number found at 0.1 angstrom, where given.
+
+        Returns:
+            The crystals in the order of the library. Those of a library made before version 0.2 have four decimals,
+            and nothing is known of them.
+
+        Raises:
+            CheckpointError: the library holds a text that is no crystal.
+
+        Example:
+            >>> [crystal.id for crystal in library.known(parse_formula("TiO2"), space_group=136)]
+            ['mp-2657']
+        """
+        kind, elements = kind_of(amounts)
+        groups = self._groups_of(kind)
+        if not groups:
+            return []
+        numbers = bytes(element_order(symbol)[1] for symbol in elements)
+        table = self._file.read_row_groups(groups)
+        own = pc.and_(pc.equal(table["kind"], kind_name(kind)), pc.equal(table["elements"], pa.scalar(numbers)))
+        try:
+            found = known_crystals(table.filter(own), self.layout)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} holds {error}; copy the checkpoint again") from error
+        return [
+            crystal
+            for crystal in found
+            if formula_units in (None, crystal.formula_units) and space_group in (None, crystal.space_group)
+        ]
+
     def _exchanged(self, known: Description, mapping: dict[str, str], amounts: Amounts) -> Description:
         if all(old == new for old, new in mapping.items()):
             return known
@@ -138,8 +169,8 @@ class TemplateLibrary:
     def _volume(self, amounts: Amounts) -> float:
         return float(sum(self.similarity.volumes[element_order(symbol)[1]] * amount for symbol, amount in amounts))
 
-    @lru_cache(maxsize=64)  # noqa: B019 - a library lives as long as its generator
-    def _of_kind(self, kind: Kind) -> _OfKind | None:
+    def _groups_of(self, kind: Kind) -> list[int]:
+        """The row groups of the file in which crystals of a kind may lie."""
         name = kind_name(kind)
         metadata = self._file.metadata
         groups = []
@@ -147,10 +178,15 @@ class TemplateLibrary:
             statistics = metadata.row_group(number).column(0).statistics
             if statistics is None or not statistics.has_min_max or statistics.min <= name <= statistics.max:
                 groups.append(number)
+        return groups
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a library lives as long as its generator
+    def _of_kind(self, kind: Kind) -> _OfKind | None:
+        groups = self._groups_of(kind)
         if not groups:
             return None
-        table = self._file.read_row_groups(groups)
-        table = table.filter(pc.equal(table["kind"], name))
+        table = self._file.read_row_groups(groups, columns=TEMPLATE_COLUMNS)
+        table = table.filter(pc.equal(table["kind"], kind_name(kind)))
         return _OfKind(table, len(kind)) if table.num_rows else None
 
 
@@ -163,8 +199,3 @@ class _OfKind:
         self.units: NDArray[np.int16] = table["formula_units"].to_numpy()
         self.groups: NDArray[np.int16] = table["space_group"].to_numpy()
         self.ids, self.formulas, self.texts = table["id"], table["formula"], table["text"]
-
-
-def kind_name(kind: Kind) -> str:
-    """How a kind is written in the file."""
-    return " ".join(map(str, kind))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +16,9 @@ import pyarrow.parquet as pq
 from crystallm.crystal.composition import element_order, parse_formula
 from crystallm.crystal.layout import Layout, get_layout
 from crystallm.crystal.similarity import kind_of
-from crystallm.data.templates import SCHEMA, kind_name
+from crystallm.data.templates.copies import mark_copies
+from crystallm.data.templates.facts import Deviations, join_energies, join_sources
+from crystallm.data.templates.schema import FACTS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATES, kind_name
 from crystallm.errors import InputError
 
 ROWS_PER_GROUP = 4096
@@ -23,17 +28,41 @@ PREPARED = ("id", "text", "reduced_formula", "n_sites", "space_group")
 """Columns of a prepared file that are needed."""
 
 
-def write_library(sources: Sequence[Path], out: Path, *, layout: str) -> int:
-    """Write the crystals of prepared files and of other libraries into one, each once, and return their number.
+def write_library(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    layout: str,
+    corpus: Sequence[Path] = (),
+    energies: Sequence[Path] = (),
+    workers: int = 1,
+    show_progress: bool = False,
+) -> Written:
+    """Write the crystals of prepared files and of other libraries into one, each text once.
 
-    Raises InputError for another layout than `wyckoff` and for what is neither prepared file nor library.
+    Args:
+        sources: files made by `crystallm data prepare`, and libraries.
+        out: file to write.
+        layout: of the texts; `wyckoff`.
+        corpus: parquet files with the crystals themselves and what is known of them (`facts.join_sources`).
+        energies: tables of energies of the packaged potential (`facts.join_energies`).
+        workers: processes; does not change the result.
+        show_progress: on stderr.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: another layout than `wyckoff`, or a file that is neither prepared nor a library.
     """
     if not isinstance(get_layout(layout), Layout):
         raise InputError(f"templates are texts of layout 'wyckoff', not {layout!r}")
     table = pa.concat_tables([known_crystals(source, layout) for source in sources])
-    texts: list[str] = table["text"].to_pylist()
-    first = {text: row for row, text in reversed(list(enumerate(texts)))}
-    table = table.take(sorted(first.values())).sort_by([(name, "ascending") for name in SCHEMA.names])
+    rows = _each_text_once(table.to_pylist())
+    deviations = join_sources(rows, corpus, workers=workers, show_progress=show_progress) if corpus else None
+    n_energies = join_energies(rows, energies)
+    n_copies = mark_copies(rows) if corpus else 0
+    table = pa.Table.from_pylist(rows, schema=table.schema).sort_by([(name, "ascending") for name in TEMPLATE_COLUMNS])
     partial = out.with_name(f".{out.name}.partial")
     try:
         pq.write_table(table, partial, compression="zstd", compression_level=19, row_group_size=ROWS_PER_GROUP)
@@ -41,7 +70,28 @@ def write_library(sources: Sequence[Path], out: Path, *, layout: str) -> int:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {out}: {error}; choose another place") from error
-    return int(table.num_rows)
+    return Written(len(rows), n_copies, n_energies, deviations)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a library holds: rows, those that are copies of others, those that got energies, distances to sources."""
+
+    rows: int
+    copies: int
+    energies: int
+    deviations: Deviations | None
+
+
+def _each_text_once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first row of each text, with the ids of the others."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        leader = first.setdefault(row["text"], row)
+        if leader is not row and row["id"] != leader["id"]:
+            merged = [leader["copies"], row["id"], row["copies"]]
+            leader["copies"] = " ".join(dict.fromkeys(" ".join(filter(None, merged)).split()))
+    return list(first.values())
 
 
 def names_crystals(file: Path) -> bool:
@@ -56,11 +106,11 @@ def known_crystals(source: Path, layout: str) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot read {source}: {error}; give a file made by `crystallm data prepare`") from error
     schema = SCHEMA.with_metadata({"layout": layout})
-    if table.column_names == SCHEMA.names:
+    if table.column_names in (SCHEMA.names, TEMPLATE_COLUMNS):
         theirs = (table.schema.metadata or {}).get(b"layout", b"").decode()
         if theirs != layout:
             raise InputError(f"{source} holds templates of layout {theirs!r}, not {layout!r}")
-        return table.cast(schema)
+        return _completed(table).cast(schema)
     if not set(PREPARED) <= set(table.column_names):
         raise InputError(f"{source} has no columns {', '.join(PREPARED)}; give a file made by `crystallm data prepare`")
     formulas: list[str] = table["reduced_formula"].to_pylist()
@@ -75,8 +125,16 @@ def known_crystals(source: Path, layout: str) -> pa.Table:
         formulas,
         table["text"].to_pylist(),
     ]
-    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, TEMPLATES, strict=True)]
+    return _completed(pa.Table.from_arrays(arrays, schema=TEMPLATES)).cast(schema)
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """With the columns of SCHEMA that it lacks, of which nothing is known."""
+    for field in FACTS:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 @cache
@@ -98,10 +156,42 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
     command.add_argument("out", type=Path, metavar="OUT", help="checkpoint folder, or file to write")
     command.add_argument("--layout", default="wyckoff", help="of the texts (%(default)s)")
+    command.add_argument(
+        "--source",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="parquet files with columns id and cif: the crystals themselves, of which five decimals are kept, and "
+        "from columns experimentally_observed, e_above_hull, origin and merged_ids, what is known of them",
+    )
+    command.add_argument(
+        "--energies",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="parquet or CSV files with columns id, energy, relaxed_energy: eV/atom by the packaged potential",
+    )
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
 
 
 def templates_command(options: argparse.Namespace) -> None:
     """Write a library."""
     sources = [source / "train.parquet" if source.is_dir() else source for source in options.sources]
     out: Path = options.out / "templates.parquet" if options.out.is_dir() else options.out
-    print(f"{write_library(sources, out, layout=options.layout):,} known crystals in {out}")
+    written = write_library(
+        sources,
+        out,
+        layout=options.layout,
+        corpus=options.source,
+        energies=options.energies,
+        workers=options.workers,
+        show_progress=sys.stderr.isatty(),
+    )
+    print(f"{written.rows:,} known crystals in {out}")
+    if written.deviations is not None:
+        print(f"{written.copies:,} of them copies of others")
+        print(written.deviations)
+    if options.energies:
+        print(f"{written.energies:,} with energies")

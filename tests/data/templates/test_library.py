@@ -13,8 +13,8 @@ from crystallm.crystal.description import Description, Site, canonical
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.similarity import exchanges, kind_of, load_similarity
 from crystallm.data.__main__ import main
-from crystallm.data.library import write_library
 from crystallm.data.templates import TemplateLibrary
+from crystallm.data.templates.writing import write_library
 from crystallm.errors import CheckpointError, InputError
 from crystallm.model.checkpoint import TEMPLATES_FILE
 
@@ -54,7 +54,7 @@ def prepared(path: Path, names: Iterable[str] = TEXTS) -> Path:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> TemplateLibrary:
     path = tmp_path_factory.mktemp("library") / "templates.parquet"
-    assert write_library([prepared(path.parent / "train.parquet")], path, layout="wyckoff") == 3
+    assert write_library([prepared(path.parent / "train.parquet")], path, layout="wyckoff").rows == 3
     return TemplateLibrary(path)
 
 
@@ -117,9 +117,9 @@ def test_exchanges_are_templates_of_their_own(library: TemplateLibrary) -> None:
 
 def test_libraries_are_put_together_and_hold_each_crystal_once(tmp_path: Path) -> None:
     first = tmp_path / "first.parquet"
-    assert write_library([prepared(tmp_path / "a.parquet", ["fluorite"])], first, layout="wyckoff") == 1
+    assert write_library([prepared(tmp_path / "a.parquet", ["fluorite"])], first, layout="wyckoff").rows == 1
     both = tmp_path / "both.parquet"
-    assert write_library([first, prepared(tmp_path / "b.parquet")], both, layout="wyckoff") == 3
+    assert write_library([first, prepared(tmp_path / "b.parquet")], both, layout="wyckoff").rows == 3
     assert len(TemplateLibrary(both)) == 3
     found = TemplateLibrary(both).find(parse_formula("BaF2"), space_group=225)
     assert found == TemplateLibrary(first).find(parse_formula("BaF2"))
