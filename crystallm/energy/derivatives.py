@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.energy.graph import BondGraph
 from crystallm.energy.orbits import SymmetricCrystal
+from crystallm.energy.potentials import NoEnergy, Potential
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,14 @@ class Derivatives:
         return np.asarray(on_all @ inverse.T)
 
 
+@runtime_checkable
+class OrbitPotential(Protocol):
+    """A potential that computes once what symmetry makes equal."""
+
+    def derivatives(self, crystals: Sequence[SymmetricCrystal]) -> list[Derivatives | NoEnergy]:
+        """Energies and derivatives of crystals, in order."""
+
+
 def from_edges(
     crystal: SymmetricCrystal,
     graph: BondGraph,
@@ -46,3 +57,34 @@ def from_edges(
     np.add.at(firsts, crystal.orbit[graph.neighbor], ends)
     np.subtract.at(firsts, graph.center, fractional)
     return Derivatives(energy, crystal.symmetric_slopes(firsts), crystal.symmetric_strain(vectors.T @ slopes))
+
+
+def from_forces(
+    crystal: SymmetricCrystal, forces: NDArray[np.float64], strain: NDArray[np.float64], energy: float
+) -> Derivatives:
+    """Derivatives from forces (N, 3) in eV/angstrom on all atoms of the cell; energy and strain slope in eV."""
+    fractional = -forces @ crystal.lattice.T
+    firsts = np.zeros((len(crystal.first), 3))
+    np.add.at(firsts, crystal.orbit, np.einsum("nji,nj->ni", crystal.rotations, fractional))
+    return Derivatives(energy, crystal.symmetric_slopes(firsts), crystal.symmetric_strain(strain))
+
+
+def derivatives_of(potential: Potential, crystals: Sequence[SymmetricCrystal]) -> list[Derivatives | NoEnergy]:
+    """Energies and derivatives by a potential: by orbits where it can, else from the primitive cell."""
+    if isinstance(potential, OrbitPotential):
+        return potential.derivatives(crystals)
+    return [_from_primitive(potential, crystal) for crystal in crystals]
+
+
+def _from_primitive(potential: Potential, crystal: SymmetricCrystal) -> Derivatives | NoEnergy:
+    cell, atoms = crystal.primitive
+    found = potential.evaluate(cell)
+    if isinstance(found, NoEnergy):
+        return found
+    # What a translation of the centring takes into each other feels the same force.
+    return from_forces(
+        crystal,
+        found.forces[atoms],
+        found.stress * crystal.cell.volume,
+        found.energy * len(crystal.numbers),
+    )

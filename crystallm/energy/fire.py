@@ -12,32 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.energy.ase_potential import REFUSALS, atoms_of, calculator, energy_per_atom, refused
 from crystallm.energy.judgement import LARGEST_VOLUME_RATIO
-from crystallm.energy.potentials import CHGNET, NoEnergy
-from crystallm.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class RelaxationSettings:
-    """How structures are relaxed; part of the key under which energies are kept."""
-
-    potential: str = CHGNET
-    """`chgnet`, `sevenn`, or `package.module:callable` that returns an ASE calculator."""
-    max_force: float = 0.05
-    """Largest component-wise force in eV/angstrom, cell included, at which a relaxation has converged."""
-    max_steps: int = 300
-    """Steps of the optimiser (FIRE); a structure not converged by then keeps its last energy, and is counted."""
-
-    def __post_init__(self) -> None:
-        if self.max_force <= 0:
-            raise ConfigError(f"max_force must be > 0 eV/angstrom, got {self.max_force:g}")
-        if self.max_steps < 1:
-            raise ConfigError(f"max_steps must be >= 1, got {self.max_steps}")
+from crystallm.energy.potentials import NoEnergy
+from crystallm.energy.relaxation import RelaxationSettings, displacement_rms
 
 
 @dataclass(frozen=True)
@@ -127,16 +108,6 @@ def relax(cell: Cell, potential: Any, settings: RelaxationSettings) -> Relaxatio
         positions=positions.tolist(),
         numbers=cell.numbers.tolist(),
     )
-
-
-def displacement_rms(before: NDArray[np.float64], after: NDArray[np.float64], lattice: NDArray[np.float64]) -> float:
-    """Root mean square displacement in angstrom between fractional positions (N, 3), taken in the cell `lattice`.
-
-    Both list the same atoms in the same order, not wrapped; a drift of all atoms together does not count.
-    """
-    moved = after - before
-    cartesian = (moved - moved.mean(axis=0)) @ lattice
-    return float(np.sqrt((cartesian**2).sum(axis=1).mean()))
 
 
 def _prepared(cif: str) -> Cell | NoEnergy:

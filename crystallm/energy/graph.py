@@ -47,6 +47,8 @@ class BondGraph:
     angle_bonds: NDArray[np.int64]
     """(T, 2)."""
     angle_count: NDArray[np.int64]
+    edge_count: NDArray[np.int64]
+    """(K,) how many edges of the center an edge stands for; 0 where another one does it."""
     isolated: int
     """Orbits without any neighbour."""
 
@@ -93,6 +95,7 @@ def bond_graph(crystal: SymmetricCrystal, *, bond_cutoff: float, angle_cutoff: f
         angle_edges=np.stack([place[first], place[second]], axis=1),
         angle_bonds=np.stack([bond_of[first], bond_of[second]], axis=1),
         angle_count=times * both[first],
+        edge_count=np.where(leader == np.arange(len(center)), count, 0)[used],
         isolated=len(crystal.first) - len(np.unique(center)),
     )
 

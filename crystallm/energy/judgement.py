@@ -23,8 +23,11 @@ SMALLEST_VOLUME = 0.1
 LARGEST_VOLUME_RATIO = 4.0
 """A crystal that swells or shrinks by more while relaxing has left the range that a potential was fitted to."""
 
-LARGEST_FORCE = 100.0
-"""eV/angstrom, on an atom of a crystal that is said to be relaxed or nearly so."""
+LARGEST_FORCE = 10.0
+"""eV/angstrom; a relaxation that ends with more has found no crystal."""
+
+ENERGY_RANGE = (-25.0, 25.0)
+"""eV/atom; formation from free atoms gives no element more than the 13 of tungsten."""
 
 
 def judge_arrays(cell: Cell) -> NoEnergy | None:
@@ -84,6 +87,16 @@ def judge_cell(cell: Cell) -> NoEnergy | None:
     )
     pairs = (first != second) | (shift != 0).any(axis=1)
     return judge_distances(cell.numbers[first[pairs]], cell.numbers[second[pairs]], lengths[pairs])
+
+
+def judge_relaxed(energy: float, largest_force: float) -> NoEnergy | None:
+    """Why what a relaxation ends with is no crystal: energy in eV/atom, force in eV/angstrom; None if it may be one."""
+    low, high = ENERGY_RANGE
+    if not low < energy < high:
+        return NoEnergy("energy out of range", f"{energy:.3g} eV/atom")
+    if not largest_force < LARGEST_FORCE:
+        return NoEnergy("forces out of range", f"{largest_force:.3g} eV/A")
+    return None
 
 
 def judge_evaluation(evaluation: Evaluation) -> Evaluation | NoEnergy:

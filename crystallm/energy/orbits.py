@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,16 @@ class SymmetricCrystal:
     def cell(self) -> Cell:
         """The cell with all its atoms."""
         return Cell(self.lattice, self.positions, self.numbers)
+
+    @property
+    def primitive(self) -> tuple[Cell, NDArray[np.int64]]:
+        """A primitive cell, and for each atom (N,) of the whole cell the one of the primitive cell that it repeats."""
+        centring = (self.group_rotations == np.eye(3)).all(axis=(1, 2))
+        lowest = self.images[centring].min(axis=0)
+        kept, place = np.unique(lowest, return_inverse=True)
+        basis = _primitive_basis(self.group_translations[centring])
+        cell = Cell(basis @ self.lattice, self.positions[kept] @ np.linalg.inv(basis), self.numbers[kept])
+        return cell, place
 
     def moved(self, lattice: NDArray[np.float64], firsts: NDArray[np.float64]) -> SymmetricCrystal:
         """The crystal with another lattice (3, 3) and its first atoms displaced to fractional coordinates (A, 3)."""
@@ -138,6 +149,20 @@ def orbit_table(number: int, letter: str) -> tuple[NDArray[np.int64], NDArray[np
     known = _codes(points)
     order = np.argsort(known)
     return which, order[np.searchsorted(known[order], _codes(moved))]
+
+
+def _primitive_basis(centring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows (3, 3) that span the lattice of centring translations (C, 3), in units of the conventional cell."""
+    if len(centring) == 1:
+        return np.eye(3)
+    grid = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    shifts = centring - np.rint(centring)
+    points = (shifts[:, None] + grid).reshape(-1, 3)
+    order = np.lexsort((*(-points.T[::-1]), np.round((points**2).sum(axis=1), 9)))
+    for rows in combinations(points[order][1:24], 3):
+        if abs(np.linalg.det(rows) * len(centring) - 1) < 1e-6:
+            return np.array(rows)
+    raise AssertionError(f"no primitive basis for {centring.tolist()}")
 
 
 def _codes(points: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pymatgen.io.cif import CifWriter
 
-from crystallm.energy.fire import RelaxationSettings
 from crystallm.energy.potentials import identity, require
+from crystallm.energy.relaxation import RelaxationSettings
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, DenovoScore, score_denovo
 from crystallm.eval.denovo_report import choose_pictures, draw_figures, markdown, page

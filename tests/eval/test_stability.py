@@ -14,9 +14,10 @@ from pymatgen.io.cif import CifWriter
 
 from crystallm.cli import main as cli
 from crystallm.energy.ase_potential import atoms_of, calculator
-from crystallm.energy.fire import Relax, Relaxation, RelaxationSettings, SinglePoint, displacement_rms
+from crystallm.energy.fire import Relax, Relaxation, SinglePoint
 from crystallm.energy.hull import Hull, NoHull, formulas_by_system, make_hull
 from crystallm.energy.potentials import NoEnergy, require
+from crystallm.energy.relaxation import RelaxationSettings, displacement_rms
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, score_denovo
 from crystallm.eval.inputs import Record, read_records
