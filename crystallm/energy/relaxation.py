@@ -106,7 +106,7 @@ class Relaxing:
         self.parameters = parameters
         self.energy_as_given = first.energy / len(parameters.given.numbers)
         self.descent = Descent(parameters, first)
-        self.began = time.monotonic()
+        self.seconds = 0.0
 
     def stopped(self, settings: RelaxationSettings, time_limit: float) -> Stopped | None:
         """Why it has ended, None while it goes on."""
@@ -116,7 +116,7 @@ class Relaxing:
             return Stopped.NO_DESCENT
         if self.descent.steps >= settings.max_steps:
             return Stopped.STEPS
-        return Stopped.TIME if time.monotonic() - self.began > time_limit else None
+        return Stopped.TIME if self.seconds > time_limit else None
 
     @property
     def volume_ratio(self) -> float:
@@ -166,7 +166,7 @@ def relax(
         description: The crystal; its free cell parameters and free coordinates change.
         potential: What `load_potential` gives.
         settings: Largest force and number of steps; which potential they name does not matter here.
-        time_limit: Seconds after which the relaxation stops where it is.
+        time_limit: Seconds in the potential after which the relaxation stops where it is.
 
     Returns:
         The crystal before and after, or the reason why there is no energy.
@@ -193,7 +193,7 @@ def relax_all(
         descriptions: The crystals, of any formulas.
         potential: What `load_potential` gives.
         settings: Largest force and number of steps.
-        time_limit: Seconds from the start after which each stops where it is.
+        time_limit: Seconds for each; those that are evaluated together share the time of it.
 
     Returns:
         For each crystal what `relax` returns, in order.
@@ -226,9 +226,13 @@ def begin(
 
 def advance(active: dict[int, Relaxing], potential: Potential, found: dict[int, Relaxed | NoEnergy]) -> None:
     """One evaluation of every active crystal; those that come apart go into `found`."""
+    began = time.monotonic()
     trials = [one.descent.trial for one in active.values()]
-    for (place, one), told in zip(list(active.items()), derivatives_of(potential, trials), strict=True):
-        one.descent.tell(told)
+    told = derivatives_of(potential, trials)
+    share = (time.monotonic() - began) / max(len(active), 1)
+    for (place, one), answer in zip(list(active.items()), told, strict=True):
+        one.seconds += share
+        one.descent.tell(answer)
         if (lost := one.lost) is not None:
             found[place] = lost
             del active[place]
@@ -272,10 +276,11 @@ def relax_without_symmetry(
     if isinstance(first, NoEnergy):
         return first
     one = Relaxing(_NOT_DESCRIBED, parameters, first)
+    lost: dict[int, Relaxed | NoEnergy] = {}
     while (stopped := one.stopped(settings, time_limit)) is None:
-        one.descent.tell(derivatives_of(potential, [one.descent.trial])[0])
-        if (lost := one.lost) is not None:
-            return lost
+        advance({0: one}, potential, lost)
+        if isinstance(reason := lost.get(0), NoEnergy):
+            return reason
     descent, crystal = one.descent, one.descent.crystal
     if (unfit := judge_relaxed(descent.energy, descent.largest_force)) is not None:
         return unfit
