@@ -15,17 +15,23 @@ STAGES = {
     "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
     "gather": ("crystallm.sample.parts:main", "put the draws of several processes into one file"),
     "bench": ("crystallm.cli:bench", "time sampling and training against plain ways"),
+    "energy": ("crystallm.energy.command:energy", "energies and energies above hull of crystals"),
+    "relax": ("crystallm.energy.command:relax", "relax crystals, keeping their space groups"),
     "eval": ("crystallm.eval.__main__:main", "measure crystals: validity and benchmarks"),
 }
 
 
-BENCHMARKS = {"sample": "crystallm.sample.bench:main", "train": "crystallm.train.bench:main"}
+BENCHMARKS = {
+    "sample": "crystallm.sample.bench:main",
+    "train": "crystallm.train.bench:main",
+    "relax": "crystallm.energy.bench:main",
+}
 
 
 def bench(argv: list[str]) -> None:
     """Run the benchmark named by the first word, that of sampling where there is none."""
     module, function = BENCHMARKS.get(argv[0] if argv else "sample", BENCHMARKS["sample"]).split(":")
-    getattr(import_module(module), function)(argv[1:] if argv[:1] == ["train"] else argv)
+    getattr(import_module(module), function)(argv[1:] if argv[:1] in (["train"], ["relax"]) else argv)
 
 
 def help_text() -> str:

@@ -8,7 +8,6 @@ optimum of a small linear program, which takes milliseconds where a phase diagra
 from __future__ import annotations
 
 import itertools
-import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crystallm.crystal.composition import ELEMENTS, Amounts, format_formula
+from crystallm.energy.mixture import atom_fractions, fractions_of, lowest_mixture
 from crystallm.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
@@ -51,15 +51,6 @@ SCHEMA = pa.schema(
         ("dft_id", pa.string()),
     ]
 )
-
-LEAST_FRACTION = 1e-9
-"""Fractions of a mixture below this are rounding, not a phase."""
-
-TOLERANCE_EV = 1e-9
-"""A phase that lowers a mixture by less does not enter it."""
-
-LARGEST_GAIN_STEPS = 100
-"""Steps of the simplex method that take the phase of the largest gain; most hulls take 5 to 20."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +211,7 @@ class HullTable:
         if missing:
             return NoHull(f"no reference energy of {', '.join(missing)}")
         found = lowest_mixture(
-            atom_fractions(formulas, symbols), self.energies[places], _fractions(dict(amounts), symbols)
+            atom_fractions(formulas, symbols), self.energies[places], fractions_of(dict(amounts), symbols)
         )
         if found is None:
             return NoHull(f"the hull at {format_formula(amounts)} could not be found")
@@ -285,68 +276,6 @@ def write_table(path: Path, entries: Iterable[HullEntry], *, potential: str) -> 
         partial.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
-
-
-def lowest_mixture(
-    compositions: NDArray[np.float64], energies: NDArray[np.float64], target: NDArray[np.float64]
-) -> tuple[float, dict[int, float]] | None:
-    """The mixture of phases with the lowest energy at one composition: the convex hull there.
-
-    Minimises sum(w e) over w >= 0 with sum(w x) = target by the simplex method, which starts from the pure elements. A
-    general solver gives the same (tests), but importing one takes longer than a thousand of these.
-
-    Args:
-        compositions: (N, E) atomic fractions of E elements in N phases; rows add up to 1.
-        energies: (N,) eV per atom.
-        target: (E,) atomic fractions, all above 0.
-
-    Returns:
-        Energy of the mixture in eV per atom and {row of a phase: fraction of the atoms}; None where an element has no
-        phase of its own.
-
-    Example:
-        Half way between A (0 eV) and AB (-1 eV) the hull lies at -0.5 eV per atom.
-
-        >>> phases = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-        >>> lowest_mixture(phases, np.array([0.0, 0.0, -1.0]), np.array([0.75, 0.25]))
-        (-0.5, {0: 0.5, 2: 0.5})
-    """
-    pure = np.where(compositions == 1.0, energies[:, None], np.inf)
-    if not np.isfinite(pure.min(axis=0, initial=np.inf)).all():
-        return None
-    basis = pure.argmin(axis=0)
-    weights = target.copy()
-    for step in itertools.count():
-        phases = compositions[basis]
-        potentials = np.linalg.solve(phases, energies[basis])  # chemical potentials of the elements
-        gain = compositions @ potentials - energies
-        # Bland's choice, the first that gains, cannot go in circles; the largest gain is faster and seldom does.
-        enters = int(gain.argmax()) if step < LARGEST_GAIN_STEPS else int((gain > TOLERANCE_EV).argmax())
-        if gain[enters] <= TOLERANCE_EV:
-            break
-        uses = np.linalg.solve(phases.T, compositions[enters])
-        limits = np.full(len(basis), np.inf)
-        np.divide(weights, uses, out=limits, where=uses > LEAST_FRACTION)
-        smallest = np.flatnonzero(limits == limits.min())
-        basis[smallest[basis[smallest].argmin()]] = enters
-        weights = np.maximum(np.linalg.solve(compositions[basis].T, target), 0.0)
-    parts = {int(row): float(weight) for row, weight in zip(basis, weights, strict=True) if weight > LEAST_FRACTION}
-    return float(sum(fraction * energies[row] for row, fraction in parts.items())), parts
-
-
-def atom_fractions(formulas: Iterable[str], symbols: list[str]) -> NDArray[np.float64]:
-    """Atomic fractions (N, E) of the elements `symbols` in formulas written by `format_formula`."""
-    return np.array(
-        [_fractions({symbol: int(number or 1) for symbol, number in _PART.findall(text)}, symbols) for text in formulas]
-    ).reshape(-1, len(symbols))
-
-
-_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
-
-
-def _fractions(counts: Mapping[str, int], symbols: list[str]) -> NDArray[np.float64]:
-    values = np.array([counts.get(symbol, 0) for symbol in symbols], dtype=np.float64)
-    return np.asarray(values / values.sum())
 
 
 def mask_of(amounts: Amounts) -> bytes:

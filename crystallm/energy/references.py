@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crystallm.crystal.composition import Amounts, parse_formula, symbol_of
-from crystallm.energy.hull import DftAboveHull, HullEntry, lowest_mixture
+from crystallm.energy.hull import DftAboveHull, HullEntry
+from crystallm.energy.mixture import lowest_mixture
 from crystallm.errors import CompositionError, InputError
 
 UNTRAINED = frozenset(["Po", "At", "Rn", "Fr", "Ra"])

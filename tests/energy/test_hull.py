@@ -4,11 +4,9 @@ import random
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy.optimize import linprog
 
 from crystallm.crystal.composition import format_formula, parse_formula, reduce_amounts
 from crystallm.energy.hull import (
@@ -18,7 +16,6 @@ from crystallm.energy.hull import (
     HullEntry,
     HullTable,
     NoHull,
-    lowest_mixture,
     make_hull,
     write_table,
 )
@@ -122,26 +119,6 @@ def test_the_linear_program_agrees_with_the_phase_diagram(tmp_path: Path) -> Non
         assert isinstance(found, AboveHull)
         assert found.energy == pytest.approx(hull.above(amounts, 0.0), abs=2e-6)
         assert {part.formula for part in found.products} == set(hull.below(amounts))
-
-
-def test_the_simplex_method_agrees_with_a_general_solver() -> None:
-    """Degenerate compositions too: of the phases themselves, and where many energies are equal."""
-    rng = np.random.default_rng(0)
-    for elements in (1, 2, 3, 6):
-        counts = np.vstack([np.eye(elements, dtype=int), rng.integers(0, 4, (200, elements))])
-        counts = counts[counts.sum(axis=1) > 0]
-        phases = counts / counts.sum(axis=1, keepdims=True)
-        for energies in (rng.normal(size=len(phases)), np.round(rng.normal(size=len(phases))), np.ones(len(phases))):
-            for target in [*phases[(counts > 0).all(axis=1)][:5], np.full(elements, 1 / elements)]:
-                found = lowest_mixture(phases, energies, target)
-                assert found is not None
-                energy, parts = found
-                assert energy == pytest.approx(linprog(energies, A_eq=phases.T, b_eq=target).fun, abs=1e-9)
-                assert sum(weight * phases[row] for row, weight in parts.items()) == pytest.approx(target)
-
-
-def test_no_mixture_without_the_pure_elements() -> None:
-    assert lowest_mixture(np.array([[1.0, 0.0], [0.5, 0.5]]), np.zeros(2), np.array([0.6, 0.4])) is None
 
 
 def test_a_large_table_is_read_and_asked_in_no_time(tmp_path: Path) -> None:
