@@ -16,12 +16,17 @@ data set on the Hugging Face hub. An interrupted run continues when the same com
 
 
 def main(argv: list[str]) -> None:
-    """Run `crystallm data prepare SOURCE [SOURCE ...] OUT`, or `templates` or `seen` with the same arguments."""
+    """Run `crystallm data prepare SOURCE [SOURCE ...] OUT`, or `templates`, `seen` or `check` in its place."""
     parsed = parser().parse_args(argv)
     if parsed.command == "templates":
         from crystallm.data.templates.writing import templates_command
 
         templates_command(parsed)
+        return
+    if parsed.command == "check":
+        from crystallm.data.consistency.checking import check_command
+
+        check_command(parsed)
         return
     if parsed.command == "seen":
         from crystallm.data.seen.writing import seen_command
@@ -65,6 +70,7 @@ def _part(text: str) -> tuple[int, int]:
 def parser() -> argparse.ArgumentParser:
     """The options of `crystallm data`; their defaults are those of PrepareConfig."""
     from crystallm.data.config import PrepareConfig
+    from crystallm.data.consistency.checking import add_parser as add_check_parser
     from crystallm.data.seen.writing import add_parser as add_seen_parser
     from crystallm.data.templates.writing import add_parser as add_templates_parser
 
@@ -72,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", description=DESCRIPTION, help="structures to prepared text")
     add_templates_parser(commands)
+    add_check_parser(commands)
     add_seen_parser(commands)
 
     def option(name: str, help_text: str, **settings: Any) -> None:

@@ -23,7 +23,7 @@ from crystallm.crystal.description import Description, canonical
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.similarity import Kind, Similarity, exchanges, kind_of, load_similarity
 from crystallm.data.templates.known import KnownCrystal, known_crystals
-from crystallm.data.templates.schema import SCHEMA, TEMPLATE_COLUMNS, kind_name
+from crystallm.data.templates.schema import ENERGY_STEPS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATE_FACTS, kind_name
 from crystallm.errors import CheckpointError
 
 LEAST_WEIGHT = 1e-4
@@ -43,6 +43,10 @@ class Template:
     """exp(-distance) of the elements exchanged, divided among the known crystals of that formula that fit."""
     known: Description
     """The known crystal itself."""
+    observed: bool | None = None
+    """Whether nature or a laboratory makes the known crystal; None where that is not known."""
+    energy_above_hull: float | None = None
+    """Of the known crystal as its database says (DFT), eV per atom; None where that is not known."""
 
 
 class TemplateLibrary:
@@ -109,7 +113,10 @@ class TemplateLibrary:
                     f"{self.path} holds a text that is no crystal ({known}); copy the checkpoint again"
                 )
             description, weight = self._exchanged(known, mapping, amounts), float(weights[row, exchange])
-            found.append(Template(table.ids[index].as_py(), table.formulas[index].as_py(), description, weight, known))
+            facts = table.facts(index)
+            found.append(
+                Template(table.ids[index].as_py(), table.formulas[index].as_py(), description, weight, known, *facts)
+            )
         return found
 
     def known(
@@ -185,7 +192,8 @@ class TemplateLibrary:
         groups = self._groups_of(kind)
         if not groups:
             return None
-        table = self._file.read_row_groups(groups, columns=TEMPLATE_COLUMNS)
+        names = [name for name in (*TEMPLATE_COLUMNS, *TEMPLATE_FACTS) if name in self._file.schema_arrow.names]
+        table = self._file.read_row_groups(groups, columns=names)
         table = table.filter(pc.equal(table["kind"], kind_name(kind)))
         return _OfKind(table, len(kind)) if table.num_rows else None
 
@@ -199,3 +207,9 @@ class _OfKind:
         self.units: NDArray[np.int16] = table["formula_units"].to_numpy()
         self.groups: NDArray[np.int16] = table["space_group"].to_numpy()
         self.ids, self.formulas, self.texts = table["id"], table["formula"], table["text"]
+        self._facts = [table[name] if name in table.column_names else None for name in TEMPLATE_FACTS]
+
+    def facts(self, index: int) -> tuple[bool | None, float | None]:
+        """Whether a crystal was observed, and its energy above the hull by DFT in eV per atom."""
+        observed, above_hull = (None if column is None else column[index].as_py() for column in self._facts)
+        return observed, None if above_hull is None else above_hull / ENERGY_STEPS

@@ -38,6 +38,9 @@ SCHEMA = pa.schema([*TEMPLATES, *FACTS])
 
 TEMPLATE_COLUMNS: list[str] = TEMPLATES.names
 
+TEMPLATE_FACTS = ("observed", "dft_above_hull")
+"""What is read of a crystal itself for its templates, where the library holds it."""
+
 ENERGY_STEPS = 10_000
 """Steps in one eV of the energies in a file."""
 

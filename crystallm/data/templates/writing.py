@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from crystallm.crystal.composition import element_order, parse_formula
 from crystallm.crystal.layout import Layout, get_layout
 from crystallm.crystal.similarity import kind_of
+from crystallm.data.consistency.findings import contradicted
 from crystallm.data.templates.copies import mark_copies
 from crystallm.data.templates.facts import Deviations, join_energies, join_sources
 from crystallm.data.templates.schema import FACTS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATES, kind_name
@@ -35,6 +36,7 @@ def write_library(
     layout: str,
     corpus: Sequence[Path] = (),
     energies: Sequence[Path] = (),
+    without: Path | None = None,
     workers: int = 1,
     show_progress: bool = False,
 ) -> Written:
@@ -46,6 +48,7 @@ def write_library(
         layout: of the texts; `wyckoff`.
         corpus: parquet files with the crystals themselves and what is known of them (`facts.join_sources`).
         energies: tables of energies of the packaged potential (`facts.join_energies`).
+        without: findings of `crystallm data check`; rows with a certain one are left out.
         workers: processes; does not change the result.
         show_progress: on stderr.
 
@@ -58,7 +61,12 @@ def write_library(
     if not isinstance(get_layout(layout), Layout):
         raise InputError(f"templates are texts of layout 'wyckoff', not {layout!r}")
     table = pa.concat_tables([known_crystals(source, layout) for source in sources])
-    rows = _each_text_once(table.to_pylist())
+    rows: list[dict[str, Any]] = table.to_pylist()
+    n_before = len(rows)
+    left_out = set() if without is None else contradicted(without)
+    rows = [row for row in rows if row["id"] not in left_out]
+    n_left_out = n_before - len(rows)
+    rows = _each_text_once(rows)
     deviations = join_sources(rows, corpus, workers=workers, show_progress=show_progress) if corpus else None
     n_energies = join_energies(rows, energies)
     n_copies = mark_copies(rows) if corpus else 0
@@ -70,14 +78,16 @@ def write_library(
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {out}: {error}; choose another place") from error
-    return Written(len(rows), n_copies, n_energies, deviations)
+    return Written(len(rows), n_left_out, n_copies, n_energies, deviations)
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a library holds: rows, those that are copies of others, those that got energies, distances to sources."""
+    """What a library holds: rows, those that are copies of others, those that got energies, distances to sources; and
+    how many rows of the sources were left out because they contradict themselves."""
 
     rows: int
+    left_out: int
     copies: int
     energies: int
     deviations: Deviations | None
@@ -173,6 +183,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="parquet or CSV files with columns id, energy, relaxed_energy: eV/atom by the packaged potential",
     )
+    command.add_argument(
+        "--without", type=Path, metavar="FILE", help="findings of `crystallm data check`; certain ones are left out"
+    )
     command.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
 
 
@@ -186,10 +199,13 @@ def templates_command(options: argparse.Namespace) -> None:
         layout=options.layout,
         corpus=options.source,
         energies=options.energies,
+        without=options.without,
         workers=options.workers,
         show_progress=sys.stderr.isatty(),
     )
     print(f"{written.rows:,} known crystals in {out}")
+    if options.without is not None:
+        print(f"{written.left_out:,} left out because they contradict themselves")
     if written.deviations is not None:
         print(f"{written.copies:,} of them copies of others")
         print(written.deviations)

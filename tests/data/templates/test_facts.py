@@ -9,6 +9,7 @@ import pytest
 
 from crystallm.crystal.composition import parse_formula
 from crystallm.data.__main__ import main
+from crystallm.data.consistency.findings import Contradiction, Finding, write_findings
 from crystallm.data.templates import SCHEMA, TemplateLibrary
 from crystallm.data.templates.schema import TEMPLATE_COLUMNS
 from crystallm.data.templates.writing import write_library
@@ -73,6 +74,21 @@ def test_equal_texts_are_one_row_that_keeps_their_ids(rows: Rows, tmp_path: Path
     out = tmp_path / "templates.parquet"
     assert write_library([train], out, layout="wyckoff").rows == 1
     assert TemplateLibrary(out).known(parse_formula("TiO2"))[0].ids == ("mp-2657", "mine-1")
+
+
+def test_rows_that_contradict_themselves_are_left_out(
+    prepared_crystals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings, out = tmp_path / "findings.jsonl", tmp_path / "templates.parquet"
+    certain = Finding("mp-66", Contradiction.FORMULA, "as an example", certain=True)
+    suspected = Finding("mp-390", Contradiction.VOLUME, "as an example", certain=False)
+    write_findings(findings, [certain, suspected])
+    main(["templates", str(prepared_crystals), str(out), "--without", str(findings)])
+    told = capsys.readouterr().out
+    assert "50 known crystals" in told
+    assert "1 left out because they contradict themselves" in told
+    assert "mp-66" not in {crystal.id for crystal in TemplateLibrary(out).known(parse_formula("C"))}
+    assert "mp-390" in {crystal.id for crystal in TemplateLibrary(out).known(parse_formula("TiO2"))}
 
 
 def test_the_result_does_not_depend_on_processes(prepared_crystals: Path, known_file: Path, tmp_path: Path) -> None:
