@@ -16,6 +16,9 @@ from crystallm.errors import InputError
 from crystallm.model.checkpoint import default_folder
 from crystallm.model.editions import Edition
 
+BATCH = 16
+"""Crystals whose energies are computed together, and shown together."""
+
 LOWEST_EV = -1.0
 """Further below the hull in eV per atom no crystal is: the potential has left the range that it was fitted to."""
 
@@ -72,6 +75,14 @@ def read_crystals(paths: Iterable[Path | str]) -> list[NamedCell]:
     return found
 
 
+def named(crystals: Iterable[Cell | Path | str]) -> list[NamedCell]:
+    """Cells, files and folders as crystals with names; a cell is called by its place."""
+    found: list[NamedCell] = []
+    for number, crystal in enumerate(crystals):
+        found += [NamedCell(str(number), crystal)] if isinstance(crystal, Cell) else read_crystals([crystal])
+    return found
+
+
 def _read(file: Path) -> Cell | Rejection:
     try:
         return read_cif(file.read_text(encoding="utf-8", errors="replace"))
@@ -120,19 +131,16 @@ def energy_above_hull(
         ...     print(found.formula, found.energy, found.above_hull)
         NaCl -3.37 0.002
     """
-    named: list[NamedCell] = []
-    for place, crystal in enumerate(crystals):
-        named += [NamedCell(str(place), crystal)] if isinstance(crystal, Cell) else read_crystals([crystal])
     loaded = load_potential(potential) if isinstance(potential, str) else potential
-    return list(energies_of(named, loaded, edition_hull(edition) if hull is None else hull))
+    return list(energies_of(named(crystals), loaded, edition_hull(edition) if hull is None else hull))
 
 
 def energies_of(
-    crystals: Sequence[NamedCell], potential: Potential, hull: HullTable | NoHull, *, batch: int = 16
+    crystals: Sequence[NamedCell], potential: Potential, hull: HullTable | NoHull
 ) -> Iterator[CrystalEnergy]:
     """The energy of each crystal, a few at a time, so that what is done can be shown."""
-    for start in range(0, len(crystals), batch):
-        some = crystals[start : start + batch]
+    for start in range(0, len(crystals), BATCH):
+        some = crystals[start : start + BATCH]
         values = iter(potential.energies([one.cell for one in some if isinstance(one.cell, Cell)]))
         for one in some:
             if isinstance(one.cell, Rejection):

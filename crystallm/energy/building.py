@@ -37,7 +37,7 @@ from crystallm.energy.references import (
     missing_elements,
     to_relax,
 )
-from crystallm.energy.relaxing import RelaxedReference
+from crystallm.energy.relaxing import LOADING_S, RelaxedReference
 from crystallm.errors import ConfigError, InputError
 from crystallm.provenance import provenance, write_json
 
@@ -49,9 +49,6 @@ BATCH = 4096
 
 GROUP = 8
 """Rows that are relaxed side by side."""
-
-LOADING_S = 40.0
-"""Seconds that a process may take to load a potential."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from crystallm.crystal.cell import Cell, Rejection
@@ -13,9 +14,9 @@ from crystallm.crystal.cif import read_cif, write_cif
 from crystallm.crystal.description import Description, describe
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.symmetry import primitive, space_group_number, space_group_symbol
-from crystallm.energy.analysis import CrystalEnergy, NamedCell, place
+from crystallm.energy.analysis import CrystalEnergy, NamedCell, edition_hull, named, place
 from crystallm.energy.hull import HullTable, NoHull
-from crystallm.energy.potentials import NoEnergy, Potential, load_potential
+from crystallm.energy.potentials import CHGNET, NoEnergy, Potential, load_potential, require
 from crystallm.energy.relaxation import (
     RelaxationSettings,
     Relaxed,
@@ -23,9 +24,17 @@ from crystallm.energy.relaxation import (
     relax_all,
     relax_without_symmetry,
 )
+from crystallm.errors import ConfigError
+from crystallm.model.editions import Edition
 
 TIGHT_ANGSTROM = 0.01
 """Tolerance of the space group that is kept: a real distortion of 0.05 angstrom is not relaxed away by symmetry."""
+
+GAINED_ANGSTROM = 0.02
+"""Tolerance of the space group after relaxing, which ends a little before the minimum."""
+
+LOADING_S = 40.0
+"""Seconds that a process may take to load a potential."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class RelaxedCrystal:
     space_group: int | None = None
     """International Tables number that was kept."""
     gained_space_group: int | None = None
-    """The number at 0.1 angstrom where relaxing made it another one."""
+    """The number at 0.02 angstrom where relaxing made it another one."""
     converged: bool = False
     steps: int = 0
     cell: Cell | None = None
@@ -142,6 +151,52 @@ class RelaxedCrystal:
         """All fields but the crystal as a JSON object; energies in eV per atom."""
         rest = ("cell", "cif", "after", "name")
         return self.after.to_json() | {key: value for key, value in vars(self).items() if key not in rest}
+
+
+def relax(
+    crystals: Sequence[Cell | Path | str],
+    *,
+    potential: str = CHGNET,
+    edition: Edition = "full",
+    hull: HullTable | None = None,
+    max_force: float = 0.05,
+    max_steps: int = 300,
+    time_limit: float = 120.0,
+    symprec_angstrom: float = TIGHT_ANGSTROM,
+) -> list[RelaxedCrystal]:
+    """Relax crystals, cell and coordinates, keeping the space groups that they have.
+
+    Args:
+        crystals: Cells, CIF files, or folders of CIFs.
+        potential: `chgnet`, `sevenn`, or `package.module:callable` that returns an ASE calculator.
+        edition: Whose known crystals make the hull, `full` or `benchmark`.
+        hull: Another table than the edition's.
+        max_force: eV/angstrom, largest component at which a relaxation ends.
+        max_steps: Steps of one relaxation at most.
+        time_limit: Seconds for one crystal at most.
+        symprec_angstrom: Tolerance of the space group that is kept.
+
+    Returns:
+        One for each crystal, in order: cell, CIF, energies in eV per atom before and after; a reason where there is
+        none.
+
+    Raises:
+        ConfigError: The potential is not installed, or a limit is not above 0.
+        InputError: A file does not exist.
+        CheckpointError: The table is damaged.
+
+    Example:
+        >>> from crystallm.energy import relax
+        >>> for found in relax(["TiO2.cif"]):  # doctest: +SKIP
+        ...     print(found.after.formula, found.symmetry, found.after.above_hull)
+        TiO2 P4_2/mnm kept 0.021
+    """
+    require(potential)
+    settings = RelaxationSettings(potential=potential, max_force=max_force, max_steps=max_steps)
+    table = edition_hull(edition) if hull is None else hull
+    return list(
+        relax_crystals(named(crystals), table, settings, time_limit=time_limit, symprec_angstrom=symprec_angstrom)
+    )
 
 
 class _RelaxOne:
@@ -179,12 +234,14 @@ def relax_crystals(
         time_limit: Seconds for one crystal; it then stays where it is, and is not converged.
         symprec_angstrom: Tolerance of the space group that is kept.
     """
+    if time_limit <= 0 or symprec_angstrom <= 0:
+        raise ConfigError(f"time_limit {time_limit:g} s and symprec {symprec_angstrom:g} angstrom must be above 0")
     readable = [one for one in crystals if isinstance(one.cell, Cell)]
     function = _RelaxOne(settings, time_limit=time_limit, symprec_angstrom=symprec_angstrom)
     arrays = (
         (one.cell.lattice, one.cell.positions, one.cell.numbers) for one in readable if isinstance(one.cell, Cell)
     )
-    calls = run_limited(function, arrays, workers=1, time_limit_s=2 * time_limit + 30)  # loading a potential takes time
+    calls = run_limited(function, arrays, workers=1, time_limit_s=2 * time_limit + LOADING_S)
     for one in crystals:
         if isinstance(one.cell, Rejection):
             yield RelaxedCrystal(one.name, CrystalEnergy(one.name, "", 0, settings.potential, reason=str(one.cell)))
@@ -207,7 +264,7 @@ def _relaxed_crystal(
         energy_before=found.energy_as_given,
         volume_ratio=found.volume_ratio,
         space_group=found.after.space_group if isinstance(found, Relaxed) else 1,
-        gained_space_group=_gained(given, found),
+        gained_space_group=_gained(found),
         converged=found.stopped.value == "converged",
         steps=found.steps,
         cell=found.cell,
@@ -215,12 +272,11 @@ def _relaxed_crystal(
     )
 
 
-def _gained(given: Cell, found: Relaxed | RelaxedCell) -> int | None:
-    """The space group at the project's tolerance where it was another one before relaxing, None where it was the
-    same, or is the one that was kept."""
-    after = space_group_number(found.cell)
+def _gained(found: Relaxed | RelaxedCell) -> int | None:
+    """The space group that relaxing has made of the one that was kept, None where it is still that one."""
+    after = space_group_number(found.cell, symprec_angstrom=GAINED_ANGSTROM)
     kept = found.after.space_group if isinstance(found, Relaxed) else 1
-    return None if after is None or after in (kept, space_group_number(given)) else after
+    return None if after in (None, kept) else after
 
 
 def p1_cif(cell: Cell) -> str:

@@ -1,0 +1,190 @@
+"""`crystallm energy` and `crystallm relax` with a toy potential (EMT: copper, gold) and hulls by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+
+from crystallm.cli import main as cli
+from crystallm.crystal.cell import Cell
+from crystallm.energy import energy_above_hull, relax
+from crystallm.energy.hull import DftAboveHull, HullEntry, HullTable, write_table
+
+EMT = "ase.calculators.emt:EMT"
+FACES = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+COPPER = Structure(Lattice.cubic(3.65), ["Cu"] * 4, FACES)
+CU3AU = Structure(Lattice.cubic(3.75), ["Au", "Cu", "Cu", "Cu"], FACES)
+NACL = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3])
+
+
+def name_of_emt() -> str:
+    from crystallm.energy.potentials import identity
+
+    return identity(EMT)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "cifs").mkdir()
+    for name, structure in {"a": COPPER, "b": CU3AU}.items():
+        (tmp_path / "cifs" / f"{name}.cif").write_text(str(CifWriter(structure, symprec=0.01)))
+    return tmp_path / "cifs"
+
+
+@pytest.fixture
+def hull(tmp_path: Path) -> Path:
+    """Copper and gold at 0, CuAu at -1 eV per atom."""
+    entries = [
+        HullEntry((("Cu", 1),), 0.0, "cu", relaxed=True),
+        HullEntry((("Au", 1),), 0.0, "au", relaxed=True),
+        HullEntry((("Cu", 1), ("Au", 1)), -1.0, "cuau", relaxed=False),
+        HullEntry((("Cu", 3), ("Au", 1)), 0.5, "cu3au", relaxed=True, dft=DftAboveHull(0.0123, "cu3au")),
+    ]
+    write_table(tmp_path / "hull.parquet", entries, potential=name_of_emt())
+    return tmp_path / "hull.parquet"
+
+
+def test_energies_of_a_folder(folder: Path, hull: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["energy", str(folder), "--potential", EMT, "--hull", str(hull)]) == 0
+    head, copper, alloy, star, count = capsys.readouterr().out.splitlines()
+    assert head.split() == ["crystal", "formula", "eV/atom", "above", "hull,", "meV/atom", "DFT", "hull", "here"]
+    assert copper.split()[:2] == ["a.cif", "Cu"]
+    assert copper.endswith("Cu (cu)")
+    # Half way between Cu (0) and CuAu (-1): the hull is at -0.5 eV per atom; 12 meV by density functional theory.
+    name, formula, energy, above, dft, *products = alloy.split()
+    assert (name, formula, dft) == ("b.cif", "Cu3Au", "12")
+    assert int(above) == pytest.approx(1000 * (float(energy) + 0.5), abs=0.6)
+    assert sorted(" ".join(products).split(" + ")) == ["50 % Cu (cu)", "50 % CuAu (cuau)*"]
+    assert star.startswith("* this reference is not relaxed")
+    assert count.startswith("2 of 2 crystals have an energy by ase.calculators.emt:EMT")
+
+
+def test_json_and_python_say_the_same(folder: Path, hull: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["energy", str(folder), "--potential", EMT, "--hull", str(hull), "--json"]) == 0
+    printed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    found = energy_above_hull([folder], potential=EMT, hull=HullTable.read(hull))
+    assert [one["above_hull"] for one in printed] == [one.above_hull for one in found]
+    assert printed[1]["dft"] == {"energy": pytest.approx(0.0123), "id": "cu3au"}
+    assert printed[1]["references_relaxed"] is False
+    (cell,) = energy_above_hull([Cell.from_structure(COPPER)], potential=EMT, hull=HullTable.read(hull))
+    assert cell.energy == pytest.approx(found[0].energy)
+
+
+def test_what_has_no_number_has_a_reason(folder: Path, hull: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "c.cif").write_text("data_nothing\n")
+    (folder / "d.cif").write_text(str(CifWriter(NACL)))  # EMT does not know sodium
+    assert cli(["energy", str(folder), "--potential", EMT, "--hull", str(hull)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "no atoms" in lines[3]
+    assert "NaCl" in lines[4]
+    assert " - " in lines[4]
+    assert any(line.startswith("2 of 4 crystals have an energy") for line in lines)
+    assert "  1 without: no atoms" in lines
+
+
+def test_none_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.cif").write_text("data_nothing\n")
+    assert cli(["energy", str(tmp_path / "c.cif"), "--potential", EMT]) == 2
+    assert "none of 1 files can be read: c.cif: no atoms" in capsys.readouterr().err
+    assert cli(["energy", str(tmp_path / "none.cif")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert cli(["relax", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
+    assert "there is no CIF" in capsys.readouterr().err
+
+
+def test_a_hull_that_does_not_fit(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["energy", str(folder), "--potential", EMT, "--hull", str(tmp_path / "other.parquet")]
+    write_table(tmp_path / "other.parquet", [HullEntry((("Cu", 1),), 0.0, "cu", True)], potential="chgnet 0.4.2")
+    assert cli(command) == 0
+    assert "the reference energies are those of chgnet 0.4.2" in capsys.readouterr().out
+    write_table(tmp_path / "other.parquet", [HullEntry((("Cu", 1),), 0.0, "cu", True)], potential=name_of_emt())
+    assert cli(command) == 0
+    assert "no reference energy of Au" in capsys.readouterr().out
+    write_table(tmp_path / "other.parquet", [HullEntry((("Cu", 1),), 5.0, "cu", True)], potential=name_of_emt())
+    assert cli(command) == 0
+    assert "more than 1 eV per atom below all known crystals" in capsys.readouterr().out
+    (tmp_path / "other.parquet").write_bytes(b"PAR1 broken")
+    assert cli(command) == 2
+    assert "copy the file again" in capsys.readouterr().err
+
+
+def test_wrong_potentials(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["energy", str(folder), "--potential", "wrong"]) == 2
+    assert "unknown potential 'wrong'" in capsys.readouterr().err
+    assert cli(["energy", str(folder), "--potential", "no.such.package:thing"]) == 2
+    assert "install its package" in capsys.readouterr().err
+
+
+def test_relaxing_a_folder(folder: Path, hull: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "c.cif").write_text("data_nothing\n")
+    out = tmp_path / "out"
+    assert cli(["relax", str(folder), "--potential", EMT, "--hull", str(hull), "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Fm-3m kept" in lines[1]
+    assert "Pm-3m kept" in lines[2]
+    assert "no atoms" in lines[3]
+    # EMT's lattice constant of copper is 3.59 angstrom.
+    assert Structure.from_file(out / "a.cif").lattice.a == pytest.approx(3.59, abs=0.01)
+    assert not (out / "c.cif").exists()
+    rows = json.loads((out / "relaxed.json").read_text())
+    assert rows[0]["energy"] < rows[0]["energy_before"]
+    assert rows[0]["volume_ratio"] == pytest.approx((3.59 / 3.65) ** 3, abs=0.01)
+    assert rows[2]["reason"].startswith("no atoms")
+    assert cli(["relax", str(folder), "--potential", EMT, "--out", str(out), "--max-force", "-1"]) == 2
+    assert "max_force must be > 0" in capsys.readouterr().err
+
+
+def test_relaxing_from_python(hull: Path) -> None:
+    stretched = COPPER.copy()
+    stretched.apply_strain([0.02, 0.02, 0.05])  # tetragonal, but copper is cubic
+    (found,) = relax([Cell.from_structure(stretched)], potential=EMT, hull=HullTable.read(hull))
+    assert found.cell is not None
+    assert found.converged
+    assert found.space_group == 139
+    assert found.symmetry == "I4/mmm, now Fm-3m"
+    assert found.after.above_hull == pytest.approx(found.after.energy, abs=1e-6)
+
+
+TOYS = """
+import time
+from ase.calculators.emt import EMT
+
+class Hangs(EMT):
+    def calculate(self, *args, **kwargs):
+        time.sleep(60)
+
+class Interrupts(EMT):  # somebody presses Ctrl-C at the first crystal with gold
+    def calculate(self, atoms=None, *args, **kwargs):
+        if "Au" in atoms.get_chemical_symbols():
+            raise KeyboardInterrupt
+        super().calculate(atoms, *args, **kwargs)
+"""
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy_potentials.py").write_text(TOYS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("toys")
+def test_ctrl_c_keeps_what_is_done(
+    folder: Path, hull: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crystallm.energy.analysis.BATCH", 1)
+    command = ["energy", str(folder), "--potential", "toy_potentials:Interrupts", "--hull", str(hull)]
+    assert cli([*command, "--json"]) == 130
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["a.cif"]
+    assert cli(command) == 130
+    assert "1 of 1 crystals have an energy" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_potential_that_hangs(folder: Path, hull: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crystallm.energy.relaxing.LOADING_S", 2.0)
+    found = relax([folder], potential="toy_potentials:Hangs", hull=HullTable.read(hull), time_limit=0.2)
+    assert [one.after.reason.split(" (")[0] for one in found] == ["timed out", "timed out"]
