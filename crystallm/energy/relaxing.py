@@ -30,7 +30,7 @@ from crystallm.model.editions import Edition
 TIGHT_ANGSTROM = 0.01
 """Tolerance of the space group that is kept: a real distortion of 0.05 angstrom is not relaxed away by symmetry."""
 
-GAINED_ANGSTROM = 0.02
+GAINED_ANGSTROM = 0.05
 """Tolerance of the space group after relaxing, which ends a little before the minimum."""
 
 LOADING_S = 40.0
@@ -132,7 +132,7 @@ class RelaxedCrystal:
     space_group: int | None = None
     """International Tables number that was kept."""
     gained_space_group: int | None = None
-    """The number at 0.02 angstrom where relaxing made it another one."""
+    """The number at 0.05 angstrom where relaxing made it another one."""
     converged: bool = False
     steps: int = 0
     cell: Cell | None = None
