@@ -12,6 +12,7 @@ from typing import Any
 from crystallm.errors import InputError
 from crystallm.eval.metrics import mcnemar
 from crystallm.eval.report import show
+from crystallm.eval.seen.reporting import MARK, is_marked, is_withheld
 from crystallm.provenance import write_json
 
 FIRST_MATCH = {"": "first_match", "_smact": "first_match_smact", "_strict": "first_match_strict"}
@@ -35,7 +36,7 @@ def read_report(path: Path) -> dict[str, Any]:
 def matched(report: Mapping[str, Any], *, top: int, variant: str = "") -> dict[str, bool]:
     """Whether each target was matched by one of its first `top` samples, in the first set of samples."""
     key = FIRST_MATCH[variant]
-    rows: Sequence[Mapping[str, Any]] = report["per_target_of_sets"][0]
+    rows: Sequence[Mapping[str, Any]] = [] if is_withheld(report) else report["per_target_of_sets"][0]
     return {str(row["id"]): row[key] is not None and row[key] <= top for row in rows}
 
 
@@ -62,6 +63,8 @@ def table(reports: Mapping[str, Mapping[str, Any]], tests: Sequence[Mapping[str,
         lines.append(f"| benchmark {key} | " + " | ".join(str(r["benchmark"][key]) for r in reports.values()) + " |")
     for key in ("prompt", "targets"):
         lines.append(f"| {key} | " + " | ".join(str(report[key]) for report in reports.values()) + " |")
+    lines.append("| made by | " + " | ".join(made_by(report) for report in reports.values()) + " |")
+    lines.append("| targets seen | " + " | ".join(targets_seen(report) for report in reports.values()) + " |")
     for name in names:
         lines.append(f"| {name} | " + " | ".join(show(r["metrics"].get(name)) for r in reports.values()) + " |")
     if tests:
@@ -74,6 +77,20 @@ def table(reports: Mapping[str, Mapping[str, Any]], tests: Sequence[Mapping[str,
             cells = (test[key] for key in ("metric", "first", "second", "common_targets", "only_first", "only_second"))
             lines.append("| " + " | ".join(map(str, cells)) + f" | {test['p']:.3g} |")
     return "\n".join(lines) + "\n"
+
+
+def made_by(report: Mapping[str, Any]) -> str:
+    """The model that made the samples of a report, as far as it says."""
+    return str(report.get("made_by", {"name": "unknown"})["name"])
+
+
+def targets_seen(report: Mapping[str, Any]) -> str:
+    """How many targets the model has seen, and what that does to the match rates."""
+    seen = report.get("seen", {"targets": None})
+    if seen["targets"] is None:
+        return "unknown"
+    text = f"{seen['targets']} of {seen['of']}" + (f", {n} undecided" if (n := seen["undecided"]) else "")
+    return text + (": rates withheld" if is_withheld(report) else f": {MARK}" if is_marked(report) else "")
 
 
 def main(argv: list[str]) -> None:
@@ -95,6 +112,8 @@ def main(argv: list[str]) -> None:
     tests = differences(reports, tops=options.tops)
     if not tests:
         print("the reports are of different benchmarks or versions: no test is made between them\n")
+    elif any(is_withheld(report) for report in reports.values()):
+        print("a report withholds its match rates: score its samples again with --print-seen to compare them\n")
     elif not any(test["common_targets"] for test in tests):
         print("the reports share no target: draw the same ones with --targets and --target-seed\n")
     print(table(reports, tests))

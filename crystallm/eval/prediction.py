@@ -99,9 +99,12 @@ def score_prediction(
     config: ScoreConfig,
     *,
     log: Path,
-    seen: Mapping[str, str] | None,
+    groups: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
-    """Everything a report holds of one set of samples, as plain values but for rates."""
+    """Everything a report holds of one set of samples, as plain values but for rates.
+
+    groups: divisions of the targets for which rates are given, too: name -> target id -> part.
+    """
     samples = samples.first(benchmark.samples_per_target)
     metre_tops = benchmark.metre_tops if config.metre else ()
     asked = questions(targets, samples, foreign=max(metre_tops, default=0))
@@ -124,7 +127,7 @@ def score_prediction(
         metre_tops=metre_tops,
         stol=benchmark.standard.stol,
         symmetries=found,
-        groups={"prototype": seen} if seen is not None else None,
+        groups=groups,
     )
     passing = sum(smact_valid(dict(target.amounts)) for target in targets)
     return {

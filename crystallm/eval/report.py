@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from crystallm.eval.rate import Rate
+from crystallm.eval.seen.reporting import MARK, is_marked, is_withheld, seen_sentence
+
+SEEN_DIVISION = "seen in training"
+"""The division of targets by whether the model has seen them, where it has seen some."""
 
 VARIANTS = {
     "": "standard",
@@ -31,12 +35,17 @@ def markdown(report: Mapping[str, Any]) -> str:
     benchmark, metrics = report["benchmark"], report["metrics"]
     lines = [f"# {report['label']}: {benchmark['name']} (version {benchmark['version']})", ""]
     lines += [f"{benchmark['title']}. Given: {report['prompt']}. {_drawn(report)}", ""]
-    lines += [_tolerances(benchmark), "", *_matches(metrics)]
+    if said := seen_sentence(report):
+        lines += [said, ""]
+    mark = f", {MARK}" if is_marked(report) else ""
+    if not is_withheld(report):
+        lines += [_tolerances(benchmark), "", *_matches(metrics, mark)]
     if (most := report["samples"]["most_samples"]) < max(benchmark["tops"]):
         lines += [f"**No target has more than {most} samples**: a rate at a larger number counts what there is.", ""]
-    lines += _others(report, metrics)
+    if not is_withheld(report):
+        lines += _others(report, metrics, mark)
     if report.get("over_seeds"):
-        lines += ["## Over seeds", "", "| metric | values | mean | spread |", "|---|---|---|---|"]
+        lines += [f"## Over seeds{mark}", "", "| metric | values | mean | spread |", "|---|---|---|---|"]
         for name, found in report["over_seeds"].items():
             values = ", ".join(_decimal(value) for value in found["values"])
             lines.append(f"| {name} | {values} | {_decimal(found['mean'])} | {_decimal(found['spread'])} |")
@@ -47,10 +56,11 @@ def markdown(report: Mapping[str, Any]) -> str:
         ]
     for division, parts in report["parts"].items():
         names = list(next(iter(parts.values()), {}))
-        lines += [f"## By {division}", "", "| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+        own_mark = "" if division == SEEN_DIVISION else mark
+        lines += [f"## By {division}{own_mark}", "", "| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         lines += [f"| {part} | " + " | ".join(show(found[n]) for n in names) + " |" for part, found in parts.items()]
         lines.append("")
-    lines += _samples(report["samples"])
+    lines += _samples(report["samples"], withheld=is_withheld(report))
     if report["validity"]:
         lines += _validity(report["validity"])
     if benchmark["pitfalls"]:
@@ -80,8 +90,8 @@ def _tolerances(benchmark: Mapping[str, Any]) -> str:
     return f"Matcher, {'; '.join(parts)}. RMSE: mean over matched targets; cRMSE: over all, stol where none matches."
 
 
-def _matches(metrics: Mapping[str, Any]) -> list[str]:
-    lines = ["| samples | counted as | match rate | RMSE |", "|---|---|---|---|"]
+def _matches(metrics: Mapping[str, Any], mark: str) -> list[str]:
+    lines = [f"| samples | counted as | match rate{mark} | RMSE |", "|---|---|---|---|"]
     for name, value in metrics.items():
         if name.startswith("match_rate@"):
             top, _, variant = name.removeprefix("match_rate@").partition("_")
@@ -90,9 +100,9 @@ def _matches(metrics: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _others(report: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+def _others(report: Mapping[str, Any], metrics: Mapping[str, Any], mark: str) -> list[str]:
     ceiling = report["ceilings"]["smact"]
-    lines = ["| | |", "|---|---|"]
+    lines = [f"| | {mark.removeprefix(', ')} |" if mark else "| | |", "|---|---|"]
     for name, value in metrics.items():
         if not name.startswith(("match_rate@", "rmse@")):
             lines.append(f"| {name} | {show(value)} |")
@@ -100,12 +110,12 @@ def _others(report: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     return [*lines, "", f"Filter: {report['ceilings']['smact_table']}.", ""]
 
 
-def _samples(found: Mapping[str, Any]) -> list[str]:
+def _samples(found: Mapping[str, Any], *, withheld: bool) -> list[str]:
+    matching = f"- that match their target: {show(found['matching'])}; at most {found['most_samples']} for a target"
     return [
         "## Samples",
         "",
-        f"- that match their target: {show(found['matching'])}; at most {found['most_samples']} for a target",
-        f"- not matched: {_counts(found['not_matched'])}",
+        *([] if withheld else [matching, f"- not matched: {_counts(found['not_matched'])}"]),
         f"- records that belong to no target: {_counts(found['ignored'])}",
         f"- targets without samples: {found['targets_without_samples']}",
         "",

@@ -23,18 +23,28 @@ from crystallm.eval.score import (
     score_free_samples,
     write_report,
 )
+from crystallm.eval.seen import maker_in
 from crystallm.eval.select import write_targets
 from crystallm.launch import launch_command, run_command
+from crystallm.model.checkpoint import chosen_folder
+from crystallm.model.editions import EDITIONS
 from crystallm.provenance import output_folder
 
 
 def sample_command(
-    prompts: Path, out: Path, *, model: Path | None, n: int, seed: int, processes: int, more: list[str]
+    prompts: Path, out: Path, *, model: Path, n: int, seed: int, processes: int, more: list[str]
 ) -> list[str]:
     """The command line that draws samples: evaluation never imports the model, so another process does."""
     wanted = ["--prompts", str(prompts), "-n", str(n), "--seed", str(seed), "--out", str(out)]
-    wanted += ["--no-checks", "--no-merge", *(["--model", str(model)] if model else [])]
+    wanted += ["--no-checks", "--no-merge", "--model", str(model)]
     return launch_command("crystallm.sample", [*wanted, *more], processes=processes)
+
+
+def refuse_other_model(more: Sequence[str]) -> None:
+    """ConfigError where the options of sampling choose a model: the report would name another one."""
+    for option in (word.partition("=")[0] for word in more):
+        if len(option) > 2 and any(name.startswith(option) for name in ("--model", "--edition")):
+            raise ConfigError(f"{option} stands after --; give --model or --edition to `eval run`, before the --")
 
 
 def draw(command: list[str]) -> None:
@@ -69,7 +79,8 @@ def main(argv: list[str]) -> None:
     arguments, more = options_and_rest(argv)
     parser = argparse.ArgumentParser(prog="crystallm eval run", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged model)")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the benchmark edition)")
+    parser.add_argument("--edition", choices=EDITIONS, help="a model that ships, instead of --model (benchmark)")
     parser.add_argument("-n", "--n", type=int, metavar="N", help="samples of each target (default: the benchmark's)")
     parser.add_argument("--targets", default="500", metavar="N", help="all, a number to draw, or a file (%(default)s)")
     parser.add_argument(
@@ -80,7 +91,10 @@ def main(argv: list[str]) -> None:
     add_options(parser)
     options = parser.parse_args(arguments)
     benchmark = load_benchmark(options.name, options.benchmarks)
-    label = options.label or (options.model.resolve().name if options.model else "default")
+    model = chosen_folder(options.model, options.edition, otherwise="benchmark")
+    maker = maker_in(model)
+    label = options.label or model.resolve().name
+    refuse_other_model(more)
     out = output_folder(options.out or Path("runs") / f"{benchmark.name}_{label}")
     data, config = data_folder(options.data), score_config(options)
     more = ["--repeat", "1", *more]  # as published rows are drawn, unless a later option says otherwise
@@ -89,7 +103,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {options.seed}")
     if benchmark.task == "de_novo":
         prompts = ["-n", str(n), "--seed", str(options.seed[0]), "--out", str(out / "samples")]
-        prompts += ["--no-checks", "--no-merge", *(["--model", str(options.model)] if options.model else []), *more]
+        prompts += ["--no-checks", "--no-merge", "--model", str(model), *more]
         draw([sys.executable, "-m", "crystallm.sample", *prompts])
         score_free_samples(benchmark, out / "samples" / "samples.jsonl", data, out, [])
         return
@@ -99,11 +113,7 @@ def main(argv: list[str]) -> None:
     files = []
     for seed in options.seed:
         folder = out / f"seed{seed}"
-        draw(
-            sample_command(
-                prompts_file, folder, model=options.model, n=n, seed=seed, processes=options.processes, more=more
-            )
-        )
+        draw(sample_command(prompts_file, folder, model=model, n=n, seed=seed, processes=options.processes, more=more))
         files.append(folder / "samples.jsonl")
     report = score_files(
         benchmark,
@@ -115,6 +125,8 @@ def main(argv: list[str]) -> None:
         cache=options.cache or out,
         label=label,
         prompt=level,
+        maker=maker,
+        print_seen=options.print_seen,
     )
     drawn = {"seeds": options.seed, "sampling": more} | how_drawn(files)
     print(write_report(report | drawn, out))

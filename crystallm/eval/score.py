@@ -15,8 +15,9 @@ from crystallm.eval.benchmark import Benchmark, data_folder, draw_targets, files
 from crystallm.eval.figures import write_figures
 from crystallm.eval.plain_loop import compare_with_plain
 from crystallm.eval.prediction import ScoreConfig, comparisons_log, over_seeds, plain, score_prediction, seen_of
-from crystallm.eval.report import markdown
+from crystallm.eval.report import SEEN_DIVISION, markdown
 from crystallm.eval.samples import read_samples, samples_digest
+from crystallm.eval.seen import Maker, judge_targets, maker_called, maker_of_samples, mark_seen
 from crystallm.eval.targets import Target, read_targets
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
@@ -81,16 +82,32 @@ def score_files(
     label: str,
     prompt: str,
     table: Path | None = None,
+    maker: Maker | None = None,
+    print_seen: bool = False,
 ) -> dict[str, Any]:
     """Score one set of samples, or several of the same model (seeds), and return the report as JSON holds it.
 
     The report shows the first set in full, and every metric over all sets. data: folder of data files, None for
-    $CRYSTALLM_DATA; not asked for where targets have a file of their own and prototypes are left out.
+    $CRYSTALLM_DATA; not asked for where targets have a file of their own and prototypes are left out. maker: the model
+    that made the samples; None: what they say of it. print_seen: show match rates even of targets it has seen.
     """
     targets = chosen.targets
     sets = [read_samples(path, targets, table=table) for path in paths]
     asked = config.prototypes and benchmark.train is not None
-    seen = seen_of(benchmark, targets, data_folder(data), cache, config) if asked else None
+    prototypes = seen_of(benchmark, targets, data_folder(data), cache, config) if asked else None
+    maker = maker or maker_of_samples(paths)
+    verdicts = None
+    if maker.folder is not None:
+        verdicts = judge_targets(
+            targets,
+            maker.folder,
+            tolerances=benchmark.standard,
+            workers=config.processes,
+            time_limit_s=config.time_limit,
+        )
+    groups = {"prototype": prototypes} if prototypes is not None else {}
+    if verdicts is not None and len({verdict.state for verdict in verdicts.values()}) > 1:
+        groups[SEEN_DIVISION] = {name: verdict.part for name, verdict in verdicts.items()}
     results = [
         score_prediction(
             benchmark,
@@ -98,7 +115,7 @@ def score_files(
             samples,
             config,
             log=comparisons_log(out, benchmark, targets, samples_digest(path)),
-            seen=seen,
+            groups=groups,
         )
         for path, samples in zip(paths, sets, strict=True)
     ]
@@ -124,7 +141,7 @@ def score_files(
         }
     )
     found.pop("per_target")
-    return found
+    return mark_seen(found, maker, verdicts, shown=print_seen)
 
 
 def write_report(report: dict[str, Any], out: Path) -> str:
@@ -144,6 +161,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target-seed", type=int, default=0, metavar="S", help="of the draw of targets (%(default)s)")
     parser.add_argument("--prompt", choices=LEVELS, help="what was given (default: as the benchmark says)")
     parser.add_argument("--label", help="what the report calls the model")
+    parser.add_argument(
+        "--print-seen",
+        action="store_true",
+        help="print match rates, marked, even where the model has seen targets (default: they are withheld)",
+    )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="for training prototypes (default: the --out folder)")
     parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
     for name, text in {
@@ -215,6 +237,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: scores/NAME_LABEL)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report's JSON here")
     parser.add_argument(
+        "--made-by",
+        metavar="MODEL",
+        help="which model made the samples: full, benchmark, or a checkpoint folder (default: what they say)",
+    )
+    parser.add_argument(
         "--compare-plain", type=int, default=0, metavar="N", help="also time N samples with the plain pymatgen loop"
     )
     add_options(parser)
@@ -229,6 +256,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"what should {' '.join(more)} do? only benchmarks of free samples take options after --")
     if options.json and not options.json.resolve().parent.is_dir():
         raise ConfigError(f"cannot write {options.json}: its folder is missing; make it, or choose another place")
+    maker = maker_called(options.made_by) if options.made_by else None
     chosen = choose_targets(benchmark, options.data, options.targets, options.target_seed)
     for path in options.samples:
         if not path.exists():
@@ -245,6 +273,8 @@ def main(argv: list[str]) -> None:
         label=label,
         prompt=options.prompt or benchmark.prompt,
         table=options.table,
+        maker=maker,
+        print_seen=options.print_seen,
     )
     if options.compare_plain:
         samples = read_samples(options.samples[0], chosen.targets, table=options.table)

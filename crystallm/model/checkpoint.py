@@ -139,11 +139,12 @@ def save_checkpoint(
     card: str,
     dtype: "torch.dtype | None" = None,
     templates: Path | None = None,
+    seen: Path | None = None,
 ) -> None:
     """Write a checkpoint folder, replacing one already there only when the new one is whole.
 
     `dtype` is the number format of the stored weights, None to keep the model's; `card` becomes README.md; `templates`
-    is a library of known crystals to copy into it.
+    is a library of known crystals to copy into it, `seen` the list of crystals seen, which keeps its name.
     """
     from transformers import AutoModelForCausalLM
 
@@ -167,6 +168,8 @@ def save_checkpoint(
     write_text(partial / "README.md", card)
     if templates is not None:
         shutil.copyfile(templates, partial / TEMPLATES_FILE)
+    if seen is not None:
+        shutil.copyfile(seen, partial / seen.name)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

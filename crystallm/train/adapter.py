@@ -44,13 +44,16 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
     return whole
 
 
-def save_adapter(folder: Path, model: Any, *, base: Path) -> None:
-    """Write the adapter of a model in peft's form, with the hash of the base it belongs to."""
+def save_adapter(folder: Path, model: Any, *, base: Path, seen: Path | None = None) -> None:
+    """Write the adapter of a model in peft's form, with the hash of the base it belongs to, and the list of crystals
+    seen by the two together."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial, save_embedding_layers=False)
     weights = base / "model.safetensors"
     write_json(partial / BASE_FILE, {"base": base.resolve().name, "model.safetensors": sha256(weights)})
+    if seen is not None:
+        shutil.copyfile(seen, partial / seen.name)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -62,6 +65,7 @@ def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
     """
     import torch
 
+    from crystallm.data.seen import SEEN_FILE
     from crystallm.model.checkpoint import TEMPLATES_FILE, default_folder, load_checkpoint, save_checkpoint
     from crystallm.model.editions import edition_with_weights
 
@@ -88,6 +92,7 @@ def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
         card=f"# A crystallm checkpoint\n\nThe model {belongs['base']!r}, a LoRA adapter merged into its weights.\n",
         dtype=torch.bfloat16,
         templates=base / TEMPLATES_FILE if (base / TEMPLATES_FILE).is_file() else None,
+        seen=adapter / SEEN_FILE if (adapter / SEEN_FILE).is_file() else None,
     )
 
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import write_cif
+from crystallm.crystal.composition import format_formula
 from crystallm.crystal.layout import get_layout
 from crystallm.data import PrepareConfig, prepare
-from crystallm.data.general import replay_texts, training_formulas, validation_texts
+from crystallm.data.general import GeneralText, replay_texts, training_formulas, validation_texts
 from crystallm.data.parts import write_table
 from crystallm.errors import InputError
 from crystallm.eval.targets import Target, make_target
@@ -115,9 +116,21 @@ def require_enough(rows: dict[str, Rows], counts: dict[str, Any], drops: Path) -
 def replay_table(config: FinetuneConfig, layout: str) -> pa.Table:
     """The texts to be replayed: the packaged sample, or those of the prepared folder that the recipe names."""
     if config.replay is None:
-        return _texts(item.text for item in replay_texts(layout))
+        return named_texts(replay_texts(layout), layout)
     files = files_of(config.replay / "train.parquet")
-    return pa.concat_tables([pq.read_table(file, columns=["text"]) for file in files])
+    wanted = ["text", "id", "reduced_formula"]
+    named = all(set(wanted) <= set(pq.read_schema(file).names) for file in files)
+    return pa.concat_tables([pq.read_table(file, columns=wanted if named else ["text"]) for file in files])
+
+
+def named_texts(items: Sequence[GeneralText], layout: str) -> pa.Table:
+    """Texts of the general corpus with the ids and reduced formulas of their crystals."""
+    formulas = []
+    for item in items:
+        description = get_layout(layout).read(item.text)
+        assert not isinstance(description, Rejection)  # written by us
+        formulas.append(format_formula(description.amounts))
+    return pa.table({"text": [x.text for x in items], "id": [x.id for x in items], "reduced_formula": formulas})
 
 
 def known_formulas(rows: dict[str, Rows]) -> dict[str, tuple[int, int]]:

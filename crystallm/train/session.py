@@ -106,6 +106,8 @@ def train(
         run.describe(config, origin)
 
     templates = templates_of(config, files_of(train_texts), run) if accelerator.is_main_process else None
+    learned = [*files_of(train_texts), *([data / "replay.parquet"] if config.replay_share else [])]
+    seen = list_of_seen(config, learned, run) if accelerator.is_main_process else None
 
     def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, role: Role) -> None:
         measured = facts | {
@@ -118,7 +120,15 @@ def train(
             "averaged": trainer.average is not None and trainer.average.is_worn,
         }
         write_models(
-            config, run, model, tokenizer, origin | {"training": measured}, measured, role=role, templates=templates
+            config,
+            run,
+            model,
+            tokenizer,
+            origin | {"training": measured},
+            measured,
+            role=role,
+            templates=templates,
+            seen=seen,
         )
 
     trainer = Trainer(
@@ -190,6 +200,7 @@ def write_models(
     *,
     role: Role,
     templates: Path | None = None,
+    seen: Path | None = None,
 ) -> None:
     """Export a model as the best or a last one of a run; a LoRA adapter beside the model it is merged into."""
     import torch
@@ -208,9 +219,10 @@ def write_models(
         card=model_card(config, measured),
         dtype=torch.bfloat16 if config.weights == "bf16" else torch.float32,
         templates=templates,
+        seen=seen,
     )
     if config.lora_rank and role == "best" and config.start_from is not None:
-        save_adapter(run.path / "adapter", model, base=folder_of(config.start_from))
+        save_adapter(run.path / "adapter", model, base=folder_of(config.start_from), seen=seen)
     if role != "best" or config.patience is None:  # runs that watch for their end evaluate often; the figure can wait
         draw_loss(run.lines(), run.path / "loss.png")
 
@@ -233,6 +245,16 @@ def templates_of(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> 
             return None
         write_library(known, library, layout=config.layout)
     return library
+
+
+def list_of_seen(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> Path | None:
+    """Return the list of crystals that the exported models have seen, written where it is missing: those of the texts
+    learned, and those of the checkpoint the run starts from. None where one of them does not name its crystals."""
+    from crystallm.data.seen import SEEN_FILE, write_seen
+
+    file = run.path / SEEN_FILE
+    start = None if config.start_from is None else folder_of(config.start_from)
+    return file if file.is_file() or write_seen(texts, file, start=start) else None
 
 
 def folder_of(start_from: str) -> Path:

@@ -79,7 +79,7 @@ def test_the_leaderboard_shows_reports_and_published_rows(reports: list[Path]) -
         source="a paper",
     )
     text = leaderboard({"half": report}, [row])
-    assert "| [half](reports/half) | 1/3 (33.3%, 6.1-79.2) | - | 1/3" in text
+    assert "| [half](reports/half) | - | 1/3 (33.3%, 6.1-79.2) | - | 1/3" in text
     assert "| a model | 1 | 50 % | - | given formula; filter of CDVAE; all rows | a paper |" in text
     for options, told in {
         ("--temperature", "0.5"): "independent draws at temperature 0.5",
@@ -98,7 +98,15 @@ def test_the_leaderboard_shows_reports_and_published_rows(reports: list[Path]) -
 def test_the_leaderboard_shows_free_samples() -> None:
     rate = {"passed": 3, "attempted": 4}
     report = {"samples": 4, "rates": {"valid": rate}, "distances": {}, "reference_rows": 1000}
-    assert "| [free](reports/free) | 4 | 3/4 (75.0%, 30.1-95.4) | - |" in leaderboard({"free": report}, [])
+    assert "| [free](reports/free) | - | 4 | 3/4 (75.0%, 30.1-95.4) | - |" in leaderboard({"free": report}, [])
+
+
+def test_the_leaderboard_knows_the_edition_of_older_reports(reports: list[Path]) -> None:
+    """Version 0.1 called the model that ships `default`."""
+    report = read_report(reports[1])
+    del report["made_by"], report["seen"]
+    assert "(reports/a) | benchmark |" in leaderboard({"a": report | {"label": "default_unlike"}}, [])
+    assert "(reports/a) | - |" in leaderboard({"a": report | {"label": "mp20_only"}}, [])
 
 
 def test_the_committed_leaderboard_is_current() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval import run
+from crystallm.model.checkpoint import default_folder
 
 
 def sampler(cifs: dict[str, str], commands: list[list[str]]) -> object:
@@ -32,18 +33,21 @@ def test_one_command_from_targets_to_report(
     commands: list[list[str]] = []
     monkeypatch.setattr(run, "draw", sampler(cifs, commands))
     out = tmp_path / "out"
-    there = ["--data", str(tmp_path), "--out", str(out), "--workers", "1", "--no-validity"]
+    there = ["--data", str(tmp_path), "--out", str(out), "--workers", "1", "--no-validity", "--print-seen"]
     more = ["--", "--temperature", "0.7"]
     run.main([str(salts), "--targets", "2", "-n", "5", "--seed", "0", "1", "--prompt", "formula", *there, *more])
     assert [command[1:3] for command in commands] == [["-m", "crystallm.sample"]] * 2
     assert [command[command.index("--seed") + 1] for command in commands] == ["0", "1"]
     options = ["--repeat", "1", "--temperature", "0.7"]  # draws are independent unless asked otherwise
     assert all(command[0] == sys.executable and command[-4:] == options for command in commands)
+    models = {command[command.index("--model") + 1] for command in commands}
+    assert models == {str(default_folder("benchmark"))}  # never the full edition, unless it is asked for
     prompts = [json.loads(line) for line in (out / "prompts.jsonl").read_text().splitlines()]
     assert all(prompt.keys() == {"id", "formula"} for prompt in prompts)
     report = json.loads((out / "report.json").read_text())
     assert (report["targets"], report["seeds"], report["prompt"]) == (2, [0, 1], "formula")
     assert report["sampling"] == options
+    assert (report["label"], report["made_by"]["edition"], report["seen"]["of"]) == ("benchmark", "benchmark", 2)
     assert (report["followed_templates"]["passed"], report["followed_templates"]["attempted"]) == (0, 4)
     again = {"attempted": 4, "passed": 2}
     assert {reason: {k: rate[k] for k in again} for reason, rate in report["redrawn"].items()} == {"too close": again}

@@ -1,0 +1,20 @@
+"""Whether a model has seen the targets that it is measured on: who made the samples, which targets it knows, and what a
+report may then say."""
+
+from crystallm.eval.seen.makers import UNKNOWN, Maker, maker_called, maker_in, maker_of_samples
+from crystallm.eval.seen.reporting import MARK, mark_seen, seen_sentence, withhold
+from crystallm.eval.seen.verdicts import Verdict, judge_targets
+
+__all__ = [
+    "MARK",
+    "UNKNOWN",
+    "Maker",
+    "Verdict",
+    "judge_targets",
+    "maker_called",
+    "maker_in",
+    "maker_of_samples",
+    "mark_seen",
+    "seen_sentence",
+    "withhold",
+]

@@ -1,0 +1,97 @@
+"""What a report says of targets that the model has seen; by default it then says nothing of match rates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from crystallm.eval.seen.makers import Maker
+from crystallm.eval.seen.verdicts import State, Verdict
+
+MARK = "seen in training: not a prediction"
+FLAG = "--print-seen"
+
+
+def mark_seen(
+    report: dict[str, Any], maker: Maker, verdicts: Mapping[str, Verdict] | None, *, shown: bool
+) -> dict[str, Any]:
+    """A report with who made its samples, how many targets that model has seen, and for each target whether it has.
+
+    Args:
+        report: as JSON holds it.
+        maker: the model.
+        verdicts: of every target; None where the model is not at hand.
+        shown: whether match rates of seen targets are to be shown, marked.
+
+    Returns:
+        A new report; without match rates if a target was seen and they are not to be shown.
+
+    Example:
+        >>> mark_seen(report, UNKNOWN, None, shown=False)["seen"]["targets"] is None
+        True
+    """
+    report = {**report, "made_by": maker.to_json()}
+    if verdicts is None:
+        return report | {"seen": {"targets": None, "of": report["targets"], "shown": True}}
+    states = Counter(verdict.state for verdict in verdicts.values())
+    seen = {
+        "targets": states[State.SEEN],
+        "of": report["targets"],
+        "undecided": states[State.UNDECIDED],
+        "of_known_formula": sum(verdict.formula for verdict in verdicts.values()),
+        "shown": shown or not states[State.SEEN],
+        "how": dict(Counter(verdict.how for verdict in verdicts.values()).most_common()),
+    }
+    rows = [[{**row, "seen": verdicts[row["id"]].seen} for row in found] for found in report["per_target_of_sets"]]
+    report |= {"seen": seen, "per_target_of_sets": rows}
+    return report if seen["shown"] else withhold(report)
+
+
+def withhold(report: dict[str, Any]) -> dict[str, Any]:
+    """A report without anything that says how many targets were matched."""
+    kept = ("id", "samples", "seen")
+    return report | {
+        "metrics": {},
+        "parts": {},
+        "curve": [],
+        "over_seeds": {},
+        "samples": {**report["samples"], "matching": None, "not_matched": {}},
+        "per_target_of_sets": [
+            [{name: row[name] for name in kept} for row in found] for found in report["per_target_of_sets"]
+        ],
+    }
+
+
+def is_withheld(report: Mapping[str, Any]) -> bool:
+    """Whether a report lacks its match rates because targets were seen; reports of version 0.1 say nothing of it."""
+    return not report.get("seen", {}).get("shown", True)
+
+
+def is_marked(report: Mapping[str, Any]) -> bool:
+    """Whether a report shows match rates of seen targets."""
+    seen = report.get("seen", {})
+    return bool(seen.get("targets")) and bool(seen["shown"])
+
+
+def seen_sentence(report: Mapping[str, Any]) -> str:
+    """What a report says of targets that were seen, as Markdown; empty for reports of version 0.1.
+
+    Example:
+        >>> seen_sentence({"made_by": {"name": "full edition"}, "seen": {"targets": 3, "of": 4, "shown": False}, ...})
+        '3 of 4 targets were seen by the model that made these samples (full edition): match rates are withheld...'
+    """
+    if "seen" not in report:
+        return ""
+    maker, seen = report["made_by"], report["seen"]
+    if seen["targets"] is None:
+        return f"Made by: {maker['name']}. Whether the model has seen the targets is unknown: {maker['unknown']}."
+    who = f"the model that made these samples ({maker['name']})"
+    text = f"{seen['targets']} of {seen['of']} targets were seen by {who}"
+    if seen["undecided"]:
+        text += f", {seen['undecided']} could not be decided"
+    if not seen["targets"]:
+        return text + "."
+    if not seen["shown"]:
+        return f"**{text}: match rates are withheld.** `{FLAG}` prints them, marked."
+    return f"**{text}: {MARK}.**"
