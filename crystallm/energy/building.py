@@ -7,7 +7,6 @@ OUT/energies.parquet, hull.parquet, report.json   written at the end, from what 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import Counter
@@ -173,15 +172,14 @@ class Builder:
             workers=self.config.workers,
             time_limit_s=2 * self.config.time_limit + LOADING_S,
         )
-        with contextlib.closing(calls):
-            for place, found in calls:
-                group = groups[place]
-                if not isinstance(found, Lost):
-                    yield from zip(group, found, strict=True)
-                elif len(group) > 1:
-                    lost.append(list(group))
-                else:
-                    yield group[0], NoEnergy(str(found.fate), found.detail)
+        for place, found in calls:
+            group = groups[place]
+            if not isinstance(found, Lost):
+                yield from zip(group, found, strict=True)
+            elif len(group) > 1:
+                lost.append(list(group))
+            else:
+                yield group[0], NoEnergy(str(found.fate), found.detail)
 
     def _keep(self, row: int, outcome: RelaxedReference | NoEnergy, file: IO[str]) -> None:
         file.write(json.dumps({"id": self.corpus.ids[row]} | asdict(outcome)) + "\n")

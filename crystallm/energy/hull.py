@@ -235,25 +235,24 @@ def write_table(path: Path, entries: Iterable[HullEntry], *, potential: str) -> 
     Raises:
         InputError: a formula stands twice, or the file cannot be written.
     """
-    rows = sorted(
-        (
-            {
-                "elements": mask_of(entry.amounts),
-                "formula": format_formula(entry.amounts),
-                "energy": entry.energy,
-                "id": entry.id,
-                "relaxed": entry.relaxed,
-                "dft_above_hull": None if entry.dft is None else entry.dft.energy,
-                # Most often the crystal of the lowest energy is the same one; an empty cell takes no space.
-                "dft_id": None if entry.dft is None or entry.dft.id == entry.id else entry.dft.id,
-            }
-            for entry in entries
-        ),
-        key=lambda row: (row["elements"], row["formula"]),
-    )
-    for one, other in itertools.pairwise(rows):
-        if one["formula"] == other["formula"]:
-            raise InputError(f"two reference energies of {one['formula']}; give the lower one only")
+    ordered = sorted(entries, key=lambda entry: (mask_of(entry.amounts), format_formula(entry.amounts)))
+    for one, other in itertools.pairwise(ordered):
+        if one.amounts == other.amounts:
+            formula = format_formula(one.amounts)
+            raise InputError(f"two reference energies of {formula}; give the lower one only")
+    rows = [
+        {
+            "elements": mask_of(entry.amounts),
+            "formula": format_formula(entry.amounts),
+            "energy": entry.energy,
+            "id": entry.id,
+            "relaxed": entry.relaxed,
+            "dft_above_hull": None if entry.dft is None else entry.dft.energy,
+            # Most often the crystal of the lowest energy is the same one; an empty cell takes no space.
+            "dft_id": None if entry.dft is None or entry.dft.id == entry.id else entry.dft.id,
+        }
+        for entry in ordered
+    ]
     schema = SCHEMA.with_metadata({"format": FORMAT, "potential": potential})
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,7 +112,7 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
     )
 
 
-def _rows(path: Path) -> Iterator[dict[str, object]]:
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     wanted = ["id", "reduced_formula", "origin", "experimentally_observed", "e_above_hull"]
     try:
         available = pq.read_schema(path).names
