@@ -18,7 +18,8 @@ from crystallm.crystal.layout import Layout, get_layout
 from crystallm.crystal.similarity import kind_of
 from crystallm.data.consistency.findings import contradicted
 from crystallm.data.templates.copies import mark_copies
-from crystallm.data.templates.facts import Deviations, join_energies, join_sources
+from crystallm.data.templates.facts import join_energies, join_sources
+from crystallm.data.templates.numbers import Deviations, join_numbers
 from crystallm.data.templates.schema import FACTS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATES, kind_name
 from crystallm.errors import InputError
 
@@ -67,7 +68,11 @@ def write_library(
     rows = [row for row in rows if row["id"] not in left_out]
     n_left_out = n_before - len(rows)
     rows = _each_text_once(rows)
-    deviations = join_sources(rows, corpus, workers=workers, show_progress=show_progress) if corpus else None
+    deviations = None
+    if corpus:
+        join_sources(rows, corpus)
+        kept = out.with_name(f".{out.name}.numbers.jsonl")
+        deviations = join_numbers(rows, corpus, kept=kept, workers=workers, show_progress=show_progress)
     n_energies = join_energies(rows, energies)
     n_copies = mark_copies(rows) if corpus else 0
     table = pa.Table.from_pylist(rows, schema=table.schema).sort_by([(name, "ascending") for name in TEMPLATE_COLUMNS])

@@ -1,8 +1,10 @@
 """What sources and tables of energies say of the crystals of a library."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,6 +101,20 @@ def test_the_result_does_not_depend_on_processes(prepared_crystals: Path, known_
     out = tmp_path / "templates.parquet"
     write_library([prepared_crystals], out, layout="wyckoff", corpus=[CRYSTALS], workers=2)
     assert out.read_bytes() == known_file.read_bytes()
+
+
+def test_a_run_that_was_stopped_goes_on(prepared_crystals: Path, known_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "templates.parquet"
+    kept = tmp_path / ".templates.parquet.numbers.jsonl"
+    table = pq.read_table(known_file).to_pylist()
+    done = [row for row in table if row["exact"] is not None]
+    lines = [json.dumps([r["id"], crc32(r["text"].encode()), [r["exact"].hex(), None, 0.0]]) for r in done]
+    kept.write_text("\n".join(lines) + '\n["mp-')  # killed while it wrote
+    written = write_library([prepared_crystals], out, layout="wyckoff", corpus=[CRYSTALS])
+    assert written.deviations is not None
+    assert sum(distance == 0.0 for distance in written.deviations.distances) >= len(done)
+    assert out.read_bytes() == known_file.read_bytes()
+    assert not kept.exists()
 
 
 def test_files_without_the_columns_are_refused(prepared_crystals: Path, tmp_path: Path) -> None:
