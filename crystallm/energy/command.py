@@ -34,12 +34,13 @@ def energy(argv: list[str]) -> None:
     options = _energy_parser().parse_args(argv)
     require(options.potential)
     crystals, hull = _readable(options.crystals), _hull(options)
+    columns = _fitted(ENERGY_COLUMNS, crystals)
     found: list[CrystalEnergy] = []
     try:
         for one in energies_of(crystals, load_potential(options.potential), hull):
             found.append(one)
             if not options.json:
-                print("\n".join(_lines([one], ENERGY_COLUMNS, head=len(found) == 1)), flush=True)
+                print("\n".join(_lines([one], columns, head=len(found) == 1)), flush=True)
     finally:  # after Ctrl-C, too: what is done is printed
         if options.json:
             print(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
@@ -53,6 +54,7 @@ def relax(argv: list[str]) -> None:
     require(options.potential)
     crystals, hull = _readable(options.crystals), _hull(options)
     out = output_folder(options.out)
+    columns = _fitted(RELAX_COLUMNS, crystals)
     found: list[RelaxedCrystal] = []
     settings = RelaxationSettings(potential=options.potential, max_force=options.max_force, max_steps=options.max_steps)
     calls = relax_crystals(crystals, hull, settings, time_limit=options.time_limit, symprec_angstrom=options.symprec)
@@ -64,7 +66,7 @@ def relax(argv: list[str]) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, one.cif)
             if not options.json:
-                print("\n".join(_lines([one], RELAX_COLUMNS, head=len(found) == 1)), flush=True)
+                print("\n".join(_lines([one], columns, head=len(found) == 1)), flush=True)
     finally:
         calls.close()
         write_json(out / "relaxed.json", [one.to_json() for one in found])
@@ -113,7 +115,7 @@ ARTEFACTS = Path(__file__).with_name("artefacts.txt")
 """Crystals of the general corpus whose energy by the packaged potential is wrong."""
 
 ENERGY_COLUMNS = (
-    ("crystal", 24),
+    ("crystal", 7),
     ("formula", 14),
     ("eV/atom", 9),
     ("above hull, meV/atom", 20),
@@ -121,7 +123,7 @@ ENERGY_COLUMNS = (
     ("hull here", 0),
 )
 RELAX_COLUMNS = (
-    ("crystal", 24),
+    ("crystal", 7),
     ("formula", 14),
     ("eV/atom before", 14),
     ("after", 9),
@@ -130,6 +132,12 @@ RELAX_COLUMNS = (
     ("space group", 22),
     ("note", 0),
 )
+
+
+def _fitted(columns: Sequence[tuple[str, int]], crystals: Sequence[NamedCell]) -> list[tuple[str, int]]:
+    """The columns, the first as wide as the longest name."""
+    (name, _), *rest = columns
+    return [(name, max(len(one.name) for one in crystals)), *rest]
 
 
 def _lines(
