@@ -143,7 +143,15 @@ class Builder:
         """Relax what makes the hulls until all of it is, or time is over; whether nothing is left."""
         self._read_lines()
         end = time.monotonic() + 3600 * self.config.hours if self.config.hours else float("inf")
-        while todo := to_relax(self.corpus, self.energies, window=self.config.window):
+        among: NDArray[np.bool_] | None = None
+        while True:
+            todo, active = to_relax(self.corpus, self.energies, window=self.config.window, among=among)
+            if not todo:
+                if among is None:
+                    return True
+                among = None  # look at all formulas once more: crystals may have been refused
+                continue
+            among = active
             rows = sorted(todo[:BATCH])  # a corpus is often sorted by size: crystals of one group take as long
             texts = dict(zip(rows, self.corpus.cifs(rows), strict=True))
             groups = [rows[start : start + GROUP] for start in range(0, len(rows), GROUP)]
@@ -160,7 +168,6 @@ class Builder:
                 for row, outcome in self._outcomes([[row] for group in lost for row in group], texts, []):
                     self._keep(row, outcome, file)
                     bar.update()
-        return True
 
     def _outcomes(
         self, groups: Sequence[Sequence[int]], texts: Mapping[int, str], lost: list[list[int]]

@@ -176,7 +176,9 @@ class Landscape:
     vertex: NDArray[np.bool_]
 
 
-def landscape(formulas: Sequence[Amounts], energies: NDArray[np.float64]) -> Landscape:
+def landscape(
+    formulas: Sequence[Amounts], energies: NDArray[np.float64], among: NDArray[np.bool_] | None = None
+) -> Landscape:
     """The hull at every formula, by one linear program each.
 
     Systems are taken from small to large: of those inside a system only the phases on their own hulls count.
@@ -184,12 +186,15 @@ def landscape(formulas: Sequence[Amounts], energies: NDArray[np.float64]) -> Lan
     Args:
         formulas: (F) reduced formulas.
         energies: (F,) eV per atom; nan: no phase.
+        among: (F,) the formulas that may be on a hull, None for all; the others are no phases, and their hull is nan.
     """
+    among = np.ones(len(formulas), dtype=bool) if among is None else among
     symbols = sorted({symbol for amounts in formulas for symbol, _ in amounts})
     column = {symbol: place for place, symbol in enumerate(symbols)}
     fractions = np.zeros((len(formulas), len(symbols)))
     systems: dict[tuple[int, ...], list[int]] = {}
-    for place, amounts in enumerate(formulas):
+    for place in np.flatnonzero(among).tolist():
+        amounts = formulas[place]
         columns = [column[symbol] for symbol, _ in amounts]
         counts = np.array([count for _, count in amounts], dtype=np.float64)
         fractions[place, columns] = counts / counts.sum()
@@ -224,23 +229,30 @@ def landscape(formulas: Sequence[Amounts], energies: NDArray[np.float64]) -> Lan
     return Landscape(hull, vertex)
 
 
-def to_relax(corpus: Corpus, energies: Energies, *, window: float) -> list[int]:
-    """Rows whose relaxed energy can change a hull, the most important first.
+def to_relax(
+    corpus: Corpus, energies: Energies, *, window: float, among: NDArray[np.bool_] | None = None
+) -> tuple[list[int], NDArray[np.bool_]]:
+    """Rows whose relaxed energy can change a hull, the most important first, and (F,) the formulas that can.
 
     These are the rows that make a hull now, and those that come below it if relaxing gains `window` eV per atom. First
     come formulas with an observed crystal and systems of one or two elements, then three, and so on; among them first
     what makes the hull.
+
+    among: (F,) the formulas to look at, None for all. Relaxing only lowers hulls: what could not reach one before
+    cannot now, unless a crystal that made it is no reference any more.
     """
     best = energies.best(corpus)
     lowest = lowest_rows(corpus, best)
     values = np.where(lowest >= 0, best[lowest], np.nan)
-    land = landscape(corpus.formulas, values)
+    land = landscape(corpus.formulas, values, among)
     makes = np.zeros(len(corpus), dtype=bool)
     makes[lowest[land.vertex]] = True
     could = energies.reachable(corpus, window) < land.hull[corpus.formula]
+    active = np.zeros(len(corpus.formulas), dtype=bool)
+    active[corpus.formula[makes | could]] = True
     todo = np.flatnonzero((makes | could) & ~energies.tried & np.isfinite(energies.given))
     rank = importance(corpus)[todo]
-    return [int(row) for row in todo[np.lexsort((~makes[todo], rank))]]
+    return [int(row) for row in todo[np.lexsort((~makes[todo], rank))]], active
 
 
 def importance(corpus: Corpus) -> NDArray[np.int64]:

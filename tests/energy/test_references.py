@@ -108,21 +108,29 @@ def test_no_hull_without_an_element() -> None:
     assert found.vertex.tolist() == [True, False, False]
 
 
+def relaxable(corpus: Corpus, energies: Energies, window: float) -> list[str]:
+    return names(corpus, to_relax(corpus, energies, window=window)[0])
+
+
 def test_what_makes_a_hull_is_relaxed_and_what_comes_near_it(corpus: Corpus, energies: Energies) -> None:
     # Cu3Au would come below the hull by gaining 20 meV, not by 10; the measured cell is taken to gain up to 300.
-    assert names(corpus, to_relax(corpus, energies, window=0.02)) == [
-        "cu",
-        "au",
-        "aucu",
-        "aucu-high",
-        "cu3au",
-        "cu-cell",
-    ]
-    assert names(corpus, to_relax(corpus, energies, window=0.001)) == ["cu", "au", "aucu", "cu-cell"]
+    assert relaxable(corpus, energies, 0.02) == ["cu", "au", "aucu", "aucu-high", "cu3au", "cu-cell"]
+    assert relaxable(corpus, energies, 0.001) == ["cu", "au", "aucu", "cu-cell"]
     # Once the hull is relaxed and lies lower, Cu3Au cannot reach it any more.
     energies.tried[[0, 1, 2, 6]] = True
     energies.relaxed[[0, 1, 2, 6]] = -0.02, -0.02, -1.02, -0.02
-    assert names(corpus, to_relax(corpus, energies, window=0.02)) == []
+    assert relaxable(corpus, energies, 0.02) == []
+
+
+def test_what_cannot_reach_a_hull_need_not_be_looked_at_again(corpus: Corpus, energies: Energies) -> None:
+    rows, active = to_relax(corpus, energies, window=0.001)
+    cu3au = corpus.formulas.index(parse_formula("Cu3Au"))
+    assert active.tolist() == [place != cu3au for place in range(4)]
+    assert to_relax(corpus, energies, window=0.001, among=active)[0] == rows
+    # A crystal that made a hull is refused: among all formulas the next ones come up.
+    energies.given[[2, 3, 4]], energies.tried[[0, 1, 2, 6]] = np.nan, True
+    assert to_relax(corpus, energies, window=0.001, among=active)[0] == []
+    assert names(corpus, to_relax(corpus, energies, window=0.001)[0]) == ["cu3au"]
 
 
 def test_observed_formulas_and_small_systems_come_first(tmp_path: Path) -> None:
