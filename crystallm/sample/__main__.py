@@ -11,25 +11,41 @@ from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.launch import is_one_of_several, launch_command, launch_environment, run_command
-from crystallm.sample.config import SampleConfig
+from crystallm.sample.config import AnswerConfig, SampleConfig
 
 if TYPE_CHECKING:
     from crystallm.sample.prompts import NamedPrompt
 
-DESCRIPTION = """Make crystals of each FORMULA (without one: of any composition), rank the distinct ones by
-log-probability, check them, and write them as CIF files. A killed run continues when the same command is given
-again."""
+DESCRIPTION = """Crystals of each FORMULA (without one: of any composition): known ones as they are, and new ones that
+the model draws and a potential relaxes. They are ranked by the chance that nature makes them, checked, and written as
+files. A killed run continues when the same command is given again."""
+
+COLUMNS = """columns of the table:
+  chance %        that this is the structure (--question); what is missing to 100 is the chance that it is none of these
+  phase           space group, with its number in the International Tables
+  Z               formula units in the conventional cell
+  g/cm3           density
+  meV above hull  energy per atom above the most stable mixture of known crystals, by the potential; 0: stable
+  draws           draws that gave this crystal; 0: known, and not drawn
+  origin          a database id: known, observed or only computed; `like X`: follows the known crystal X with other
+                  elements; `new`: follows none
+  checks          valid: formula, symmetry and bond lengths are in order; else the first check that failed"""
 
 
 def main(argv: list[str]) -> None:
     """Run `crystallm sample [FORMULA ...]`."""
     options = parser().parse_args(argv)
-    config = read_config(options)
+    config, answers = read_config(options), read_answers(options)
     # What can be refused is refused before torch is imported and the model loaded.
     from crystallm.model.checkpoint import default_folder, read_about
+    from crystallm.sample.output.writer import OutputConfig
 
-    model = options.model or default_folder()
+    if options.model is not None and options.edition is not None:
+        raise ConfigError(f"--model {options.model} and --edition {options.edition} name two models; give one of them")
+    output = OutputConfig(checks=options.checks, formats=tuple(options.format or ["cif"]), lattice=options.lattice)
+    model = options.model or default_folder(options.edition or "full")
     about = read_about(model)
+    check_answers(answers, options.formulas, options.prompts)
     prompts = read_all_prompts(options, config)
     if options.processes > 1 and not is_one_of_several():
         run_together(argv, options.processes)
@@ -41,10 +57,10 @@ def main(argv: list[str]) -> None:
         config,
         model=model,
         layout_name=about["layout"],
+        answers=answers,
+        output=output,
         out=options.out,
         prompts_file=options.prompts,
-        merge=options.merge,
-        checks=options.checks,
         device=options.device,
         precision=options.precision,
     )
@@ -66,6 +82,31 @@ def read_config(options: argparse.Namespace) -> SampleConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
+def read_answers(options: argparse.Namespace) -> AnswerConfig:
+    """What is made of the draws, by the options."""
+    if options.known_only and options.generated_only:
+        raise ConfigError("--known-only and --generated-only leave nothing; give one of them")
+    return AnswerConfig(
+        known="only" if options.known_only else "none" if options.generated_only else "beside",
+        energies=options.energies,
+        relax=options.relax,
+        potential=options.potential,
+        question=options.question,
+        merge=options.merge,
+        search=options.search,
+    )
+
+
+def check_answers(answers: AnswerConfig, formulas: Sequence[str], prompts: Path | None) -> None:
+    """What cannot be answered is refused before anything is loaded. Raises ConfigError."""
+    if answers.known == "only" and not formulas and prompts is None:
+        raise ConfigError("--known-only looks crystals up by their formula; give at least one FORMULA")
+    if answers.energies and answers.potential != AnswerConfig.potential:
+        from crystallm.energy.potentials import require
+
+        require(answers.potential)
+
+
 def positive(text: str) -> int:
     """A whole number from 1 on, as argparse reads it."""
     if not text.isdecimal() or int(text) < 1:
@@ -76,8 +117,7 @@ def positive(text: str) -> int:
 def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[NamedPrompt]:
     """The prompts of a command line, each possible within the limits."""
     from crystallm.sample.bounds import Limits
-    from crystallm.sample.constraint import check_prompt
-    from crystallm.sample.prompts import make_prompt, read_prompts
+    from crystallm.sample.prompts import make_prompt, read_prompts, within
     from crystallm.sample.search import check_search
 
     if options.prompts is not None:
@@ -94,14 +134,18 @@ def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[
     for item in prompts:
         if names.count(item.name) > 1:
             raise InputError(f"{item.name} is asked for more than once; raise -n to draw more crystals of it")
-        check_prompt(item.prompt, Limits(max_atoms=config.max_atoms))
         check_search(item.prompt, config)
-    return prompts
+    return [within(item, Limits(max_atoms=config.max_atoms)) for item in prompts]
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of `crystallm sample`; defaults are those of SampleConfig."""
-    command = argparse.ArgumentParser(prog="crystallm sample", description=DESCRIPTION)
+    command = argparse.ArgumentParser(
+        prog="crystallm sample",
+        description=DESCRIPTION,
+        epilog=COLUMNS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     defaults = {field.name: field.default for field in fields(SampleConfig)}
 
     def setting(*flags: str, name: str, text: str, **more: Any) -> None:
@@ -158,7 +202,13 @@ def parser() -> argparse.ArgumentParser:
     )
     setting("--units", name="units", text="the same over formula units of the primitive cell", metavar="top:K")
     command.add_argument("--recipe", type=Path, metavar="FILE", help="YAML with these settings; options go before it")
-    command.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged model)")
+    command.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the packaged edition)")
+    command.add_argument(
+        "--edition",
+        choices=["full", "benchmark"],
+        help="packaged model: `full` knows all crystals at hand, `benchmark` none of the test sets (default: full)",
+    )
+    _add_answers(command)
     command.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: cuda if there is one)")
     command.add_argument(
         "--precision",
@@ -174,15 +224,65 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: crystals/PROMPT)")
     command.add_argument(
-        "--checks", action=argparse.BooleanOptionalAction, default=True, help="check the ranked crystals (default: yes)"
+        "--checks",
+        choices=["fast", "reference", "none"],
+        default="fast",
+        help="how the ranked crystals are checked; reference: by pymatgen, spglib and CrystalNN (default: %(default)s)",
     )
+    command.add_argument("--no-checks", dest="checks", action="store_const", const="none", help="the same as none")
     command.add_argument(
         "--merge",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="make one of equal crystals, found by the structure matcher (default: yes)",
+        help="make one of equal crystals and of slightly distorted copies (default: yes)",
     )
+    command.add_argument(
+        "--format",
+        action="append",
+        choices=["cif", "poscar", "extxyz", "json"],
+        help="of the files; give it again for more formats; json is pymatgen's (default: cif)",
+    )
+    command.add_argument("--lattice", action="store_true", help="show the lattice in the table")
     return command
+
+
+def _add_answers(command: argparse.ArgumentParser) -> None:
+    """Options of what is made of the draws; defaults are those of AnswerConfig."""
+    command.add_argument(
+        "--known-only", action="store_true", help="look up the known crystals of the formula, draw nothing"
+    )
+    command.add_argument("--generated-only", action="store_true", help="leave the known crystals out")
+    command.add_argument(
+        "--energies",
+        action=argparse.BooleanOptionalAction,
+        default=AnswerConfig.energies,
+        help="let a potential judge the crystals (default: yes)",
+    )
+    command.add_argument(
+        "--relax",
+        action=argparse.BooleanOptionalAction,
+        default=AnswerConfig.relax,
+        help="relax drawn crystals in their space group (default: yes); as drawn they stand in samples.jsonl",
+    )
+    command.add_argument(
+        "--potential",
+        default=AnswerConfig.potential,
+        metavar="NAME",
+        help="chgnet, sevenn, or package.module:callable that returns an ASE calculator (default: %(default)s)",
+    )
+    command.add_argument(
+        "--question",
+        choices=["nature", "database"],
+        default=AnswerConfig.question,
+        help="what the chance is of: the structure that nature makes, or that of a database row (default: %(default)s)",
+    )
+    command.add_argument(
+        "--search",
+        type=int,
+        default=AnswerConfig.search,
+        metavar="N",
+        help="spend N more energy evaluations on a search guided by energies (default: %(default)s)",
+    )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ LONG_TEXTS = 8
 def main(argv: list[str]) -> None:
     """Time the constrained engine against plain `generate` on the same prompts."""
     if argv and argv[0] not in ("sample", "-h", "--help"):
-        raise ConfigError(f"unknown benchmark {argv[0]!r}; choose from: sample, train")
+        raise ConfigError(f"unknown benchmark {argv[0]!r}; choose from: sample, train, relax")
     argv = argv[1:] if argv and argv[0] == "sample" else argv
     parser = argparse.ArgumentParser(prog="crystallm bench sample", description=main.__doc__)
     parser.add_argument("--model", type=Path, help="checkpoint folder (default: the model that ships)")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from crystallm.errors import ConfigError
 
@@ -44,7 +47,7 @@ class SampleConfig:
     """Same seed, same crystals, whatever the batch size or the order of prompts."""
     batch_size: int = 32
     """Crystals drawn at the same time; memory grows with it."""
-    max_atoms: int = 60
+    max_atoms: int = 80
     """Largest number of atoms in the primitive cell."""
     contact: float = 0.68
     """Sites closer to another atom than this part of the expected bond length are drawn again, and nonmetals that
@@ -88,3 +91,64 @@ class SampleConfig:
             )
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
+
+
+KNOWN = ("beside", "only", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConfig:
+    """What is made of the draws of a prompt: known crystals beside them, energies, and how they are ranked."""
+
+    known: Literal["beside", "only", "none"] = "beside"
+    """Known crystals of exactly the formula asked for are answers of their own; `only`: nothing is drawn; `none`: only
+    what is drawn."""
+    energies: bool = True
+    """Whether a potential judges the crystals."""
+    relax: bool = True
+    """Whether drawn crystals are relaxed by it in their space group; known ones stay as they are."""
+    potential: str = "chgnet"
+    """Name of the potential: `chgnet`, `sevenn`, or `package.module:callable` that returns an ASE calculator."""
+    question: Literal["nature", "database"] = "nature"
+    """Of which question the chance in the table is: which structure nature makes at ambient conditions, or which one a
+    row of a database has."""
+    merge: bool = True
+    """Whether equal crystals, and slightly distorted copies of one, become one."""
+    search: int = 0
+    """Energy evaluations that a search may spend beyond the draws; 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.known not in KNOWN:
+            raise ConfigError(f"known must be one of {', '.join(KNOWN)}, got {self.known!r}")
+        if self.search < 0:
+            raise ConfigError(f"search must not be negative, got {self.search}; 0 searches nothing")
+        if self.search and not self.energies:
+            raise ConfigError("a search is guided by energies; leave out --no-energies")
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options by name as those of SampleConfig and those of AnswerConfig.
+
+    Args:
+        options: name -> value.
+
+    Returns:
+        Two mappings, for the one and the other.
+
+    Raises:
+        ConfigError: neither has a field of that name.
+
+    Example:
+        >>> split_options({"n": 5, "relax": False})
+        ({'n': 5}, {'relax': False})
+    """
+    drawing, judging = ({field.name for field in fields(kind)} for kind in (SampleConfig, AnswerConfig))
+    for name in options:
+        if name not in drawing | judging:
+            near = difflib.get_close_matches(name, sorted(drawing | judging), n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(drawing | judging))}"
+            raise ConfigError(f"unknown option {name!r}; {remedy}")
+    return (
+        {name: value for name, value in options.items() if name in drawing},
+        {name: value for name, value in options.items() if name in judging},
+    )

@@ -34,7 +34,20 @@ from crystallm.crystal.wyckoff import ALPHABET, space_group
 from crystallm.errors import CompositionError, LayoutError
 from crystallm.sample import cover
 from crystallm.sample.allowed import Choices, Scale, Walk
-from crystallm.sample.bounds import Limits, parameter_bounds
+from crystallm.sample.bounds import Limits, limits_for, parameter_bounds
+from crystallm.sample.possible import Prompt, check_prompt, units_that_fit, wanted_units
+
+__all__ = [
+    "ORDERED_ELEMENTS",
+    "Grammar",
+    "Partial",
+    "Prompt",
+    "Reading",
+    "Stage",
+    "check_prompt",
+    "units_that_fit",
+    "walk_sites",
+]
 
 ORDERED_ELEMENTS = tuple(sorted(ELEMENTS, key=element_order))
 
@@ -143,15 +156,6 @@ def _as(kind: type[Part], part: object) -> Part:
     return part
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What is given of a crystal; what is None is left to the model. formula_units: Z of the primitive cell."""
-
-    amounts: Amounts | None = None
-    formula_units: int | None = None
-    space_group: int | None = None
-
-
 class Stage(IntEnum):
     """What the next choice of a text is about. From LETTER on it is about one site, before it about all of them."""
 
@@ -191,47 +195,6 @@ class Partial:
         return Description(self.amounts, self.formula_units, self.space_group, self.cell, tuple(self.sites))
 
 
-def check_prompt(prompt: Prompt, limits: Limits) -> None:
-    """Raise CompositionError if no crystal within the limits fulfils a prompt."""
-    if prompt.amounts is None:
-        return
-    atoms = sum(amount for _, amount in prompt.amounts)
-    name = "".join(f"{symbol}{amount if amount > 1 else ''}" for symbol, amount in prompt.amounts)
-    if atoms * (prompt.formula_units or 1) > limits.max_atoms:
-        units = f" with {prompt.formula_units} formula units" if prompt.formula_units else ""
-        raise CompositionError(
-            f"{name}{units} has {atoms * (prompt.formula_units or 1)} atoms in the primitive cell, "
-            f"more than the limit of {limits.max_atoms}; raise it with --max-atoms"
-        )
-    if prompt.space_group is not None and not units_that_fit(prompt.amounts, prompt, limits):
-        tried = prompt.formula_units or f"1 to {limits.max_atoms // atoms}"
-        possible = [z for z in range(1, limits.max_atoms // atoms + 1) if _holds(prompt.amounts, z, prompt.space_group)]
-        remedy = f"possible here: {', '.join(map(str, possible))}" if possible else "choose another space group"
-        counts = [tuple(n * z for _, n in prompt.amounts) for z in _wanted(atoms, prompt, limits)]
-        has_room = any(cover.can_cover(one, cover.supply(prompt.space_group)) for one in counts)
-        reason = ": it would have more symmetry" if has_room else ""
-        raise CompositionError(
-            f"space group {prompt.space_group} ({space_group(prompt.space_group).symbol}) cannot hold {name} with "
-            f"{tried} formula units in the primitive cell{reason}; {remedy}"
-        )
-
-
-def units_that_fit(amounts: Amounts, prompt: Prompt, limits: Limits) -> list[int]:
-    """Formula units of the primitive cell that the prompt and the limits allow."""
-    group, atoms = prompt.space_group, sum(amount for _, amount in amounts)
-    return [units for units in _wanted(atoms, prompt, limits) if group is None or _holds(amounts, units, group)]
-
-
-def _wanted(atoms: int, prompt: Prompt, limits: Limits) -> Sequence[int]:
-    """Formula units that the prompt and the limits allow where one has so many atoms."""
-    most = min(limits.max_atoms // atoms, 192)
-    return range(1, most + 1) if prompt.formula_units is None else (prompt.formula_units,)
-
-
-def _holds(amounts: Amounts, units: int, group: int) -> bool:
-    return cover.can_cover(tuple(amount * units for _, amount in amounts), cover.supply(group), cover.need_of(group))
-
-
 def _formula_units(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
     fitting = units_that_fit(partial.amounts, prompt, grammar.limits)
     token = yield tuple(grammar.choice(grammar.units, value) for value in fitting)
@@ -258,7 +221,7 @@ class _Finished:
             return ()
         key = tuple(sorted(counts))
         if key not in self._units:
-            wanted = _wanted(sum(key), self._prompt, self._limits)
+            wanted = wanted_units(sum(key), self._prompt, self._limits)
             if self._held_by is not None:
                 wanted = [z for z in wanted if cover.can_cover(tuple([n * z for n in key]), *self._held_by)]
             self._units[key] = tuple(wanted)
@@ -358,10 +321,11 @@ def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     """The free cell parameters; lengths keep a sensible volume reachable, angles close to a cell."""
     group = space_group(partial.space_group)
     atoms = partial.formula_units * sum(n for _, n in partial.amounts)
+    limits = limits_for(partial.amounts, partial.formula_units, grammar.limits)
     free: dict[int, float] = {}
     for place in FREE_PARAMETERS[group.crystal_system]:
         yield (grammar.ids[grammar.cell.tag(place)],)
-        low, high = parameter_bounds(place, free, group, atoms, grammar.limits)
+        low, high = parameter_bounds(place, free, group, atoms, limits)
         partial.number.place = place
         free[place] = yield from _number(grammar, grammar.cell.format(place), low, high, partial.number)
     partial.cell = full_parameters(group.crystal_system, free)

@@ -15,7 +15,8 @@ from crystallm.crystal.composition import format_formula
 from crystallm.errors import InputError
 from crystallm.provenance import output_folder, write_json
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.generator import Crystal
+from crystallm.sample.crystal import Crystal
+from crystallm.sample.output.formats import FILE_SUFFIX
 from crystallm.sample.prompts import NamedPrompt
 
 DEFAULT_PARENT = Path("crystals")
@@ -42,7 +43,7 @@ def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: st
         "units": config.units,
         "prompts": {
             item.name: [
-                None if item.prompt.amounts is None else format_formula(item.prompt.amounts),
+                item.prompt.formula,
                 item.prompt.formula_units,
                 item.prompt.space_group,
             ]
@@ -146,17 +147,24 @@ def prompt_folders(prompts: Sequence[NamedPrompt]) -> dict[str, str]:
     return folders
 
 
-def cif_name(rank: int, crystal: Crystal, width: int) -> str:
-    """Name of a ranked crystal's CIF, '01_TiO2_sg136.cif'."""
+def crystal_name(rank: int, crystal: Crystal, width: int, format_name: str = "cif") -> str:
+    """Name of a ranked crystal's file, '01_TiO2_sg136.cif'."""
     description = crystal.description
-    return f"{rank:0{width}}_{format_formula(description.amounts)[:80]}_sg{description.space_group}.cif"
+    stem = f"{rank:0{width}}_{format_formula(description.amounts)[:80]}_sg{description.space_group}"
+    return stem + FILE_SUFFIX[format_name]
+
+
+def in_format(path: Path, format_name: str) -> Path:
+    """The file of the same crystal in another format."""
+    return path.with_name(path.name.removesuffix(path.suffix) + FILE_SUFFIX[format_name])
 
 
 def remove_ranking(path: Path) -> None:
-    """Remove the CIFs that an earlier ranking listed, so that none of a rank that has changed stays."""
+    """Remove the files that an earlier ranking listed, so that none of a rank that has changed stays."""
     listing = path / RANKING
     if not listing.exists():
         return
     for line in listing.read_text(encoding="utf-8").splitlines():
-        (path / json.loads(line)["file"]).unlink(missing_ok=True)
+        for name in FILE_SUFFIX:
+            in_format(path / json.loads(line)["file"], name).unlink(missing_ok=True)
     listing.unlink()

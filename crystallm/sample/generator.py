@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 
-from crystallm.crystal.cell import Cell
-from crystallm.crystal.cif import write_cif
-from crystallm.crystal.description import Description, expand
-from crystallm.crystal.duplicates import group_duplicates
 from crystallm.crystal.layout import get_layout
-from crystallm.crystal.wyckoff import space_group
 from crystallm.data.templates import TemplateLibrary
 from crystallm.errors import CheckpointError
 from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, OpenCheckpoint, open_checkpoint
 from crystallm.model.editions import Edition
 from crystallm.sample import cover
+from crystallm.sample.attempt import Attempt
 from crystallm.sample.bounds import Limits
 from crystallm.sample.compiled import CompiledDecoder
-from crystallm.sample.config import SampleConfig
+from crystallm.sample.config import AnswerConfig, SampleConfig, split_options
 from crystallm.sample.constraint import Grammar, Prompt, units_that_fit
+from crystallm.sample.crystal import Crystals
 from crystallm.sample.crystals import CrystalTask
 from crystallm.sample.decoder import Decoder
 from crystallm.sample.device import DTYPES, Precision, check_memory, chosen_device, native_precision
@@ -35,100 +32,16 @@ from crystallm.sample.engine import Engine, Job
 from crystallm.sample.formulas import OtherFormulas, chooses_formula, formula_jobs
 from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
 from crystallm.sample.graphs import GraphDecoder
-from crystallm.sample.guide import Followed, Guide
+from crystallm.sample.guide import Guide
 from crystallm.sample.plans import Plan, draw_given, draw_units, is_settled, waits
-from crystallm.sample.prompts import NamedPrompt, make_prompt
+from crystallm.sample.possible import multiple_that_fits
+from crystallm.sample.prompts import NamedPrompt, make_prompt, within
 from crystallm.sample.published import PublishedGrammar
 from crystallm.sample.refusals import Memory
 from crystallm.sample.rounds import WIDEST, Rounds
 from crystallm.sample.rows import Outcome
 from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
 from crystallm.sample.warp import Warp, stream_of
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
-    from crystallm.crystal.validity import Checks
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One draw, finished or given up. Log-probabilities are natural logarithms under the unwarped model."""
-
-    prompt: NamedPrompt
-    number: int
-    """Which draw of its prompt, from 0."""
-    description: Description | None
-    reason: str | None
-    """Why there is no crystal; None if there is one."""
-    text: str
-    token_log_probabilities: tuple[float, ...]
-    """One per free choice."""
-    protostructure_log_probability: float
-    """Sum over the free choices of formula, formula units, space group and Wyckoff letters."""
-    ranking_log_probability: float
-    """The same under what was drawn from: the mixture of model and templates, after temperature, among what the
-    constraint allows."""
-    n_tokens: int
-    steps: int
-    redrawn: Mapping[str, int]
-    """How often sites were drawn again, by reason."""
-    searched: Searched | None = None
-    """The space group or formula units that the search gave this draw."""
-    followed: Followed | None = None
-    """The template that the draw most likely followed; None where the model alone is more likely."""
-
-    @property
-    def log_probability(self) -> float:
-        """Sum over the free choices."""
-        return float(sum(self.token_log_probabilities))
-
-    @property
-    def order(self) -> tuple[float, float, int]:
-        """Sorts draws: those of the most probable protostructure first, then by all choices."""
-        return -self.ranking_log_probability, -self.log_probability, self.number
-
-
-@dataclass(frozen=True, eq=False)
-class Crystal:
-    """A crystal made for a prompt."""
-
-    attempt: Attempt
-    description: Description
-    count: int = 1
-    """Draws of the same prompt that gave this crystal (by structure matcher), this one included."""
-
-    @property
-    def log_probability(self) -> float:
-        """Natural logarithm of the model's probability of the free choices of the text."""
-        return self.attempt.log_probability
-
-    @cached_property
-    def cell(self) -> Cell:
-        """All atoms of the conventional cell."""
-        return expand(self.description)
-
-    @cached_property
-    def structure(self) -> Structure:
-        """The conventional cell as a pymatgen structure."""
-        return self.cell.to_structure()
-
-    @cached_property
-    def cif(self) -> str:
-        """A complete CIF with symmetry."""
-        return write_cif(self.description)
-
-    @cached_property
-    def checks(self) -> Checks:
-        """The reference checks, as `crystallm eval validity` makes them."""
-        from crystallm.crystal.validity import check_cif
-
-        return check_cif(self.cif)
-
-    @property
-    def formula_units(self) -> int:
-        """Z of the conventional cell."""
-        return self.description.formula_units * space_group(self.description.space_group).centring_order
 
 
 class Generator:
@@ -178,25 +91,63 @@ class Generator:
         """The model of `transformers`; what only draws crystals of a formula does without it."""
         return self.checkpoint.model.to(self.device).eval()
 
+    @overload
+    def generate(self, formula: str | None = None, **options: Any) -> Crystals: ...
+
+    @overload
+    def generate(self, formula: Sequence[str], **options: Any) -> list[Crystals]: ...
+
     def generate(
         self,
-        formula: str | None = None,
+        formula: str | Sequence[str] | None = None,
         *,
-        n: int = 10,
         formula_units: int | None = None,
         space_group: str | int | None = None,
         config: SampleConfig | None = None,
+        answers: AnswerConfig | None = None,
         **options: Any,
-    ) -> list[Crystal]:
-        """Crystals of a formula (None: of any), those of the most probable protostructure first, equal ones merged with
-        their count.
+    ) -> Crystals | list[Crystals]:
+        """Crystals of a formula, most likely first: known ones as they are, and those that the model draws.
 
-        formula_units: Z of the primitive cell. space_group: number or Hermann-Mauguin symbol. options: fields of
-        SampleConfig, such as temperature, top_k, seed. Draws that were given up are left out.
+        Args:
+            formula: such as 'TiO2'; several formulas give several lists; None leaves the composition to the model.
+            formula_units: Z of the primitive cell.
+            space_group: number or Hermann-Mauguin symbol.
+            config: how crystals are drawn.
+            answers: what is made of the draws.
+            **options: fields of SampleConfig and AnswerConfig, such as n, temperature, seed, known, energies.
+
+        Returns:
+            The crystals of the formula; a list of such, in the order of the formulas, where several were given. Draws
+            that were given up are left out.
+
+        Raises:
+            CompositionError, SymmetryError: the formula or space group cannot be read.
+            ConfigError: an option is unknown or out of range.
+
+        Example:
+            >>> Generator.from_pretrained().generate("NaCl", n=2)[0].space_group  # doctest: +SKIP
+            'Fm-3m'
         """
-        prompt = make_prompt(formula, formula_units=formula_units, space_group=space_group)
-        settings = replace(config or SampleConfig(), n=n, **options)
-        return rank(list(self.attempts([prompt], settings)))
+        drawing, judging = split_options(options)
+        settings = replace(config or SampleConfig(), **drawing)
+        asked = {"formula_units": formula_units, "space_group": space_group}
+        several = formula is not None and not isinstance(formula, str)
+        limits = Limits(max_atoms=settings.max_atoms)
+        prompts = [within(make_prompt(one, **asked), limits) for one in (formula if several else [formula])]  # type: ignore[arg-type, union-attr]
+        found = self.answer(prompts, settings, replace(answers or AnswerConfig(), **judging))
+        return found if several else found[0]
+
+    def answer(self, prompts: Sequence[NamedPrompt], config: SampleConfig, answers: AnswerConfig) -> list[Crystals]:
+        """The crystals of each prompt, in their order."""
+        from crystallm.sample.answers.assess import Assessor
+
+        attempts: dict[str, list[Attempt]] = {item.name: [] for item in prompts}
+        if answers.known != "only":
+            for attempt in self.attempts(prompts, config):
+                attempts[attempt.prompt.name].append(attempt)
+        assessor = Assessor.open(self.checkpoint.folder, answers)
+        return [assessor.answer(item, attempts[item.name]) for item in prompts]
 
     def attempts(
         self,
@@ -332,7 +283,12 @@ class Generator:
             return None
         if prompt.amounts is None:  # a formula that the model chooses is its own to place
             return None
-        found = self.templates.find(prompt.amounts, formula_units=prompt.formula_units, space_group=prompt.space_group)
+        found = self.templates.find(
+            prompt.amounts,
+            formula_units=prompt.formula_units,
+            space_group=prompt.space_group,
+            multiple=multiple_that_fits(prompt, grammar.limits),
+        )
         found = [template for template in found if template.description.n_sites <= config.max_atoms]
         return Guide(grammar, found, weight=config.guide) if found else None
 
@@ -374,27 +330,3 @@ class Generator:
             searched=plan.searched,
             followed=None if task.guide is None or outcome.belief is None else task.guide.followed(outcome.belief),
         )
-
-
-def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
-    """Distinct crystals of finished draws, those of the most probable protostructure first; each stands for all draws
-    that match it.
-
-    Of draws that match, the one of median volume is kept: matching leaves the scale open, and the draws scatter around
-    it (docs/sample.md). merge: False keeps every finished draw as a crystal of its own.
-    """
-    finished = [a for a in attempts if a.description is not None]
-    finished.sort(key=lambda a: a.order)
-    crystals = [Crystal(a, a.description) for a in finished if a.description is not None]
-    if not merge:
-        return crystals
-    groups = group_duplicates([crystal.structure for crystal in crystals])
-    kept = [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
-    return sorted(kept, key=lambda crystal: crystal.attempt.order)
-
-
-def _of_median_volume(crystals: Sequence[Crystal], group: Sequence[int]) -> int:
-    """Of a group of crystals, most probable first, the one whose volume per atom is nearest to the median."""
-    volumes = {place: crystals[place].structure.volume / len(crystals[place].structure) for place in group}
-    median = float(np.median(list(volumes.values())))
-    return min(group, key=lambda place: round(abs(volumes[place] - median), 3))  # cubic angstrom

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crystallm.crystal.composition import format_formula, parse_formula
+from crystallm.crystal.composition import Amounts, Formula, format_formula, read_formula, unseen_elements
+from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS
+from crystallm.crystal.spelling import balanced_alternative
 from crystallm.crystal.symmetry import space_group_from_name
-from crystallm.errors import CrystallmError, InputError
-from crystallm.sample.constraint import Prompt
+from crystallm.errors import CompositionError, CrystallmError, InputError
+from crystallm.sample.bounds import Limits
+from crystallm.sample.possible import Prompt, check_prompt, multiple_that_fits, notes_on_units
 
 KEYS = {"id", "formula", "formula_units", "space_group"}
 
@@ -21,6 +25,8 @@ class NamedPrompt:
 
     name: str
     prompt: Prompt
+    notes: tuple[str, ...] = ()
+    """Sentences on how what was typed is taken, for its reader."""
 
 
 def make_prompt(
@@ -30,20 +36,95 @@ def make_prompt(
     space_group: str | int | None = None,
     name: str | None = None,
 ) -> NamedPrompt:
-    """A prompt from what a person typed; formula None leaves the composition to the model.
+    """A prompt from what a person typed.
 
-    Raises CompositionError, SymmetryError or InputError naming the value.
+    Args:
+        formula: such as `TiO2`, `CuSO4·5H2O` or `C6H6`; None leaves the composition to the model.
+        formula_units: Z of the primitive cell. It goes before a multiple in the formula.
+        space_group: number or Hermann-Mauguin symbol.
+        name: under which its crystals are filed; None makes one of the rest.
+
+    Raises:
+        CompositionError, SymmetryError, InputError: naming the value.
+
+    Example:
+        >>> make_prompt("C6H6").name
+        'C6H6'
     """
     if formula_units is not None and (isinstance(formula_units, bool) or formula_units < 1):
         raise InputError(f"formula units must be a whole number of at least 1, got {formula_units!r}")
-    amounts = None if formula is None else parse_formula(formula)
+    if formula is not None and not isinstance(formula, str):
+        raise InputError(f"a formula is a text such as 'TiO2', got {formula!r}")
+    typed = None if formula is None else read_formula(formula)
     number = None if space_group is None else space_group_from_name(space_group)
-    label = name or (format_formula(amounts) if amounts else "free")
+    label = name or (_label(typed) if typed else "free")
     if name is None and number is not None:
         label += f"_{number}"
     if name is None and formula_units is not None:
         label += f"_Z{formula_units}"
-    return NamedPrompt(label, Prompt(amounts, formula_units, number))
+    if typed is None or formula is None:
+        return NamedPrompt(label, Prompt(None, formula_units, number))
+    _refuse_single_atoms(typed.amounts)
+    multiple = typed.multiple if formula_units is None else 1
+    return NamedPrompt(label, Prompt(typed.amounts, formula_units, number, multiple), (*typed.notes, *_doubts(formula)))
+
+
+def _label(typed: Formula) -> str:
+    return format_formula(typed.amounts) if typed.multiple == 1 else typed.written
+
+
+def _refuse_single_atoms(amounts: Amounts) -> None:
+    for symbol, _ in amounts:
+        if ELEMENTS.index(symbol) >= LAST_WITH_CRYSTALS:
+            raise CompositionError(
+                f"no crystal holds {symbol}: elements beyond lawrencium (Lr, {LAST_WITH_CRYSTALS}) were made atom by "
+                "atom; choose another element"
+            )
+
+
+def _doubts(formula: str) -> list[str]:
+    meant = balanced_alternative(formula.strip())
+    return [f"{formula.strip()} is taken letter by letter; for {meant} write {meant}"] if meant else []
+
+
+def within(item: NamedPrompt, limits: Limits) -> NamedPrompt:
+    """A prompt that is possible within limits, with notes on the formula units that they leave.
+
+    Args:
+        item: a prompt, as `make_prompt` makes it.
+        limits: of a crystal.
+
+    Returns:
+        The prompt; its multiple is 1 if no primitive cell of such formula units is possible, and a note says so.
+
+    Raises:
+        CompositionError: no crystal within the limits fulfils the prompt.
+
+    Example:
+        >>> within(make_prompt("C60"), Limits(max_atoms=50)).prompt.multiple
+        1
+    """
+    check_prompt(item.prompt, limits)
+    prompt = replace(item.prompt, multiple=multiple_that_fits(item.prompt, limits))
+    return replace(item, prompt=prompt, notes=(*item.notes, *notes_on_units(item.prompt, limits)))
+
+
+def with_unseen(item: NamedPrompt, seen: Collection[str]) -> NamedPrompt:
+    """A prompt with a note on its elements that no training crystal has; the same prompt if all have been seen.
+
+    Args:
+        item: a prompt.
+        seen: symbols of the elements of the crystals that model and library were made of.
+
+    Example:
+        >>> with_unseen(make_prompt("Md2O3"), {"O", "Ti"}).notes
+        ('no crystal with Md was in training or is in the library: what follows is a guess',)
+    """
+    unseen = unseen_elements(item.prompt.amounts or (), seen)
+    if not unseen:
+        return item
+    note = f"no crystal with {' or '.join(unseen)} was in training or is in the library: what follows is a guess"
+    return replace(item, notes=(*item.notes, note))
 
 
 def read_prompts(path: Path) -> list[NamedPrompt]:

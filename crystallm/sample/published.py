@@ -8,6 +8,7 @@ here also a text that would outgrow the model's context.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from math import gcd
 from typing import TypeVar
@@ -28,7 +29,7 @@ from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import CompositionError
 from crystallm.sample import cover
 from crystallm.sample.allowed import Choices, Walk
-from crystallm.sample.bounds import Limits, parameter_bounds
+from crystallm.sample.bounds import Limits, limits_for, parameter_bounds
 from crystallm.sample.constraint import Partial, Prompt, Stage, check_prompt
 from crystallm.sample.places import UNIT, places, still_alive, values
 
@@ -67,7 +68,7 @@ class PublishedGrammar:
         self._numbers = {token: number for number, token in self.group_ids.items()}
         self._digits = tuple(self.ids[digit] for digit in "0123456789")
         self._spelled: dict[str, tuple[int, ...]] = {}
-        self._holding: dict[tuple[tuple[int, ...], int | None, int | None], bool] = {}
+        self._holding: dict[tuple[tuple[int, ...], int | None, int | None, int], bool] = {}
         self._growing: dict[tuple[tuple[int, ...], int | None, int | None], bool] = {}
         self._heads: dict[Prompt, dict[tuple[int, ...], Counts]] = {}
         one = len(self.spell(self._frame(LARGEST[:1])))
@@ -117,16 +118,17 @@ class PublishedGrammar:
 
     def groups(self, counts: tuple[int, ...], prompt: Prompt) -> list[int]:
         """The space groups that can hold so many atoms of each element in their conventional cell."""
-        return [
+        found = [
             number
             for centring in self._centrings(counts, prompt)
             for number in groups_by_centring()[centring]
             if prompt.space_group in (None, number) and self._fits(counts, number)
         ]
+        return found if found or prompt.multiple == 1 else self.groups(counts, replace(prompt, multiple=1))
 
     def holds(self, counts: tuple[int, ...], prompt: Prompt) -> bool:
         """Whether any space group can."""
-        key = (tuple(sorted(counts)), prompt.formula_units, prompt.space_group)
+        key = (tuple(sorted(counts)), prompt.formula_units, prompt.space_group, prompt.multiple)
         if key not in self._holding:
             self._holding[key] = any(
                 self._fits(counts, number)
@@ -157,6 +159,7 @@ class PublishedGrammar:
             if divisor % centring == 0
             and atoms <= self.limits.max_atoms * centring
             and prompt.formula_units in (None, divisor // centring)
+            and (prompt.formula_units is not None or divisor // centring % prompt.multiple == 0)
             and (prompt.space_group is None or space_group(prompt.space_group).centring_order == centring)
         ]
 
@@ -183,6 +186,8 @@ class PublishedGrammar:
                 counts = tuple((symbol, amount * z) for symbol, amount in amounts)
                 if self.holds(tuple(n for _, n in counts), prompt) and self.layout.expresses(counts):
                     found[self.head(counts)] = counts
+            if not found and prompt.multiple > 1:
+                found = self.heads(replace(prompt, multiple=1))
             self._heads[prompt] = found
         return self._heads[prompt]
 
@@ -280,11 +285,12 @@ class PublishedGrammar:
         group = space_group(partial.space_group)
         system = group.crystal_system
         atoms = partial.formula_units * sum(n for _, n in partial.amounts)
+        limits = limits_for(partial.amounts, partial.formula_units, self.limits)
         free: dict[int, float] = {}
         for place in range(6):
             yield from _forced(self.spell(self.layout.cell_item(place)))
             if place in FREE_PARAMETERS[system]:
-                free[place] = yield from self._number(*parameter_bounds(place, free, group, atoms, self.limits))
+                free[place] = yield from self._number(*parameter_bounds(place, free, group, atoms, limits))
             else:
                 yield from _forced(self.spell(f"{full_parameters(system, free)[place]:.4f}"))
         partial.cell = full_parameters(system, free)

@@ -17,8 +17,8 @@ from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import InputError
+from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.generator import Attempt
 from crystallm.sample.guide import Followed
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.search import Searched
@@ -38,7 +38,7 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
         "target_id": name,
         "sample": attempt.number,
         "prompt": {
-            "formula": None if asked.amounts is None else format_formula(asked.amounts),
+            "formula": asked.formula,
             "formula_units": asked.formula_units,
             "space_group": asked.space_group,
         },

@@ -57,11 +57,12 @@ def test_table_and_files(cli: Run, tmp_path: Path) -> None:
     valid = sum(crystal["checks"]["valid"] for crystal in crystals)
     title, heading, *rows = printed.splitlines()
     assert title == f"BaTiO3_221_Z1: finished 4 of 4 draws, distinct 4 of 4, valid {valid} of 4"
-    assert " ".join(heading.split()) == "rank Z space group A^3/atom g/cm3 protostr. log p draws checks"
+    assert " ".join(heading.split()) == "rank chance % phase Z g/cm3 draws origin checks"
     for crystal, row in zip(crystals, rows[:4], strict=True):
-        assert row.split()[:4] == [str(crystal["rank"]), "1", "Pm-3m", "(221)"]
-        assert row.endswith("valid") == crystal["checks"]["valid"]
-        assert len(row) <= 100
+        assert [row.split()[place] for place in (0, 2, 3, 4)] == [str(crystal["rank"]), "Pm-3m", "(221)", "1"]
+        passed = [check["passed"] for name, check in crystal["checks"].items() if name != "valid"]
+        assert row.endswith("  valid") == all(passed)
+        assert len(row) <= 110
         cell = read_cif((out / crystal["file"]).read_text())
         assert isinstance(cell, Cell)
         assert cell.amounts == {56: 1, 22: 1, 8: 3}
@@ -70,8 +71,9 @@ def test_table_and_files(cli: Run, tmp_path: Path) -> None:
     assert cifs(out) == [crystal["file"] for crystal in crystals]
     assert cifs(out)[0] == "01_BaTiO3_sg221.cif"
     assert "seed 0, temperature 0.5, repeat 0, model llama@" in printed
-    scores = [(crystal["ranking_log_probability"], crystal["log_probability"]) for crystal in crystals]
-    assert scores == sorted(scores, reverse=True)
+    chances = [crystal["probability"] for crystal in crystals]
+    assert chances == sorted(chances, reverse=True)
+    assert 0 < sum(chances) <= 1
     for record in records:
         assert record["prompt"] == {"formula": "BaTiO3", "formula_units": 1, "space_group": 221}
         assert (record["status"], record["reason"]) == ("finished", None)
@@ -83,7 +85,7 @@ def test_table_and_files(cli: Run, tmp_path: Path) -> None:
 
 
 def test_checks_have_a_time_limit(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crystallm.sample.run.CHECK_TIME_LIMIT_S", 1e-4)
+    monkeypatch.setattr("crystallm.sample.output.writer.CHECK_TIME_LIMIT_S", 1e-6)
     printed = cli("NaCl", "--space-group", "225", "--formula-units", "1", "-n", "1", "--out", str(tmp_path / "out"))
     assert "valid 0 of 1" in printed
     assert "timed out" in printed
@@ -152,7 +154,7 @@ BAD_INPUT = {
     "no such group": (["TiO2", "--space-group", "231"], "unknown space group '231'"),
     "group that cannot hold it": (["NaClF", "--space-group", "225", "--formula-units", "1"], "cannot hold NaClF"),
     "units that do not fit": (["TiO2", "--space-group", "136", "--formula-units", "1"], "possible here: 2, 4"),
-    "too many atoms": (["C60H7"], "more than the limit of 60; raise it with --max-atoms"),
+    "too many atoms": (["C80H7"], "more than the limit of 80; raise it with --max-atoms"),
     "no draws": (["TiO2", "-n", "0"], "n must be at least 1, got 0"),
     "no temperature": (["TiO2", "--temperature", "0"], "use top_k=1"),
     "top-p above one": (["TiO2", "--top-p", "1.2"], "top_p must be above 0 and at most 1, got 1.2"),
@@ -164,7 +166,7 @@ BAD_INPUT = {
     "prompts and formula": (["NaCl", "--prompts", "missing.jsonl"], "--prompts already says what to make"),
     "no recipe": (["NaCl", "--recipe", "missing.yaml"], "cannot read the recipe missing.yaml"),
     "unknown device": (["NaCl", "-n", "1", "--device", "abacus"], "cannot use device 'abacus'"),
-    "impossible free prompt": (["-n", "1", "--space-group", "62", "--formula-units", "1"], "no crystal of at most 60"),
+    "impossible free prompt": (["-n", "1", "--space-group", "62", "--formula-units", "1"], "no crystal of at most 80"),
 }
 
 

@@ -7,13 +7,13 @@ import pytest
 from crystallm import Generator
 from crystallm.model.checkpoint import default_folder
 from crystallm.model.editions import EDITIONS, Edition
-from crystallm.sample.generator import Crystal
+from crystallm.sample.crystal import Crystal
 
 
 @pytest.fixture(scope="module", params=EDITIONS)
 def rock_salt(request: pytest.FixtureRequest) -> list[Crystal]:
     generator = Generator.from_pretrained(edition=request.param, device="cpu")
-    return generator.generate("NaCl", n=8, space_group=225, seed=0, max_atoms=8)
+    return generator.generate("NaCl", n=8, space_group=225, seed=0, max_atoms=8, known="none", energies=False)
 
 
 @pytest.mark.parametrize("edition", EDITIONS)
@@ -35,6 +35,6 @@ def test_it_knows_rock_salt(rock_salt: list[Crystal]) -> None:
 
 
 def test_it_is_ranked(rock_salt: list[Crystal]) -> None:
-    scores = [crystal.log_probability for crystal in rock_salt]
-    assert scores == sorted(scores, reverse=True)
+    chances = [crystal.probability for crystal in rock_salt]
+    assert chances == sorted(chances, reverse=True)
     assert sum(crystal.count for crystal in rock_salt) == 8

@@ -8,11 +8,12 @@ import pytest
 
 from crystallm.crystal.composition import Amounts
 from crystallm.sample import cover
+from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.constraint import Grammar, Prompt
 from crystallm.sample.engine import Engine, Job
 from crystallm.sample.formulas import Head, OtherFormulas, Pool, draw_pool
-from crystallm.sample.generator import Attempt, Generator
+from crystallm.sample.generator import Generator
 from crystallm.sample.prompts import make_prompt
 from crystallm.sample.rows import Outcome
 from crystallm.sample.warp import Warp

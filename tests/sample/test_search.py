@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from crystallm.errors import ConfigError
+from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig, Spread, parse_spread
 from crystallm.sample.constraint import Grammar
-from crystallm.sample.generator import Attempt, Generator
+from crystallm.sample.generator import Generator
 from crystallm.sample.prompts import make_prompt
 from crystallm.sample.search import Symmetries, in_turn
 

@@ -1,0 +1,1 @@
+"""What is made of the draws of a prompt: known crystals beside them, energies, one of equal ones, chances."""

@@ -1,0 +1,97 @@
+"""Makes an answer of the draws of a prompt: known crystals beside them, energies, one of equal ones, chances."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from crystallm.data.templates import TemplateLibrary
+from crystallm.energy.hull import HULL_FILE, HullTable, NoHull
+from crystallm.energy.potentials import load_potential
+from crystallm.energy.ranking import Question, probabilities
+from crystallm.model.checkpoint import TEMPLATES_FILE
+from crystallm.sample.answers.energies import EnergyJudge
+from crystallm.sample.answers.evidence import Relatives, evidence_of
+from crystallm.sample.answers.known import known_crystals
+from crystallm.sample.answers.merging import merged
+from crystallm.sample.attempt import Attempt
+from crystallm.sample.config import AnswerConfig
+from crystallm.sample.crystal import Crystal, Crystals, by_draw, rank
+from crystallm.sample.prompts import NamedPrompt
+
+
+class Assessor:
+    """Answers prompts with a checkpoint's known crystals and a potential."""
+
+    def __init__(
+        self, config: AnswerConfig, *, library: TemplateLibrary | None = None, energies: EnergyJudge | None = None
+    ) -> None:
+        self.config = config
+        self.library = library
+        self.energies = energies
+
+    @classmethod
+    def open(cls, folder: Path, config: AnswerConfig) -> Assessor:
+        """With the library and the hull beside a checkpoint.
+
+        Args:
+            folder: of the checkpoint.
+            config: what is made of the draws.
+
+        Returns:
+            One that is ready; the potential is loaded.
+
+        Raises:
+            CheckpointError: a file beside the checkpoint is damaged.
+            ConfigError: the potential is not installed.
+        """
+        file, hull = folder / TEMPLATES_FILE, folder / HULL_FILE
+        library = TemplateLibrary(file) if file.is_file() else None
+        if not config.energies:
+            return cls(config, library=library)
+        table = HullTable.read(hull) if hull.is_file() else NoHull(f"the checkpoint has no {HULL_FILE}")
+        return cls(config, library=library, energies=EnergyJudge(load_potential(config.potential), table, config.relax))
+
+    def answer(self, item: NamedPrompt, attempts: Sequence[Attempt]) -> Crystals:
+        """The crystals of a prompt, best first.
+
+        Args:
+            item: the prompt.
+            attempts: its draws; those that were given up count nothing.
+
+        Returns:
+            Known and drawn crystals, equal ones merged.
+        """
+        drawn = rank(attempts, merge=self.config.merge)
+        if item.prompt.amounts is None:
+            return self._of_any_formula(drawn)
+        known = [] if self.config.known == "none" else known_crystals(item, self.library)
+        return self._with_chances(item, self._judged([*known, *drawn], promote=item.prompt.space_group is None))
+
+    def _of_any_formula(self, drawn: Sequence[Crystal]) -> Crystals:
+        """Crystals whose formulas the model chose; chances compare crystals of one formula, so there are none."""
+        formulas: dict[str, list[Crystal]] = defaultdict(list)
+        for crystal in drawn:
+            formulas[crystal.formula].append(crystal)
+        judged = [crystal for found in formulas.values() for crystal in self._judged(found, promote=False)]
+        return Crystals(sorted(judged, key=by_draw))
+
+    def _judged(self, crystals: Sequence[Crystal], *, promote: bool) -> list[Crystal]:
+        """Crystals of one formula with energies; equal ones are made one before and after relaxing."""
+        if self.config.merge:
+            crystals = merged(crystals, promote=promote)
+        if self.energies is None or not crystals:
+            return list(crystals)
+        crystals = self.energies.judge(crystals)
+        if not self.config.merge:
+            return crystals
+        parents = self.energies.parents(crystals) if promote else []
+        return merged(crystals, promote=promote, parents=parents)
+
+    def _with_chances(self, item: NamedPrompt, crystals: Sequence[Crystal]) -> Crystals:
+        evidence = evidence_of(crystals, Relatives.of(item, self.library))
+        chances = probabilities(evidence, Question(self.config.question))
+        told = [replace(crystal, probability=chance) for crystal, chance in zip(crystals, chances, strict=True)]
+        return Crystals(sorted(told, key=lambda crystal: (-(crystal.probability or 0.0), by_draw(crystal))))

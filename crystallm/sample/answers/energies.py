@@ -1,0 +1,151 @@
+"""Energies of the crystals of one formula: known ones as they are, drawn ones relaxed in a race."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from crystallm.crystal.copies.merging import missing_parents
+from crystallm.crystal.description import Description, expand
+from crystallm.crystal.symmetry import space_group_symbol
+from crystallm.energy.analysis import above
+from crystallm.energy.hull import AboveHull, HullTable, NoHull
+from crystallm.energy.potentials import NoEnergy, Potential
+from crystallm.energy.race import RaceSettings, race
+from crystallm.energy.relaxation import Relaxed
+from crystallm.sample.answers.merging import Evaluated, candidates
+from crystallm.sample.crystal import Crystal, EnergyRecord
+
+REACH_EV = 0.025
+"""Known crystals up to this far above the lowest one, eV per atom, are relaxed to be compared."""
+
+MOST_RELAXED_KNOWN = 6
+"""Known crystals that are relaxed for one formula, lowest first."""
+
+
+@dataclass(frozen=True)
+class EnergyJudge:
+    """A potential, the hull of its references, and whether drawn crystals are relaxed."""
+
+    potential: Potential
+    hull: HullTable | NoHull
+    relax: bool = True
+    settings: RaceSettings = field(default_factory=RaceSettings)
+
+    def judge(self, crystals: Sequence[Crystal]) -> list[Crystal]:
+        """Crystals of one formula with their energies; drawn ones relaxed, known ones as they are."""
+        known = [crystal for crystal in crystals if crystal.known is not None]
+        drawn = [crystal for crystal in crystals if crystal.known is None]
+        found = {id(crystal): record for crystal, record in zip(known, self._known(known), strict=True)}
+        judged = [replace(crystal, energy=found[id(crystal)]) for crystal in known]
+        lowest = min((record.lowest for record in found.values() if record.lowest is not None), default=None)
+        return [*judged, *self._drawn(drawn, lowest)]
+
+    def parents(self, crystals: Sequence[Crystal]) -> list[Evaluated]:
+        """Crystals of higher symmetry, relaxed, that some crystals may be copies of."""
+        missing = missing_parents(candidates(crystals))
+        return [
+            (result.after if isinstance(result, Relaxed) else description, self._record(result, description))
+            for description, result in zip(missing, self._relaxed(missing, None), strict=True)
+            if not isinstance(result, NoEnergy)
+        ]
+
+    def _known(self, crystals: Sequence[Crystal]) -> list[EnergyRecord]:
+        """Energies of known crystals: those that the library holds, else computed; the lowest relaxed."""
+        given = [self._stored(crystal) for crystal in crystals]
+        missing = [place for place, (energy, _) in enumerate(given) if energy is None]
+        reasons: dict[int, str] = {}
+        cells = [expand(crystals[place].description) for place in missing]
+        for place, energy in zip(missing, self.potential.energies(cells), strict=True):
+            if isinstance(energy, NoEnergy):
+                reasons[place] = energy.reason
+            else:
+                given[place] = energy, None
+        relaxed = {place: value for place, (_, value) in enumerate(given) if value is not None}
+        for place in self._worth_relaxing(given):
+            (result,) = self._relaxed([crystals[place].description], None)
+            if isinstance(result, Relaxed):
+                relaxed[place] = result.energy
+        return [
+            self._placed(crystal.description, energy, relaxed.get(place), reason=reasons.get(place, ""))
+            for place, (crystal, (energy, _)) in enumerate(zip(crystals, given, strict=True))
+        ]
+
+    def _stored(self, crystal: Crystal) -> tuple[float | None, float | None]:
+        """Energy as given and relaxed that the library holds, if they are of this potential."""
+        assert crystal.known is not None
+        ours = isinstance(self.hull, HullTable) and self.hull.potential == self.potential.name
+        return (crystal.known.energy, crystal.known.relaxed_energy) if ours else (None, None)
+
+    def _worth_relaxing(self, given: Sequence[tuple[float | None, float | None]]) -> list[int]:
+        """Known crystals whose relaxed energy is not at hand and could be the lowest."""
+        energies = [energy if relaxed is None else relaxed for energy, relaxed in given]
+        lowest = min((energy for energy in energies if energy is not None), default=None)
+        if lowest is None or not self.relax:
+            return []
+        near = [
+            place
+            for place, (energy, relaxed) in enumerate(given)
+            if energy is not None and relaxed is None and energy < lowest + REACH_EV
+        ]
+        return sorted(near, key=lambda place: given[place][0] or 0.0)[:MOST_RELAXED_KNOWN]
+
+    def _drawn(self, crystals: Sequence[Crystal], lowest: float | None) -> list[Crystal]:
+        descriptions = [crystal.description for crystal in crystals]
+        if not self.relax:
+            energies = self.potential.energies([expand(description) for description in descriptions])
+            return [
+                replace(crystal, energy=self._as_given(crystal.description, energy))
+                for crystal, energy in zip(crystals, energies, strict=True)
+            ]
+        results = self._relaxed(descriptions, lowest)
+        return [self._moved(crystal, result) for crystal, result in zip(crystals, results, strict=True)]
+
+    def _relaxed(self, descriptions: Sequence[Description], lowest: float | None) -> list[Relaxed | NoEnergy]:
+        if not descriptions:
+            return []
+        return race(descriptions, self.potential, self.settings, lowest=float("inf") if lowest is None else lowest)
+
+    def _moved(self, crystal: Crystal, result: Relaxed | NoEnergy) -> Crystal:
+        """A drawn crystal where relaxation has brought it."""
+        record = self._record(result, crystal.description)
+        if isinstance(result, NoEnergy):
+            return replace(crystal, energy=record)
+        gained = result.gained_space_group
+        flags = () if gained is None else (f"has become {space_group_symbol(gained)}",)
+        return replace(crystal, description=result.after, energy=record, flags=(*crystal.flags, *flags))
+
+    def _record(self, result: Relaxed | NoEnergy, description: Description) -> EnergyRecord:
+        if isinstance(result, NoEnergy):
+            return EnergyRecord(self.potential.name, reason=result.reason)
+        record = self._placed(description, result.energy_as_given, result.energy)
+        return replace(record, converged=result.converged, volume_ratio=round(result.volume_ratio, 5))
+
+    def _as_given(self, description: Description, energy: float | NoEnergy) -> EnergyRecord:
+        if isinstance(energy, NoEnergy):
+            return EnergyRecord(self.potential.name, reason=energy.reason)
+        return self._placed(description, energy, None)
+
+    def _placed(
+        self, description: Description, given: float | None, relaxed: float | None, *, reason: str = ""
+    ) -> EnergyRecord:
+        """Energies in eV per atom above the hull."""
+        record = EnergyRecord(self.potential.name, given, relaxed, reason=reason)
+        heights: list[float | None] = []
+        for energy in (given, record.lowest):
+            found = self._above(description, energy)
+            heights.append(found.energy if isinstance(found, AboveHull) else None)
+            if isinstance(found, NoHull) and not record.reason:
+                record = replace(record, reason=found.reason)
+        return replace(record, above_hull_as_given=heights[0], above_hull=heights[1])
+
+    def _above(self, description: Description, energy: float | None) -> AboveHull | NoHull | None:
+        if energy is None:
+            return None
+        return above(self.hull, description.amounts, energy, self.potential.name)
+
+
+def lowest_of(crystals: Iterable[Crystal]) -> float | None:
+    """The lowest energy of some crystals in eV per atom; None where there is none."""
+    found = [c.energy.lowest for c in crystals if c.energy is not None and c.energy.lowest is not None]
+    return min(found, default=None)

@@ -1,0 +1,233 @@
+"""One answer to a prompt: a crystal that was drawn, or one that is known and returned as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystallm.crystal.cell import Cell
+from crystallm.crystal.cif import write_cif
+from crystallm.crystal.composition import format_formula
+from crystallm.crystal.description import Description, expand
+from crystallm.crystal.duplicates import group_duplicates
+from crystallm.crystal.symmetry import space_group_symbol
+from crystallm.crystal.wyckoff import space_group
+from crystallm.sample.attempt import Attempt
+from crystallm.sample.prompts import NamedPrompt
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+    from crystallm.crystal.validity import Checks
+    from crystallm.data.templates.known import KnownCrystal
+
+
+@dataclass(frozen=True)
+class EnergyRecord:
+    """What a potential says of a crystal; energies in eV per atom."""
+
+    potential: str
+    """Name and version."""
+    as_given: float | None = None
+    """Of the crystal as it was drawn, or is known."""
+    relaxed: float | None = None
+    """After relaxing cell and coordinates in its space group."""
+    converged: bool = False
+    """Whether the relaxation ended below the largest force that was asked for."""
+    above_hull_as_given: float | None = None
+    above_hull: float | None = None
+    """Of the lower of the two energies, above the hull of the references of the same potential."""
+    volume_ratio: float | None = None
+    """Relaxed volume over the volume given."""
+    reason: str = ""
+    """Why there is no energy, or no hull."""
+
+    @property
+    def lowest(self) -> float | None:
+        """The relaxed energy, or the one as given where nothing was relaxed."""
+        return self.as_given if self.relaxed is None else self.relaxed
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """One crystal of a prompt's answer.
+
+    >>> crystal = Generator.from_pretrained().generate("TiO2")[0]  # doctest: +SKIP
+    >>> crystal.space_group, crystal.density  # doctest: +SKIP
+    ('P4_2/mnm', 4.25)
+    """
+
+    prompt: NamedPrompt
+    description: Description
+    """As it is written to files: relaxed where it was relaxed."""
+    attempt: Attempt | None = None
+    """The draw; None for a known crystal that no draw gave."""
+    known: KnownCrystal | None = None
+    """The known crystal that this is; None for one that only draws gave."""
+    count: int = 1
+    """Draws of the same prompt that gave this crystal (by structure matcher)."""
+    energy: EnergyRecord | None = None
+    probability: float | None = None
+    """Chance that this is the structure (docs/sample.md says of which question)."""
+    flags: tuple[str, ...] = ()
+    """What a reader should know: a symmetry that was raised or gained, a density that is not plausible."""
+
+    @property
+    def formula(self) -> str:
+        """Reduced formula, elements in order of electronegativity."""
+        return format_formula(self.description.amounts)
+
+    @property
+    def space_group_number(self) -> int:
+        """Number in the International Tables."""
+        return self.description.space_group
+
+    @property
+    def space_group(self) -> str:
+        """Hermann-Mauguin symbol, such as 'P4_2/mnm'."""
+        return space_group_symbol(self.description.space_group)
+
+    @property
+    def formula_units(self) -> int:
+        """Z of the conventional cell."""
+        return self.description.formula_units * space_group(self.description.space_group).centring_order
+
+    @property
+    def density(self) -> float:
+        """Mass density in g/cm3."""
+        return float(self.structure.density)
+
+    @property
+    def energy_above_hull(self) -> float | None:
+        """In eV per atom, by the potential; None where there is none."""
+        return None if self.energy is None else self.energy.above_hull
+
+    @property
+    def log_probability(self) -> float | None:
+        """Natural logarithm of the model's probability of the free choices of the text; None if it was not drawn."""
+        return None if self.attempt is None else self.attempt.log_probability
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: 'mp-2657, observed', 'like SrTiO3' (a known crystal that the draw followed), 'new'."""
+        if self.known is not None:
+            observed = {True: ", observed", False: ", computed", None: ""}[self.known.observed]
+            return f"{self.known.id}{observed}"
+        followed = None if self.attempt is None else self.attempt.followed
+        return "new" if followed is None else f"like {followed.formula}"
+
+    @cached_property
+    def cell(self) -> Cell:
+        """All atoms of the conventional cell."""
+        return expand(self.description)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The conventional cell as a pymatgen structure."""
+        return self.cell.to_structure()
+
+    @cached_property
+    def cif(self) -> str:
+        """A complete CIF with symmetry."""
+        return write_cif(self.description)
+
+    @cached_property
+    def checks(self) -> Checks:
+        """The reference checks, as `crystallm eval validity` makes them."""
+        from crystallm.crystal.validity import check_cif
+
+        return check_cif(self.cif)
+
+    def to_ase(self) -> Atoms:
+        """The conventional cell as ASE's Atoms, with what is known of it in `info`.
+
+        Returns:
+            Atoms with positions in angstrom; `info` holds formula, space group, probability, energy above hull, origin.
+        """
+        from ase import Atoms
+
+        info = {
+            "formula": self.formula,
+            "space_group": self.space_group_number,
+            "probability": self.probability,
+            "energy_above_hull": self.energy_above_hull,
+            "origin": self.origin,
+        }
+        cell = self.cell
+        return Atoms(
+            numbers=cell.numbers,
+            cell=cell.lattice,
+            scaled_positions=cell.positions,
+            pbc=True,
+            info={key: value for key, value in info.items() if value is not None},
+        )
+
+    def save(self, path: Path | str) -> Path:
+        """Write the crystal to a file; the name says the format.
+
+        Args:
+            path: NAME.cif, NAME.poscar or NAME.vasp, NAME.extxyz, NAME.json (pymatgen).
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: the name ends otherwise, or the file cannot be written.
+        """
+        from crystallm.sample.output.formats import save
+
+        return save(self, Path(path))
+
+    def __repr__(self) -> str:
+        chance = "" if self.probability is None else f", {100 * self.probability:.0f} %"
+        return (
+            f"Crystal({self.formula}, {self.space_group} ({self.space_group_number}), Z={self.formula_units}, "
+            f"{self.density:.2f} g/cm3{chance}, {self.origin})"
+        )
+
+    def _repr_html_(self) -> str:
+        return Crystals([self])._repr_html_()
+
+
+class Crystals(list[Crystal]):
+    """Crystals in the order of their ranking; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        from crystallm.sample.output.table import html_table
+
+        return html_table(self)
+
+
+def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
+    """Distinct crystals of finished draws, those of the most probable protostructure first; each stands for all draws
+    that match it.
+
+    Of draws that match, the one of median volume is kept: matching leaves the scale open, and the draws scatter around
+    it (docs/sample.md). merge: False keeps every finished draw as a crystal of its own.
+    """
+    finished = [a for a in attempts if a.description is not None]
+    finished.sort(key=lambda a: a.order)
+    crystals = [Crystal(a.prompt, a.description, a) for a in finished if a.description is not None]
+    if not merge:
+        return crystals
+    groups = group_duplicates([crystal.structure for crystal in crystals])
+    kept = [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
+    return sorted(kept, key=by_draw)
+
+
+def by_draw(crystal: Crystal) -> tuple[float, float, int]:
+    """Sorts crystals as their draws; those that were not drawn come last."""
+    return (float("inf"), 0.0, 0) if crystal.attempt is None else crystal.attempt.order
+
+
+def _of_median_volume(crystals: Sequence[Crystal], group: Sequence[int]) -> int:
+    """Of a group of crystals, most probable first, the one whose volume per atom is nearest to the median."""
+    volumes = {place: crystals[place].structure.volume / len(crystals[place].structure) for place in group}
+    median = float(np.median(list(volumes.values())))
+    return min(group, key=lambda place: round(abs(volumes[place] - median), 3))  # cubic angstrom
