@@ -61,6 +61,8 @@ class Evidence:
     """Share of the weight of all relatives of the formula that have the candidate's protostructure."""
     observed_votes: float | None = None
     """The same among relatives that were observed."""
+    follows_own: bool = False
+    """Whether the known crystal that was followed is one of the formula asked for."""
     template_observed: bool | None = None
     """Whether the known crystal that was followed was observed."""
     template_above_hull: float | None = None

@@ -16,6 +16,8 @@ from crystallm.crystal.wyckoff import space_group
 from crystallm.energy.ranking.evidence import Evidence
 
 Array = NDArray[np.float64]
+Column = Callable[[Sequence[Evidence]], list[float]]
+"""Makes a feature of the candidates of a formula."""
 
 TIE_EV = 0.003
 """Differences of energy that decide nothing: of DFT settings, of a potential, of zero-point motion."""
@@ -23,8 +25,17 @@ TIE_EV = 0.003
 HIGHEST_EV = 0.2
 """Beyond it a candidate is as far from the best as one can be."""
 
-OLD_ID = 5.0
-"""Decimal logarithm of the number of a Materials Project id: entries made from ICSD came first."""
+STEPS_EV = {"hull_to_5": (0.0, 0.005), "hull_to_30": (0.005, 0.03), "hull_to_130": (0.03, 0.13)}
+"""Feature -> range of the energy above the lowest observed crystal over which it rises from 0 to 1."""
+
+UNKNOWN_EV = 0.05
+"""Energy above the lowest one of a candidate of which no energy is known."""
+
+LATEST = 3.0
+"""Decades of ids beyond which it does not matter how much later an entry came."""
+
+LEAST_VOTES = 0.01
+"""Added to shares of votes before their logarithm is taken."""
 
 
 def feature_table(evidence: Sequence[Evidence]) -> dict[str, Array]:
@@ -44,13 +55,11 @@ def feature_table(evidence: Sequence[Evidence]) -> dict[str, Array]:
     return {name: np.array(column(evidence), dtype=np.float64) for name, column in FEATURES.items()}
 
 
-def _each(value: Callable[[Evidence], float]) -> Callable[[Sequence[Evidence]], list[float]]:
+def _each(value: Callable[[Evidence], float]) -> Column:
     return lambda evidence: [float(value(one)) for one in evidence]
 
 
-def _above_lowest(
-    value: Callable[[Evidence], float | None], *, tie: float = 0.0, most: float = math.inf
-) -> Callable[[Sequence[Evidence]], list[float]]:
+def _above_lowest(value: Callable[[Evidence], float | None], *, tie: float = 0.0, most: float = math.inf) -> Column:
     """How far a number lies above the lowest, beyond a tie and up to `most`; 0 where it is unknown."""
 
     def column(evidence: Sequence[Evidence]) -> list[float]:
@@ -61,9 +70,7 @@ def _above_lowest(
     return column
 
 
-def _below_highest(
-    value: Callable[[Evidence], float | None], *, most: float = math.inf
-) -> Callable[[Sequence[Evidence]], list[float]]:
+def _below_highest(value: Callable[[Evidence], float | None], *, most: float = math.inf) -> Column:
     """How far a number lies below the highest, up to `most`; 0 where it is unknown."""
     return _above_lowest(lambda one: None if (x := value(one)) is None else -x, most=most)
 
@@ -74,17 +81,63 @@ def point_operations(number: int) -> int:
     return max(position.multiplicity for position in group.positions.values()) // group.centring_order
 
 
-def id_age(one: Evidence) -> float:
-    """How much earlier than `OLD_ID` the first of its Materials Project ids came, in decades; 0 for none or later."""
-    numbers = [int(name[3:]) for name in one.source_ids if name.startswith("mp-") and name[3:].isdigit()]
-    return max(0.0, OLD_ID - math.log10(max(min(numbers), 1))) if numbers else 0.0
+def hull_estimates(evidence: Sequence[Evidence]) -> Array:
+    """Energies (N,) above the hull in eV/atom: by DFT where that is known, else by the potential, shifted by the
+    median difference of those of which both are known."""
+    dft = np.array([np.nan if one.dft_above_hull is None else one.dft_above_hull for one in evidence], dtype=float)
+    own = np.array([np.nan if (x := _energy(one)) is None else x for one in evidence], dtype=float)
+    both = np.isfinite(dft) & np.isfinite(own)
+    if both.any():
+        own += np.median(dft[both] - own[both])
+    elif np.isfinite(own).any():
+        own -= np.nanmin(own)
+    found = np.where(np.isfinite(dft), dft, own)
+    lowest = np.min(found[np.isfinite(found)], initial=np.inf)
+    return np.where(np.isfinite(found), found, UNKNOWN_EV + (lowest if np.isfinite(lowest) else 0.0))
+
+
+def above_observed(evidence: Sequence[Evidence]) -> Array:
+    """Energies (N,) above that of the lowest observed candidate, of all candidates where none was observed."""
+    found = hull_estimates(evidence)
+    observed = np.array([one.observed is True for one in evidence], dtype=bool)
+    return found - (found[observed] if observed.any() else found).min() if len(found) else found
+
+
+def _step(low: float, high: float) -> Column:
+    return lambda evidence: ((np.clip(above_observed(evidence), low, high) - low) / (high - low)).tolist()
+
+
+def _below_observed(evidence: Sequence[Evidence]) -> list[float]:
+    return [min(max(-x, 0.0), 0.1) / 0.1 for x in above_observed(evidence).tolist()]
+
+
+def first_id(one: Evidence) -> int | None:
+    """The smallest number of its Materials Project ids; None where it has none."""
+    return min(
+        (int(name[3:]) for name in one.source_ids if name.startswith("mp-") and name[3:].isdigit()), default=None
+    )
+
+
+def later_ids(evidence: Sequence[Evidence]) -> list[float]:
+    """How many decades later its entry came than the first of an observed candidate, up to LATEST; 0 for no id.
+
+    Ids of the Materials Project rise with time; entries made from ICSD came first, and the best-known phase of a
+    compound early among them.
+    """
+    numbers = [first_id(one) for one in evidence]
+    seen = [number for one, number in zip(evidence, numbers, strict=True) if number and one.observed is True]
+    oldest = min(seen or [number for number in numbers if number], default=1)
+    return [min(max(math.log10(number / oldest), 0.0), LATEST) if number else 0.0 for number in numbers]
 
 
 def _energy(one: Evidence) -> float | None:
-    return one.relaxed_energy if one.relaxed_energy is not None else one.energy
+    """Of known crystals as given, which is as DFT relaxed them; of drawn ones relaxed, where they were."""
+    if one.known and one.energy is not None:
+        return one.energy
+    return one.energy if one.relaxed_energy is None else one.relaxed_energy
 
 
-FEATURES: Mapping[str, Callable[[Sequence[Evidence]], list[float]]] = {
+FEATURES: Mapping[str, Column] = {
     # drawn crystals
     "drawn": _each(lambda one: one.draw is not None),
     "ranking_below_best": _below_highest(lambda one: one.ranking_log_probability, most=20.0),
@@ -97,15 +150,19 @@ FEATURES: Mapping[str, Callable[[Sequence[Evidence]], list[float]]] = {
     "distance": _each(lambda one: one.distance or 0.0),
     "votes": _each(lambda one: one.votes or 0.0),
     "observed_votes": _each(lambda one: one.observed_votes or 0.0),
+    "log_votes": _each(lambda one: math.log((one.votes or 0.0) + LEAST_VOTES)),
+    "log_observed_votes": _each(lambda one: math.log((one.observed_votes or 0.0) + LEAST_VOTES)),
+    "follows_own": _each(lambda one: bool(one.follows_own)),
     "template_observed": _each(lambda one: one.template_observed is True),
     "template_hypothetical": _each(lambda one: one.template_observed is False),
     # known crystals
     "known": _each(lambda one: one.known),
     "observed": _each(lambda one: one.observed is True),
+    "observed_unknown": _each(lambda one: one.known and one.observed is None),
     "hypothetical": _each(lambda one: one.known and one.observed is False),
     "measured": _each(lambda one: one.measured),
     "log_copies": _each(lambda one: math.log(max(len(one.source_ids), 1))),
-    "id_age": _each(id_age),
+    "later_id": later_ids,
     # the crystal itself
     "bonds_unreasonable": _each(lambda one: one.bonds_reasonable is False),
     "volume_off": _each(lambda one: 0.0 if not one.volume_ratio else abs(math.log(one.volume_ratio))),
@@ -114,6 +171,8 @@ FEATURES: Mapping[str, Callable[[Sequence[Evidence]], list[float]]] = {
     "log_orbits": _each(lambda one: math.log(one.n_orbits)),
     "log_free": _each(lambda one: math.log(max(one.n_free, 1))),
     # energies
+    **{name: _step(low, high) for name, (low, high) in STEPS_EV.items()},
+    "below_observed": _below_observed,
     "energy_above_best": _above_lowest(_energy, tie=TIE_EV, most=HIGHEST_EV),
     "dft_above_best": _above_lowest(lambda one: one.dft_above_hull, tie=TIE_EV, most=HIGHEST_EV),
     "dft_known": _each(lambda one: one.dft_above_hull is not None),

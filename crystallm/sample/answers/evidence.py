@@ -89,6 +89,7 @@ def _evidence(crystal: Crystal, relatives: Relatives) -> Evidence:
         distance=None if template is None else float(-np.log(max(template.weight, 1e-12))),
         votes=relatives.votes.get(kind, 0.0),
         observed_votes=relatives.observed_votes.get(kind, 0.0),
+        follows_own=followed is not None and followed.formula == crystal.formula,
         template_observed=None if template is None else template.observed,
         template_above_hull=None if template is None else template.energy_above_hull,
         known=known is not None,

@@ -6,7 +6,17 @@ from dataclasses import replace
 import pytest
 
 from crystallm.energy.ranking.evidence import Evidence
-from crystallm.energy.ranking.features import FEATURES, HIGHEST_EV, TIE_EV, feature_table, id_age, point_operations
+from crystallm.energy.ranking.features import (
+    FEATURES,
+    HIGHEST_EV,
+    TIE_EV,
+    UNKNOWN_EV,
+    above_observed,
+    feature_table,
+    hull_estimates,
+    later_ids,
+    point_operations,
+)
 
 KNOWN = Evidence(space_group=225, formula_units=1, n_sites=2, n_orbits=2, n_free=1, known=True)
 
@@ -16,10 +26,38 @@ def test_operations_of_point_groups(number: int, operations: int) -> None:
     assert point_operations(number) == operations
 
 
-def test_age_of_an_id_in_decades() -> None:
-    assert id_age(replace(KNOWN, source_ids=("mp-1000", "mp-2000000", "cod-1"))) == pytest.approx(2.0)
-    assert id_age(replace(KNOWN, source_ids=("mp-2000000",))) == 0.0
-    assert id_age(replace(KNOWN, source_ids=("cod-1000041",))) == 0.0
+def test_decades_after_the_first_observed_id() -> None:
+    """mp-100 is hypothetical; of the observed ones mp-1000 came first."""
+    evidence = [
+        replace(KNOWN, source_ids=("mp-100",), observed=False),
+        replace(KNOWN, source_ids=("mp-2000000", "mp-1000", "cod-1"), observed=True),
+        replace(KNOWN, source_ids=("mp-100000",), observed=True),
+        replace(KNOWN, source_ids=("cod-1000041",), observed=True),
+    ]
+    assert later_ids(evidence) == pytest.approx([0.0, 0.0, 2.0, 0.0])
+
+
+def test_hull_by_dft_else_by_the_potential() -> None:
+    """The potential's energy is 5 eV/atom lower than that above the hull."""
+    evidence = [
+        replace(KNOWN, dft_above_hull=0.01, energy=-4.99),
+        replace(KNOWN, energy=-4.96),
+        replace(KNOWN, dft_above_hull=0.2),
+        KNOWN,
+    ]
+    assert hull_estimates(evidence) == pytest.approx([0.01, 0.04, 0.2, 0.01 + UNKNOWN_EV])
+
+
+def test_above_the_lowest_observed() -> None:
+    evidence = [
+        replace(KNOWN, dft_above_hull=0.0, observed=False),
+        replace(KNOWN, dft_above_hull=0.01, observed=True),
+        replace(KNOWN, dft_above_hull=0.0125, observed=True),
+    ]
+    assert above_observed(evidence) == pytest.approx([-0.01, 0.0, 0.0025])
+    table = feature_table(evidence)
+    assert table["hull_to_5"] == pytest.approx([0.0, 0.0, 0.5])
+    assert table["below_observed"] == pytest.approx([0.1, 0.0, 0.0])
 
 
 def test_energies_from_the_lowest_beyond_a_tie() -> None:
@@ -28,8 +66,9 @@ def test_energies_from_the_lowest_beyond_a_tie() -> None:
     assert feature_table([*evidence, KNOWN])["energy_above_best"] == pytest.approx([*expected, 0.0])
 
 
-def test_relaxed_energies_go_before_those_as_given() -> None:
-    evidence = [replace(KNOWN, energy=0.0, relaxed_energy=-1.0), replace(KNOWN, energy=-0.9)]
+def test_relaxed_energies_of_draws_go_before_those_as_given() -> None:
+    drawn = replace(KNOWN, known=False)
+    evidence = [replace(drawn, energy=0.0, relaxed_energy=-1.0), replace(drawn, energy=-0.9)]
     assert feature_table(evidence)["energy_above_best"] == pytest.approx([0.0, 0.1 - TIE_EV])
 
 
