@@ -13,7 +13,7 @@ from typing import Any
 from crystallm.crystal.cell import Rejection
 from crystallm.energy.analysis import CrystalEnergy, NamedCell, edition_hull, energies_of, read_crystals
 from crystallm.energy.building import BuildConfig, Builder, lines_of
-from crystallm.energy.hull import HullTable, NoHull
+from crystallm.energy.hull import NO_REFERENCE, HullTable, NoHull
 from crystallm.energy.potentials import CHGNET, load_potential, require
 from crystallm.energy.references import read_corpus
 from crystallm.energy.relaxation import RelaxationSettings
@@ -46,6 +46,7 @@ def energy(argv: list[str]) -> None:
             print(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
         elif found:
             print("\n".join(_footnotes(found, hull)))
+    _refuse_nothing(found)
 
 
 def relax(argv: list[str]) -> None:
@@ -74,6 +75,7 @@ def relax(argv: list[str]) -> None:
             print(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
         elif found:
             print("\n".join(_footnotes([one.after for one in found], hull)))
+    _refuse_nothing([one.after for one in found])
 
 
 def table(argv: list[str]) -> None:
@@ -211,6 +213,18 @@ def _footnotes(found: Sequence[CrystalEnergy], hull: HullTable | NoHull) -> list
     )
     lines += [f"  {count} without: {reason}" for reason, count in failed.most_common()]
     return lines
+
+
+def _refuse_nothing(found: Sequence[CrystalEnergy]) -> None:
+    """Raise InputError where nothing came out: no crystal has an energy, or none lies above a hull for want of it."""
+    reasons = Counter(one.reason for one in found if one.above_hull is None)
+    if len(found) > sum(reasons.values()) or not found:
+        return
+    (reason, _), *_ = reasons.most_common(1)
+    if all(one.energy is None for one in found):
+        raise InputError(f"none of {len(found)} crystals has an energy: {reason}")
+    if all(NO_REFERENCE in reason for reason in reasons):
+        raise InputError(f"none of {len(found)} crystals lies above a hull: {reason}; give another table with --hull")
 
 
 def _readable(paths: Sequence[Path]) -> list[NamedCell]:

@@ -34,6 +34,9 @@ System = frozenset[str]
 HULL_FILE = "hull.parquet"
 """The name of the table in the folder of an edition."""
 
+NO_REFERENCE = "no reference energy of"
+"""How the reason begins that names the elements without one."""
+
 FORMAT = "1"
 """Version of the table; a reader refuses another."""
 
@@ -209,7 +212,7 @@ class HullTable:
         symbols = [symbol for symbol, _ in amounts]
         missing = sorted(set(symbols) - set(formulas))  # the reduced formula of an element is its symbol
         if missing:
-            return NoHull(f"no reference energy of {', '.join(missing)}")
+            return NoHull(f"{NO_REFERENCE} {', '.join(missing)}")
         found = lowest_mixture(
             atom_fractions(formulas, symbols), self.energies[places], fractions_of(dict(amounts), symbols)
         )
@@ -320,7 +323,7 @@ def make_hull(system: System, energies: Iterable[tuple[Key, Amounts, float]]) ->
     known = {next(iter(entry.composition)).symbol for entry in entries if len(entry.composition) == 1}
     missing = sorted(system - known)
     if missing:
-        return NoHull(f"no reference energy of {', '.join(missing)}")
+        return NoHull(f"{NO_REFERENCE} {', '.join(missing)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns about electronegativities of noble gases
         return Hull(PhaseDiagram(entries, elements=[Element(symbol) for symbol in sorted(system)]))

@@ -236,7 +236,7 @@ def to_relax(
 
     These are the rows that make a hull now, and those that come below it if relaxing gains `window` eV per atom. First
     come formulas with an observed crystal and systems of one or two elements, then three, and so on; among them first
-    what makes the hull.
+    what makes the hull, small systems before large ones.
 
     among: (F,) the formulas to look at, None for all. Relaxing only lowers hulls: what could not reach one before
     cannot now, unless a crystal that made it is no reference any more.
@@ -251,8 +251,9 @@ def to_relax(
     active = np.zeros(len(corpus.formulas), dtype=bool)
     active[corpus.formula[makes | could]] = True
     todo = np.flatnonzero((makes | could) & ~energies.tried & np.isfinite(energies.given))
-    rank = importance(corpus)[todo]
-    return [int(row) for row in todo[np.lexsort((~makes[todo], rank))]], active
+    sizes = np.array([len(amounts) for amounts in corpus.formulas])[corpus.formula[todo]]
+    order = np.lexsort((sizes, ~makes[todo], importance(corpus)[todo]))
+    return [int(row) for row in todo[order]], active
 
 
 def importance(corpus: Corpus) -> NDArray[np.int64]:

@@ -11,7 +11,8 @@ from pymatgen.io.cif import CifWriter
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Cell
 from crystallm.energy import energy_above_hull, relax
-from crystallm.energy.hull import DftAboveHull, HullEntry, HullTable, write_table
+from crystallm.energy.analysis import edition_hull
+from crystallm.energy.hull import DftAboveHull, HullEntry, HullTable, NoHull, write_table
 
 EMT = "ase.calculators.emt:EMT"
 FACES = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
@@ -83,6 +84,8 @@ def test_what_has_no_number_has_a_reason(folder: Path, hull: Path, capsys: pytes
     assert " - " in lines[4]
     assert any(line.startswith("2 of 4 crystals have an energy") for line in lines)
     assert "  1 without: no atoms" in lines
+    assert cli(["energy", str(folder / "d.cif"), "--potential", EMT, "--hull", str(hull)]) == 2
+    assert "none of 1 crystals has an energy: " in capsys.readouterr().err
 
 
 def test_none_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,14 +105,25 @@ def test_a_hull_that_does_not_fit(folder: Path, tmp_path: Path, capsys: pytest.C
     assert cli(command) == 0
     assert "the reference energies are those of chgnet 0.4.2" in capsys.readouterr().out
     write_table(tmp_path / "other.parquet", [HullEntry((("Cu", 1),), 0.0, "cu", True)], potential=name_of_emt())
-    assert cli(command) == 0
+    assert cli(command) == 0  # copper has its place
     assert "no reference energy of Au" in capsys.readouterr().out
+    alloy = [*command[:1], str(folder / "b.cif"), *command[2:]]
+    assert cli(alloy) == 2
+    remedy = "none of 1 crystals lies above a hull: no reference energy of Au; give another table with --hull"
+    assert remedy in capsys.readouterr().err
     write_table(tmp_path / "other.parquet", [HullEntry((("Cu", 1),), 5.0, "cu", True)], potential=name_of_emt())
     assert cli(command) == 0
     assert "more than 1 eV per atom below all known crystals" in capsys.readouterr().out
     (tmp_path / "other.parquet").write_bytes(b"PAR1 broken")
     assert cli(command) == 2
     assert "copy the file again" in capsys.readouterr().err
+
+
+def test_an_edition_without_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crystallm.energy.analysis.default_folder", lambda edition: tmp_path)
+    found = edition_hull("full")
+    assert isinstance(found, NoHull)
+    assert "the full edition has no hull.parquet; install crystallm again" in found.reason
 
 
 def test_wrong_potentials(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
