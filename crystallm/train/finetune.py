@@ -25,7 +25,7 @@ from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, load_corpus
 from crystallm.train.finetune_config import FinetuneConfig, settled, train_config
 from crystallm.train.finetune_data import Material, prepare_material, targets_of
-from crystallm.train.finetune_measure import draw_samples, gained_and_lost, judge, losses, validity
+from crystallm.train.finetune_measure import draw_samples, gained_and_lost, judge, losses, seen_before, validity
 from crystallm.train.finetune_report import add_to_card, draw_curves, markdown
 from crystallm.train.session import folder_of, load_tokenizer, nameless, require_vocabulary, train
 
@@ -78,6 +78,7 @@ def finetune(
     logger.info("4. the best model: losses and draws")
     later = measure(plan, str(trained.run.best), material, targets, out / "after")
     report = make_report(plan, sources, material, earlier, later, trained.run.lines())
+    report["seen_before"] = seen_before(folder_of(config.model), targets)
     if config.draws and config.validity:
         report["truth_valid"] = plain(validity([target.cif for target in targets], title="validity of the truth"))
     draw_curves(report, out / "curves.png")

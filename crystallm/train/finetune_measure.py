@@ -18,6 +18,7 @@ from crystallm.eval.metrics import score
 from crystallm.eval.prediction import ScoreConfig
 from crystallm.eval.rate import Rate
 from crystallm.eval.samples import SampleSet, read_samples
+from crystallm.eval.seen import State, judge_targets
 from crystallm.eval.targets import Target
 from crystallm.eval.validity import ValidityConfig, ValidityCounts, check_all
 from crystallm.model.checkpoint import load_checkpoint
@@ -123,6 +124,20 @@ def validity(cifs: Sequence[str | Rejection], *, title: str) -> Rate:
 
     check_all(cifs, ValidityConfig(), on_result=add, title=title)
     return counts.rates()["valid"]
+
+
+def seen_before(start: Path, targets: Sequence[Target]) -> dict[str, int]:
+    """How many held-out crystals the checkpoint in a folder has seen, and of how many that could not be decided."""
+    settings = ScoreConfig()
+    verdicts = judge_targets(
+        targets, start, tolerances=STANDARD, workers=settings.processes, time_limit_s=settings.time_limit
+    )
+    states = [verdict.state for verdict in verdicts.values()]
+    return {
+        "targets": states.count(State.SEEN),
+        "of": len(targets),
+        "undecided": states.count(State.UNDECIDED),
+    }
 
 
 def gained_and_lost(before: Mapping[str, int | None], after: Mapping[str, int | None], *, top: int) -> tuple[int, int]:

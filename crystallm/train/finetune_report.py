@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.eval.report import show
+from crystallm.eval.seen import MARK
 from crystallm.markdown import table
 from crystallm.model.checkpoint import ABOUT_FILE
 from crystallm.provenance import write_json, write_text
@@ -50,7 +51,7 @@ def summary(report: Mapping[str, Any]) -> str:
     if draws := report["recipe"]["draws"]:
         for name in dict.fromkeys(("match_rate@1", f"match_rate@{draws}")):
             was, now = (show(report[time]["metrics"][name]) for time in ("before", "after"))
-            lines.append(f"held-out {name}: {was} before, {now} after")
+            lines.append(f"held-out {name}: {was} before, {now} after{_mark(report)}")
         if report["after"]["validity"] is not None:
             was, now = (show(report[time]["validity"]) for time in ("before", "after"))
             lines.append(f"valid: {was} before, {now} after")
@@ -89,11 +90,26 @@ def _known(report: Mapping[str, Any]) -> str:
     found = report["formulas_in_general_training"]
     said = f"{found['heldout']['known']} of the {found['heldout']['formulas']} held-out formulas and "
     said += f"{found['all']['known']} of all {found['all']['formulas']} occur in the general training corpus."
+    if "seen_before" in report:
+        return f"{said} {_seen(report)}"
     if report["recipe"]["model"] not in ("benchmark", "default"):  # `default`: reports of version 0.1
         return said + " What the model started from was trained on beyond that is not known."
     if found["heldout"]["known"] == found["heldout"]["formulas"]:
         said += " **All held-out formulas were known to the model before:** its match rate before is no prediction."
     return said
+
+
+def _seen(report: Mapping[str, Any]) -> str:
+    """How many of the held-out crystals the model knew before."""
+    seen, model = report["seen_before"], report["recipe"]["model"]
+    text = f"{seen['targets']} of the {seen['of']} held-out crystals were seen by `{model}`"
+    text += f", of {seen['undecided']} it is not known" if seen["undecided"] else ""
+    return f"**{text}: its match rates are {MARK}.**" if seen["targets"] else f"{text}."
+
+
+def _mark(report: Mapping[str, Any]) -> str:
+    """What stands beside match rates of crystals that the model knew before."""
+    return f", {MARK}" if report.get("seen_before", {}).get("targets") else ""
 
 
 def _training(report: Mapping[str, Any]) -> str:
@@ -132,7 +148,7 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
         "match rate, first draw, strict": "match_rate@1_strict",
         "RMSE of matches, first draw": "rmse@1",
     }
-    lines = [f"## Held-out crystals, {draws} draws each", "", "| | before | after |", "|---|---|---|"]
+    lines = [f"## Held-out crystals, {draws} draws each{_mark(report)}", "", "| | before | after |", "|---|---|---|"]
     for title, name in rows.items():
         if name in after["metrics"]:
             lines.append(f"| {title} | {show(before['metrics'][name])} | {show(after['metrics'][name])} |")

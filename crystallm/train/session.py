@@ -108,6 +108,8 @@ def train(
     templates = templates_of(config, files_of(train_texts), run) if accelerator.is_main_process else None
     learned = [*files_of(train_texts), *([data / "replay.parquet"] if config.replay_share else [])]
     seen = list_of_seen(config, learned, run) if accelerator.is_main_process else None
+    if accelerator.is_main_process and config.start_from is not None:
+        warn_of_seen(folder_of(config.start_from), files_of(data / "val.parquet"))
 
     def export(model: PreTrainedModel, position: Position, loss: EvaluationLoss, role: Role) -> None:
         measured = facts | {
@@ -255,6 +257,23 @@ def list_of_seen(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> 
     file = run.path / SEEN_FILE
     start = None if config.start_from is None else folder_of(config.start_from)
     return file if file.is_file() or write_seen(texts, file, start=start) else None
+
+
+def warn_of_seen(start: Path, validation: Sequence[Path]) -> None:
+    """Say how many validation crystals the checkpoint that a run starts from has seen, where both name theirs."""
+    from crystallm.data.seen import Seen, seen_in
+
+    before, own = Seen.read(start), seen_in(validation)
+    if before is None or own is None:
+        return
+    known = sum((name, formula) in before.crystals for name, formula in own.crystals)
+    if known:
+        logger.warning(
+            "%d of %d validation crystals were seen by %s: validation loss and probe do not measure prediction",
+            known,
+            len(own),
+            start.name,
+        )
 
 
 def folder_of(start_from: str) -> Path:

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from crystallm import cli
 from crystallm.crystal.layout import get_layout
+from crystallm.data.seen import SEEN_FILE, Seen
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import load_checkpoint, save_checkpoint
 from crystallm.model.sharing import is_hub_name
@@ -78,6 +79,29 @@ def test_the_card_has_licence_and_metrics(checkpoint: Path, tmp_path: Path) -> N
         ("my_cifs (held out)", "rmse@1"): 0.05,
         ("mp_20 (version 1)", "match_rate@1, 31 of 50"): 0.62,
     }
+
+
+def test_rates_of_seen_targets_are_marked_in_the_card(checkpoint: Path, tmp_path: Path) -> None:
+    report = {
+        "benchmark": {"name": "mp_20", "version": 1},
+        "metrics": {"match_rate@1": {"passed": 31, "attempted": 50, "share": 0.62}},
+        "seen": {"targets": 3, "of": 50, "shown": True},
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    options = ["--license", "mit", "--report", str(tmp_path / "report.json")]
+    assert cli.main(["model", "push", str(checkpoint), str(tmp_path / "shared"), *options]) == 0
+    data: Any = ModelCard.load(tmp_path / "shared" / "README.md").data
+    names = {result.dataset_name for result in data.eval_results}
+    assert "mp_20 (version 1), targets seen in training: not a prediction" in names
+
+
+def test_the_list_of_crystals_seen_travels(checkpoint: Path, tmp_path: Path) -> None:
+    Seen(frozenset({("mp-1", "NaCl")})).write(checkpoint / SEEN_FILE)
+    assert cli.main(["model", "push", str(checkpoint), str(tmp_path / "shared")]) == 0
+    assert cli.main(["model", "pull", str(tmp_path / "shared"), str(tmp_path / "fetched")]) == 0
+    seen = Seen.read(tmp_path / "fetched")
+    assert seen is not None
+    assert seen.has_id("mp-1")
 
 
 def test_a_licence_is_asked_for(checkpoint: Path, tmp_path: Path, capsys: Printed) -> None:

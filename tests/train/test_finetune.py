@@ -15,13 +15,14 @@ from huggingface_hub import ModelCard
 from crystallm.config import load_recipe
 from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.layout import get_layout
+from crystallm.data.seen import SEEN_FILE, Seen
 from crystallm.data.templates import TemplateLibrary
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import TEMPLATES_FILE, load_checkpoint, save_checkpoint
 from crystallm.tokenizer import build_tokenizer
 from crystallm.train.finetune_config import STRATEGIES, FinetuneConfig, settled, step_tokens, strategy_for
 from crystallm.train.finetune_data import divide
-from crystallm.train.finetune_report import verdict
+from crystallm.train.finetune_report import markdown, verdict
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "finetune").glob("*.yaml"))
 
@@ -77,7 +78,9 @@ SMALL = ("draws=2", "contact=0", "epochs=3", "learning_rate=0.01", "precision=fp
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("base") / "tiny")
+    folder = write_model(tmp_path_factory.mktemp("base") / "tiny")
+    Seen(frozenset({("mp-22900", "RbI")})).write(folder / SEEN_FILE)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +136,28 @@ def test_what_was_learned_can_be_followed(finished: Path, report: dict[str, Any]
     library = TemplateLibrary(finished / "run" / "best" / TEMPLATES_FILE)
     assert len(library) == report["crystals"]["train"]
     assert {template.description.space_group for template in library.find(parse_formula("RbI"))} == {225}
+
+
+def test_what_was_seen_is_what_the_start_had_seen_and_what_was_learned(finished: Path, report: dict[str, Any]) -> None:
+    """Neither what said when to stop nor what was held out."""
+    seen = Seen.read(finished / "run" / "best")
+    assert seen is not None
+    learned = {
+        (row["id"], row["reduced_formula"]) for row in pq.read_table(finished / "data/train.parquet").to_pylist()
+    }
+    assert len(learned) == 8
+    assert seen.crystals == {("mp-22900", "RbI"), *learned}
+    assert report["seen_before"] == {"targets": 0, "of": 2, "undecided": 0}
+    assert "0 of the 2 held-out crystals were seen by `tiny`." in (finished / "report.md").read_text()
+
+
+def test_held_out_crystals_that_the_start_knew_are_told(report: dict[str, Any]) -> None:
+    text = markdown(report | {"seen_before": {"targets": 1, "of": 2, "undecided": 1}})
+    told = (
+        "**1 of the 2 held-out crystals were seen by `tiny`, of 1 it is not known: its match rates are seen in training"
+    )
+    assert told in text
+    assert "## Held-out crystals, 2 draws each, seen in training: not a prediction" in text
 
 
 def test_rates_have_denominators_and_forgetting_is_told(finished: Path, report: dict[str, Any]) -> None:

@@ -19,8 +19,8 @@ from crystallm.errors import CompositionError, InputError
 ID, FORMULAS = "id", ("reduced_formula", "formula")
 """Columns of what a list is made from: prepared files and corpora, or libraries of templates."""
 
-MERGED = "merged_ids"
-"""Column of a corpus with the ids of dropped copies, between blanks."""
+MERGED = ("merged_ids", "copies")
+"""Columns with the ids of dropped copies, between blanks: of a corpus, of a library."""
 
 DROPS_FILE, COPY_OF = "drops.jsonl", re.compile(r"of (.+)")
 """Beside prepared files: what was left out and why; the reason `duplicate` names the crystal that is repeated."""
@@ -31,8 +31,8 @@ def seen_in(files: Iterable[Path], *, copies: Iterable[Path] = ()) -> Seen | Non
 
     Args:
         files: parquet files with the columns `id` and `reduced_formula` or `formula`; copies that were dropped when
-            they were made are found in their column `merged_ids`, or in `drops.jsonl` beside them.
-        copies: corpora whose column `merged_ids` says more of the same crystals; their other rows do not count.
+            they were made are found in a column of `MERGED`, or in `drops.jsonl` beside them.
+        copies: corpora that name more copies of the same crystals; their other rows do not count.
 
     Returns:
         The list; None where a file does not name its crystals, so that nobody can know.
@@ -95,14 +95,15 @@ def _rows(file: Path) -> Iterator[tuple[str, str, list[str]]] | None:
         formula = next((name for name in FORMULAS if name in names), None)
         if ID not in names or formula is None:
             return None
-        table = pq.read_table(file, columns=[ID, formula, *([MERGED] if MERGED in names else [])])
+        copies = next((name for name in MERGED if name in names), None)
+        table = pq.read_table(file, columns=[ID, formula, *([copies] if copies else [])])
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot read {file}: {error}; make it again with `crystallm data prepare`") from error
-    merged = table[MERGED].to_pylist() if MERGED in names else [None] * table.num_rows
+    merged = table[copies].to_pylist() if copies else [None] * table.num_rows
     if table[ID].null_count or table[formula].null_count:
         return None
     rows = zip(table[ID].to_pylist(), table[formula].to_pylist(), merged, strict=True)
-    return ((str(name), _reduced(text), (copies or "").split()) for name, text, copies in rows)
+    return ((str(name), _reduced(text), (dropped or "").split()) for name, text, dropped in rows)
 
 
 @lru_cache(maxsize=1 << 18)

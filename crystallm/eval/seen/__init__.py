@@ -3,12 +3,13 @@ report may then say."""
 
 from crystallm.eval.seen.makers import UNKNOWN, Maker, maker_called, maker_in, maker_of_samples
 from crystallm.eval.seen.reporting import MARK, mark_seen, seen_sentence, withhold
-from crystallm.eval.seen.verdicts import Verdict, judge_targets
+from crystallm.eval.seen.verdicts import State, Verdict, judge_targets
 
 __all__ = [
     "MARK",
     "UNKNOWN",
     "Maker",
+    "State",
     "Verdict",
     "judge_targets",
     "maker_called",
