@@ -16,6 +16,7 @@ COMMANDS = {
     "leaderboard": ("crystallm.eval.leaderboard", "the table of all committed reports and of published numbers"),
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
     "denovo": ("crystallm.eval.denovo_command", "judge free samples: valid, unique, novel, stable"),
+    "textbook": ("crystallm.eval.textbook.command", "is the crystal that everybody knows the first answer?"),
     "agreement": ("crystallm.eval.agreement", "compare the fast checks with the reference checks, corrupted CIFs too"),
     "readers": ("crystallm.eval.readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
     "roundtrip": ("crystallm.eval.roundtrip", "write real crystals as text and back: what is refused, what is lost"),

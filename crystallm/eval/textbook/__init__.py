@@ -1,0 +1,1 @@
+"""The benchmark `textbook`: is the crystal that everybody knows the first answer?"""
