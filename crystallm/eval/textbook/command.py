@@ -1,4 +1,4 @@
-"""`crystallm eval textbook`: sample the textbook's formulas with the default command, and say where its phases stand."""
+"""`crystallm eval textbook`: samples the formulas of textbook compounds and says where their phases stand."""
 
 from __future__ import annotations
 
