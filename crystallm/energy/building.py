@@ -280,7 +280,7 @@ class Builder:
             "not_relaxed": dict(self.refused),
             "complete": complete,
             "hours_of_this_run": round(hours, 2),
-            "hours_of_relaxing": round(sum(one.seconds for one in found) / 3600, 2),
+            "core_hours_of_relaxing": round(sum(one.seconds for one in found) / 3600, 2),
             "gain_of_relaxing_ev_per_atom": quantiles if found else None,
             "excluded": sorted(self.config.exclude),
             "tables": [],

@@ -47,6 +47,7 @@ class RelaxedReference:
     converged: bool
     volume_ratio: float
     seconds: float
+    """Of a processor core."""
 
 
 class RelaxReferences:
@@ -58,9 +59,9 @@ class RelaxReferences:
         self.time_limit = time_limit
 
     def __call__(self, cifs: Sequence[str]) -> list[RelaxedReference | NoEnergy]:
-        potential, start = _potential(self.settings.potential), time.monotonic()
+        potential, start = _potential(self.settings.potential), time.process_time()
         found = relax_cells([read_cif(text) for text in cifs], potential, self.settings, time_limit=self.time_limit)
-        each = (time.monotonic() - start) / max(len(cifs), 1)
+        each = (time.process_time() - start) / max(len(cifs), 1)
         return [
             one
             if isinstance(one, NoEnergy)
