@@ -1,40 +1,48 @@
-"""Chemical formulas: parsing what people type, and the order of elements."""
+"""Chemical formulas: what people type as reduced amounts, and the order of elements."""
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from math import gcd
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
 
-from pymatgen.core import Element
-
+from crystallm.crystal.elements import ELEMENTS, element_order, symbol_of
+from crystallm.crystal.formula import MAX_ATOMS_PER_FORMULA, Reading, read_text
 from crystallm.errors import CompositionError
+
+__all__ = [
+    "ELEMENTS",
+    "MAX_ATOMS_PER_FORMULA",
+    "Amounts",
+    "Formula",
+    "element_order",
+    "format_formula",
+    "parse_formula",
+    "read_formula",
+    "reduce_amounts",
+    "symbol_of",
+    "unseen_elements",
+]
 
 Amounts = tuple[tuple[str, int], ...]
 """Reduced formula as (element, amount) in order of electronegativity; amounts without common divisor."""
 
-ELEMENTS: tuple[str, ...] = tuple(Element.from_Z(z).symbol for z in range(1, 119))
-
-MAX_ATOMS_PER_FORMULA = 999
-
-
-@cache
-def element_order(symbol: str) -> tuple[float, int]:
-    """Sort key of an element: Pauling electronegativity, then atomic number; elements without a value come last.
-
-    Source of the values: pymatgen's periodic table.
-    """
-    element = Element(symbol)
-    # pymatgen answers NaN (with a warning) where no value is known: most noble gases and superheavy elements.
-    value = element.data.get("X")
-    number = float(value) if isinstance(value, int | float) else float("nan")
-    return (number if number == number else 1e3), element.Z
+LARGE = 200
+"""Atoms of a whole-number formula above which a rounded one is offered beside it."""
 
 
-@cache
-def symbol_of(number: int) -> str:
-    """Element symbol of an atomic number, 1 to 118."""
-    return ELEMENTS[number - 1]
+@dataclass(frozen=True)
+class Formula:
+    """A formula that a person typed."""
+
+    amounts: Amounts
+    multiple: int
+    """How many reduced formulas were typed: 6 for C6H6."""
+    written: str
+    """As typed, elements in that order, in whole amounts, without brackets: `C6H6`."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was not taken as it stands."""
 
 
 def reduce_amounts(counts: dict[str, int]) -> Amounts:
@@ -44,75 +52,88 @@ def reduce_amounts(counts: dict[str, int]) -> Amounts:
 
 
 def parse_formula(text: str) -> Amounts:
-    """Reduced amounts of a formula such as 'TiO2', 'Ca(OH)2' or 'Ba Ti O3'.
+    """Reduced amounts of a formula such as 'TiO2', 'Ca(OH)2', 'CuSO4·5H2O' or 'Ba Ti O3'.
 
     Raises CompositionError naming what is wrong: an unknown element, an amount that is not a positive whole number,
     or text that is no formula.
     """
-    stripped = text.strip()
-    if not stripped:
-        raise CompositionError("the formula is empty; write for example TiO2")
-    counts, rest = _group(stripped, stripped)
-    if rest:
-        raise CompositionError(f"cannot read formula {text!r} at {rest!r}; write for example TiO2 or Ca(OH)2")
-    return reduce_amounts(counts)
+    return read_formula(text).amounts
 
 
-_TOKEN = re.compile(r"\s*(?:(?P<element>[A-Z][a-z]?)|(?P<open>[(\[])|(?P<close>[)\]]))\s*(?P<amount>[0-9.]*)")
+def read_formula(text: str) -> Formula:
+    """Read a formula as chemists write it; docs/formulas.md lists what can be typed.
 
+    Args:
+        text: such as `CuSO4·5H2O`, `C6H6`, `TiO₂`.
 
-def _group(rest: str, whole: str, depth: int = 0) -> tuple[dict[str, int], str]:
-    counts: dict[str, int] = {}
-    while rest.strip():
-        match = _TOKEN.match(rest)
-        if match is None:
-            raise CompositionError(
-                f"cannot read formula {whole!r} at {rest.strip()!r}; write for example TiO2 or Ca(OH)2"
-            )
-        rest = rest[match.end("open") :] if match["open"] else rest[match.end() :]
-        if match["open"]:
-            inner, rest = _group(rest, whole, depth + 1)
-            closing = _TOKEN.match(rest)
-            if closing is None or not closing["close"]:
-                raise CompositionError(f"formula {whole!r} lacks a closing bracket")
-            factor = _amount(closing["amount"], whole)
-            rest = rest[closing.end() :]
-            for symbol, count in inner.items():
-                counts[symbol] = counts.get(symbol, 0) + count * factor
-            continue
-        if match["close"]:
-            if depth == 0:
-                raise CompositionError(f"formula {whole!r} closes a bracket that was never opened")
-            return counts, match.group(0).lstrip() + rest
-        symbol = match["element"]
-        if symbol not in ELEMENTS:
-            remedy = "use the symbols of the periodic table, capital first, such as Ca or O (H for deuterium)"
-            raise CompositionError(f"unknown element {symbol!r} in formula {whole!r}; {remedy}")
-        counts[symbol] = counts.get(symbol, 0) + _amount(match["amount"], whole)
-    if depth:
-        raise CompositionError(f"formula {whole!r} lacks a closing bracket")
-    if not counts:
-        raise CompositionError(f"no elements in formula {whole!r}; write for example TiO2")
-    return counts, rest
+    Returns:
+        The reduced amounts, how many of them were typed, and notes on what was not taken as it stands.
 
+    Raises:
+        CompositionError: for what is no formula, and for amounts such as 0.5 of an element or a bracket, with the
+            smallest integer formula. Fractions before a part, as in `CaSO4·0.5H2O`, are multiplied out.
 
-def _amount(text: str, whole: str) -> int:
-    if not text:
-        return 1
-    try:
-        value = float(text)
-    except ValueError:
-        raise CompositionError(f"cannot read amount {text!r} in formula {whole!r}") from None
-    if value <= 0 or value != int(value):
+    Example:
+        >>> read_formula("C6H6").multiple
+        6
+    """
+    reading = read_text(text)
+    counts = reading.counts
+    if reading.fractional is not None:
         raise CompositionError(
-            f"amount {text} in formula {whole!r}: amounts are positive whole numbers; "
-            "multiply the formula until they are (Fe0.5Ni0.5 becomes FeNi)"
+            f"amount {reading.fractional} in formula {text.strip()!r}: amounts are positive whole numbers, and partial "
+            f"occupancy is not supported; {_offer(counts)}"
         )
-    if value > MAX_ATOMS_PER_FORMULA:
-        raise CompositionError(f"amount {text} in formula {whole!r} is above {MAX_ATOMS_PER_FORMULA}")
-    return int(value)
+    scale = lcm(*(count.denominator for count in counts.values()))
+    whole = {symbol: int(count * scale) for symbol, count in counts.items()}
+    divisor = gcd(*whole.values())
+    multiple = 1 if divisor % scale else divisor // scale
+    reduced = {symbol: count // divisor for symbol, count in whole.items()}
+    written = _written({symbol: count * multiple for symbol, count in reduced.items()})
+    return Formula(reduce_amounts(whole), multiple, written, _notes(reading, text, scale, written))
+
+
+def _notes(reading: Reading, text: str, scale: int, written: str) -> tuple[str, ...]:
+    notes = []
+    if reading.has_deuterium:
+        notes.append("D (deuterium) is taken as H: the model knows elements, not isotopes")
+    if reading.guessed_dot:
+        notes.append(f"{text.strip()} is read as {reading.text}, that is {written}")
+    if scale > 1:
+        notes.append(f"{reading.text} is taken {scale} times, {written}, so that all amounts are whole numbers")
+    return tuple(notes)
+
+
+def _offer(counts: Mapping[str, Fraction]) -> str:
+    offer = _smallest(counts)
+    told = f"the smallest integer formula is {_written(offer)}"
+    if sum(offer.values()) <= LARGE:
+        return told
+    near = {symbol: count.limit_denominator(6) for symbol, count in counts.items()}
+    return f"{told}, and near it lies {_written(_smallest({s: count for s, count in near.items() if count}))}"
+
+
+def _smallest(counts: Mapping[str, Fraction]) -> dict[str, int]:
+    """The least whole numbers in the proportion of the counts."""
+    scale = lcm(*(count.denominator for count in counts.values()))
+    divisor = gcd(*(int(count * scale) for count in counts.values()))
+    return {symbol: int(count * scale) // divisor for symbol, count in counts.items()}
+
+
+def _written(counts: Mapping[str, int]) -> str:
+    return format_formula(tuple(counts.items()))
 
 
 def format_formula(amounts: Amounts) -> str:
     """Formula without spaces, amounts of one left out: (('Ti', 1), ('O', 2)) -> 'TiO2'."""
     return "".join(f"{symbol}{amount if amount > 1 else ''}" for symbol, amount in amounts)
+
+
+def unseen_elements(amounts: Amounts, seen: Collection[str]) -> tuple[str, ...]:
+    """The elements of a formula that are not among those seen, such as those of a model's training crystals.
+
+    Example:
+        >>> unseen_elements((("Md", 2), ("O", 3)), {"O", "Ti"})
+        ('Md',)
+    """
+    return tuple(symbol for symbol, _ in amounts if symbol not in seen)
