@@ -96,7 +96,7 @@ class ChgnetNetwork:
 
         def first(weights: Tensor) -> list[Tensor]:
             """A first layer, cut into the parts for each of what is concatenated; transposed for products."""
-            return [part.T.contiguous() for part in weights.split(WIDTH, dim=1)]
+            return [part.T.contiguous() for part in weights.chunk(weights.shape[1] // WIDTH, dim=1)]
 
         def gated(name: str, layer: int) -> dict[str, Any]:
             found = {"first": first(pair(name, f"{layer}.weight")), "bias": pair(name, f"{layer}.bias")}
@@ -147,28 +147,30 @@ class ChgnetNetwork:
         receiver, sender, bond, count = torch.from_numpy(inputs.messages)
         center, first_edge, second_edge, first, second, times = torch.from_numpy(inputs.angles)
         lengths = vectors.norm(dim=1)
-        of_bonds = lengths[torch.from_numpy(inputs.bond_edge)]
-        bonds, weights = (self._bessel(of_bonds, BOND_CUTOFF, self._frequencies[0]) @ self._bond).split(WIDTH, dim=1)
-        message_weights = weights[bond] * count[:, None]
+        of_bonds = lengths.index_select(0, torch.from_numpy(inputs.bond_edge))
+        bonds, weights = (self._bessel(of_bonds, BOND_CUTOFF, self._frequencies[0]) @ self._bond).chunk(2, dim=1)
+        message_weights = weights.index_select(0, bond) * count[:, None]
         atoms = self._embedding[torch.from_numpy(inputs.numbers) - 1]
         if len(center):
             # Only short bonds meet in angles; the others keep their features.
             short, place = first.unique(return_inverse=True)
             second_place = torch.searchsorted(short, second)
-            weight = self._bessel(of_bonds[short], ANGLE_CUTOFF, self._frequencies[1]) @ self._bond_weight
-            angle_weights = weight[place] * weight[second_place] * times[:, None]
-            cosine = (vectors[first_edge] * vectors[second_edge]).sum(1) / (lengths[first_edge] * lengths[second_edge])
+            weight = self._bessel(of_bonds.index_select(0, short), ANGLE_CUTOFF, self._frequencies[1])
+            weight = weight @ self._bond_weight
+            angle_weights = weight.index_select(0, place) * weight.index_select(0, second_place) * times[:, None]
+            units = vectors / lengths[:, None]
+            cosine = (units.index_select(0, first_edge) * units.index_select(0, second_edge)).sum(1)
             angles = self._fourier(torch.acos(cosine * NOT_QUITE_ONE)) @ self._angle
         for layer in range(LAYERS):
             of = self._atom_layers[layer]
             to_center, of_bond, to_neighbor = of["first"]
-            hidden = (atoms @ to_center)[receiver] + (atoms @ to_neighbor)[sender]
-            hidden = hidden + torch.addmm(of["bias"], bonds, of_bond)[bond]
+            hidden = (atoms @ to_center).index_select(0, receiver) + (atoms @ to_neighbor).index_select(0, sender)
+            hidden = hidden + torch.addmm(of["bias"], bonds, of_bond).index_select(0, bond)
             messages = self._two_layers(hidden, of) * message_weights
             atoms = atoms + torch.zeros_like(atoms).index_add(0, receiver, messages) @ self._atom_out[layer]
             if layer == LAYERS - 1 or not len(center):
                 continue
-            among = bonds[short]
+            among = bonds.index_select(0, short)
             of = self._bond_layers[layer]
             messages = self._two_layers(self._met(of, among, angles, atoms, place, second_place, center), of)
             received = torch.zeros_like(among).index_add(0, place, messages * angle_weights) @ self._bond_out[layer]
@@ -181,7 +183,8 @@ class ChgnetNetwork:
         out = torch.nn.functional.layer_norm(atoms, (WIDTH,), *self._readout_norm, NORM_EPSILON)
         for weight, bias in self._readout[:-1]:
             out = torch.nn.functional.silu(torch.nn.functional.linear(out, weight, bias))
-        energies = torch.nn.functional.linear(out, *self._readout[-1])[:, 0] * torch.from_numpy(inputs.multiplicities)
+        energies: Tensor = torch.nn.functional.linear(out, *self._readout[-1])[:, 0]
+        energies = energies * torch.from_numpy(inputs.multiplicities)
         return energies.new_zeros(len(inputs.edges)).index_add(0, torch.from_numpy(inputs.owner), energies)
 
     def _met(
@@ -196,8 +199,9 @@ class ChgnetNetwork:
     ) -> Tensor:
         """First layer of what two bonds, their angle and their common atom say together."""
         of_first, of_second, of_angle, of_atom = of["first"]
-        hidden = self._torch.addmm(of["bias"], angles, of_angle)
-        return hidden + (bonds @ of_first)[first] + (bonds @ of_second)[second] + (atoms @ of_atom)[center]
+        hidden: Tensor = self._torch.addmm(of["bias"], angles, of_angle)
+        hidden = hidden + (bonds @ of_first).index_select(0, first) + (bonds @ of_second).index_select(0, second)
+        return hidden + (atoms @ of_atom).index_select(0, center)
 
     def _two_layers(self, hidden: Tensor, of: dict[str, Any]) -> Tensor:
         hidden = self._torch.nn.functional.silu(hidden).view(-1, 2, WIDTH).transpose(0, 1)
@@ -207,7 +211,8 @@ class ChgnetNetwork:
         weight, bias = of["norm"]
         pair = self._torch.nn.functional.layer_norm(pair, (WIDTH,), eps=NORM_EPSILON) * weight + bias
         core, gate = pair.unbind(1)
-        return self._torch.nn.functional.silu(core) * self._torch.sigmoid(gate)
+        gated: Tensor = self._torch.nn.functional.silu(core) * self._torch.sigmoid(gate)
+        return gated
 
     def _bessel(self, lengths: Tensor, cutoff: float, frequencies: Tensor) -> Tensor:
         """Radial Bessel functions (.., 31), times a polynomial that ends smoothly at the cutoff (Gasteiger 2020)."""

@@ -103,7 +103,7 @@ class Descent:
             self.stuck = reason or NoEnergy("no lower point found")
 
     def _newton(self) -> NDArray[np.float64]:
-        step = -np.linalg.solve(self._hessian, self._slope)
+        step = np.asarray(-np.linalg.solve(self._hessian, self._slope), dtype=np.float64)
         strains = len(self.parameters.strains)
         strain = np.abs(self.parameters.strain(step)).max(initial=0.0)
         move = np.zeros((len(self.parameters.given.first), 3))

@@ -100,12 +100,14 @@ def bond_graph(crystal: SymmetricCrystal, *, bond_cutoff: float, angle_cutoff: f
     )
 
 
-def _neighbours(crystal: SymmetricCrystal, cutoff: float) -> tuple[NDArray[np.int64], ...]:
+def _neighbours(
+    crystal: SymmetricCrystal, cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Centers as orbits, neighbours as atoms, their translations, and lengths in angstrom, sorted."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     cartesian = crystal.positions @ crystal.lattice
-    center, neighbor, shift, length = find_points_in_spheres(
+    center, neighbor, images, length = find_points_in_spheres(
         np.ascontiguousarray(cartesian),
         np.ascontiguousarray(cartesian[crystal.first]),
         r=cutoff + EDGE_SLACK,
@@ -113,10 +115,9 @@ def _neighbours(crystal: SymmetricCrystal, cutoff: float) -> tuple[NDArray[np.in
         lattice=np.ascontiguousarray(crystal.lattice),
         tol=1e-8,
     )
-    self_image = (crystal.first[center] == neighbor) & (shift == 0).all(axis=1)
-    kept = np.flatnonzero(~self_image)
-    center, neighbor, shift, length = center[kept], neighbor[kept], shift[kept].astype(np.int64), length[kept]
-    order = np.argsort(_codes(center, neighbor, shift))
+    others = np.flatnonzero((crystal.first[center] != neighbor) | (images != 0).any(axis=1))
+    shift = images.astype(np.int64)
+    order = others[np.argsort(_codes(center[others], neighbor[others], shift[others]))]
     return center[order], neighbor[order], shift[order], length[order]
 
 
