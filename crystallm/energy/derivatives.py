@@ -42,6 +42,9 @@ class OrbitPotential(Protocol):
     def derivatives(self, crystals: Sequence[SymmetricCrystal]) -> list[Derivatives | NoEnergy]:
         """Energies and derivatives of crystals, in order."""
 
+    def energies_of_orbits(self, crystals: Sequence[SymmetricCrystal]) -> list[float | NoEnergy]:
+        """Energies of crystals in eV/atom, in order."""
+
 
 def from_edges(
     crystal: SymmetricCrystal,
@@ -74,6 +77,13 @@ def derivatives_of(potential: Potential, crystals: Sequence[SymmetricCrystal]) -
     if isinstance(potential, OrbitPotential):
         return potential.derivatives(crystals)
     return [_from_primitive(potential, crystal) for crystal in crystals]
+
+
+def energies_of(potential: Potential, crystals: Sequence[SymmetricCrystal]) -> list[float | NoEnergy]:
+    """Energies in eV/atom by a potential: by orbits where it can, else of the primitive cells."""
+    if isinstance(potential, OrbitPotential):
+        return potential.energies_of_orbits(crystals)
+    return potential.energies([crystal.primitive[0] for crystal in crystals])
 
 
 def _from_primitive(potential: Potential, crystal: SymmetricCrystal) -> Derivatives | NoEnergy:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.crystal.symmetry import FIRST_CUBIC, space_group_number, standardize_number
-from crystallm.energy.derivatives import Derivatives, derivatives_of
+from crystallm.energy.derivatives import Derivatives, derivatives_of, energies_of
 from crystallm.energy.descent import Descent
 from crystallm.energy.free_parameters import FreeParameters, described, free_parameters
 from crystallm.energy.judgement import LARGEST_VOLUME_RATIO, judge_relaxed
@@ -151,6 +151,23 @@ class Relaxing:
             largest_force=descent.largest_force,
             gained_space_group=_other_space_group(after),
         )
+
+
+def energies_as_given(descriptions: Sequence[Description], potential: Potential) -> list[float | NoEnergy]:
+    """Energies of crystals as they are, computed once for what symmetry makes equal.
+
+    Args:
+        descriptions: The crystals, of any formulas.
+        potential: What `load_potential` gives.
+
+    Returns:
+        For each crystal its energy in eV/atom, or the reason why there is none; in order.
+
+    Example:
+        >>> energies_as_given([rutile, anatase], load_potential())
+        [-9.389, -9.424]
+    """
+    return energies_of(potential, [with_symmetry(description) for description in descriptions])
 
 
 def relax(

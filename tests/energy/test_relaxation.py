@@ -19,6 +19,7 @@ from crystallm.energy.relaxation import (
     Relaxed,
     RelaxedCell,
     Stopped,
+    energies_as_given,
     relax,
     relax_all,
     relax_cell,
@@ -99,6 +100,12 @@ def test_several_crystals_relax_as_each_alone(emt: Potential) -> None:
     crystals = [copper(3.8), tetragonal_copper(2.6, 3.5)]
     together, alone = relax_all(crystals, emt), [relax(crystal, emt) for crystal in crystals]
     assert together == alone
+
+
+def test_energies_as_given_are_those_of_whole_cells(emt: Potential) -> None:
+    crystals = [copper(3.8), tetragonal_copper(2.6, 3.5)]
+    whole = emt.energies([expand(crystal) for crystal in crystals])
+    assert energies_as_given(crystals, emt) == pytest.approx(whole)
 
 
 def test_limits_stop_where_it_is(emt: Potential) -> None:
