@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 GIVEN = "formula_units"
 """What a prompt holds: the formula and Z of the primitive cell."""
 
-SAMPLING = SampleConfig(n=1, temperature=0.5, repeat=1.0)
+SAMPLING = SampleConfig(n=1, temperature=0.5, repeat=1.0, max_atoms=60)
 """One draw for each crystal, at the temperature of the benchmark reports and with the same seed in every probe."""
 
 
