@@ -87,6 +87,16 @@ def test_every_path_is_a_text_that_reads_back(layout: PublishedLayout) -> None:
             assert free < 0.4 * len(tokens)
 
 
+@pytest.mark.parametrize(("formula", "multiple", "kept"), [("CH", 6, 6), ("TiO2", 2, 2), ("C", 100, 1)])
+def test_formula_units_are_a_multiple_where_that_fits(
+    formula: str, multiple: int, kept: int, grammar: PublishedGrammar
+) -> None:
+    prompt = Prompt(parse_formula(formula), multiple=multiple)
+    found = [draw(grammar, prompt, seed)[1].formula_units for seed in range(8)]
+    assert all(units % kept == 0 for units in found)
+    assert kept > 1 or any(units % multiple for units in found)
+
+
 @pytest.mark.parametrize(("number", "letters"), [(136, "af"), (227, "ade"), (62, "cc"), (166, "ac"), (1, "aaa")])
 def test_the_text_of_a_crystal_is_offered_token_by_token(number: int, letters: str, grammar: PublishedGrammar) -> None:
     """What the automaton forces is what a text says: boilerplate, dependent parameters and coordinates, arithmetic."""
