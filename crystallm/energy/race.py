@@ -10,6 +10,10 @@ from crystallm.energy.potentials import NoEnergy, Potential
 from crystallm.energy.relaxation import RelaxationSettings, Relaxed, Relaxing, Stopped, advance, begin
 from crystallm.errors import ConfigError
 
+GAIN_FACTOR = 3.0
+"""What is left of a way down is taken to gain so many times what a parabola promises. Of 36 draws of `bench relax` that
+had not converged after 6 evaluations, 34 gained at most 0.05 eV/atom more than that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RaceSettings:
@@ -104,5 +108,5 @@ def _ended(one: Relaxing, settings: RaceSettings, best: float) -> Stopped | None
         return stopped
     if one.descent.evaluations <= settings.first_steps:
         return None
-    reach = one.descent.energy - one.descent.expected_gain
+    reach = one.descent.energy - GAIN_FACTOR * one.descent.expected_gain
     return Stopped.OUT_OF_REACH if reach > best + settings.window else None
