@@ -90,6 +90,8 @@ def targets_seen(report: Mapping[str, Any]) -> str:
     if seen["targets"] is None:
         return "unknown"
     text = f"{seen['targets']} of {seen['of']}" + (f", {n} undecided" if (n := seen["undecided"]) else "")
+    if seen["missed"]:
+        return text + ": count as not matched"
     return text + (": rates withheld" if is_withheld(report) else f": {MARK}" if is_marked(report) else "")
 
 

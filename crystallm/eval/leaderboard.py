@@ -13,7 +13,7 @@ from crystallm.config import load_recipe
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.benchmark import Level
 from crystallm.eval.rate import Rate
-from crystallm.eval.seen.reporting import MARK, is_marked, is_withheld
+from crystallm.eval.seen.reporting import MARK, is_withheld
 from crystallm.provenance import write_text
 
 BONDS = "bonds of unreasonable length"
@@ -152,10 +152,12 @@ def edition_of(report: Mapping[str, Any], label: str) -> str:
 
 def _seen(report: Mapping[str, Any]) -> str:
     """What is said of a row whose model has seen targets."""
-    if not is_withheld(report) and not is_marked(report):
+    seen = report.get("seen", {})
+    if not seen.get("targets"):
         return ""
-    seen = report["seen"]
     text = f"; {seen['targets']} of {seen['of']} targets "
+    if seen["missed"]:
+        return text + "seen in training count as not matched"
     return text + ("seen in training: match rates withheld" if is_withheld(report) else MARK)
 
 

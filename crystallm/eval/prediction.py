@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -17,7 +17,7 @@ from crystallm.crystal.validity import Checks
 from crystallm.errors import ConfigError
 from crystallm.eval.benchmark import Benchmark, Rows, files_of, rows_digest
 from crystallm.eval.charge_neutrality import TABLE_NAME, smact_valid
-from crystallm.eval.comparisons import Symmetry, compare, questions, symmetries
+from crystallm.eval.comparisons import Outcome, Symmetry, compare, questions, symmetries
 from crystallm.eval.inputs import read_parquet
 from crystallm.eval.metrics import PredictionScore, Value, score
 from crystallm.eval.prototypes import seen_prototypes
@@ -25,6 +25,9 @@ from crystallm.eval.rate import Rate
 from crystallm.eval.samples import SampleSet
 from crystallm.eval.targets import Target
 from crystallm.eval.validity import ValidityConfig, ValidityCounts, check_all
+
+SEEN_TARGET = "of a target seen in training"
+"""Why a sample of a few targets that the model has seen does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +103,12 @@ def score_prediction(
     *,
     log: Path,
     groups: Mapping[str, Mapping[str, str]],
+    missed: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything a report holds of one set of samples, as plain values but for rates.
 
-    groups: divisions of the targets for which rates are given, too: name -> target id -> part.
+    groups: divisions of the targets for which rates are given, too: name -> target id -> part. missed: ids of targets
+    that count as not matched, since the model has seen them.
     """
     samples = samples.first(benchmark.samples_per_target)
     metre_tops = benchmark.metre_tops if config.metre else ()
@@ -119,6 +124,8 @@ def score_prediction(
         log=log,
     )
     found = symmetries(samples, targets, workers=config.processes, time_limit_s=config.time_limit)
+    outcomes = {key: Outcome(None, SEEN_TARGET) if key[0] in missed else value for key, value in outcomes.items()}
+    guessed = {name: symmetry for name, symmetry in found.items() if name not in missed}
     result = score(
         targets,
         samples,
@@ -126,7 +133,7 @@ def score_prediction(
         tops=benchmark.tops,
         metre_tops=metre_tops,
         stol=benchmark.standard.stol,
-        symmetries=found,
+        symmetries=guessed,
         groups=groups,
     )
     passing = sum(smact_valid(dict(target.amounts)) for target in targets)

@@ -30,13 +30,16 @@ from crystallm.model.checkpoint import chosen_folder
 from crystallm.model.editions import EDITIONS
 from crystallm.provenance import output_folder
 
+DRAWS_ALONE = ("--no-checks", "--no-merge", "--generated-only", "--no-energies")
+"""What is measured are draws as they are drawn; a crystal that is looked up is no prediction."""
+
 
 def sample_command(
     prompts: Path, out: Path, *, model: Path, n: int, seed: int, processes: int, more: list[str]
 ) -> list[str]:
     """The command line that draws samples: evaluation never imports the model, so another process does."""
     wanted = ["--prompts", str(prompts), "-n", str(n), "--seed", str(seed), "--out", str(out)]
-    wanted += ["--no-checks", "--no-merge", "--model", str(model)]
+    wanted += [*DRAWS_ALONE, "--model", str(model)]
     return launch_command("crystallm.sample", [*wanted, *more], processes=processes)
 
 
@@ -103,7 +106,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {options.seed}")
     if benchmark.task == "de_novo":
         prompts = ["-n", str(n), "--seed", str(options.seed[0]), "--out", str(out / "samples")]
-        prompts += ["--no-checks", "--no-merge", "--model", str(model), *more]
+        prompts += [*DRAWS_ALONE, "--model", str(model), *more]
         draw([sys.executable, "-m", "crystallm.sample", *prompts])
         score_free_samples(benchmark, out / "samples" / "samples.jsonl", data, out, [])
         return

@@ -17,7 +17,7 @@ from crystallm.eval.plain_loop import compare_with_plain
 from crystallm.eval.prediction import ScoreConfig, comparisons_log, over_seeds, plain, score_prediction, seen_of
 from crystallm.eval.report import SEEN_DIVISION, markdown
 from crystallm.eval.samples import read_samples, samples_digest
-from crystallm.eval.seen import Maker, judge_targets, maker_called, maker_of_samples, mark_seen
+from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
 from crystallm.eval.targets import Target, read_targets
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
@@ -106,8 +106,9 @@ def score_files(
             time_limit_s=config.time_limit,
         )
     groups = {"prototype": prototypes} if prototypes is not None else {}
-    if verdicts is not None and len({verdict.state for verdict in verdicts.values()}) > 1:
+    if verdicts is not None and print_seen and any(verdict.seen for verdict in verdicts.values()):
         groups[SEEN_DIVISION] = {name: verdict.part for name, verdict in verdicts.items()}
+    missed = frozenset[str]() if print_seen else few_seen(verdicts or {})
     results = [
         score_prediction(
             benchmark,
@@ -116,6 +117,7 @@ def score_files(
             config,
             log=comparisons_log(out, benchmark, targets, samples_digest(path)),
             groups=groups,
+            missed=missed,
         )
         for path, samples in zip(paths, sets, strict=True)
     ]
@@ -141,7 +143,7 @@ def score_files(
         }
     )
     found.pop("per_target")
-    return mark_seen(found, maker, verdicts, shown=print_seen)
+    return mark_seen(found, maker, verdicts, shown=print_seen, missed=bool(missed))
 
 
 def write_report(report: dict[str, Any], out: Path) -> str:

@@ -134,7 +134,7 @@ def report_results(file: Path) -> Iterator[EvalResult]:
         report = json.loads(file.read_text(encoding="utf-8"))
         benchmark, metrics = report["benchmark"], report["metrics"]
         dataset = f"{benchmark['name']} (version {benchmark['version']})"
-        if report.get("seen", {}).get("targets"):
+        if (seen := report.get("seen", {})).get("targets") and seen["shown"]:
             dataset += ", targets seen in training: not a prediction"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no report of `crystallm eval` ({error}); give its report.json") from error

@@ -59,6 +59,7 @@ def test_several_processes_are_started_by_accelerate() -> None:
     command = run.sample_command(Path("p"), Path("o"), model=Path("m"), n=3, seed=1, processes=2, more=[])
     assert "accelerate.commands.launch" in command
     assert command[command.index("--model") + 1] == "m"
+    assert {"--generated-only", "--no-energies"} <= set(command)  # a look-up is no prediction
     stated = ("--num_processes", "--num_machines", "--mixed_precision", "--dynamo_backend")
     assert [command[command.index(name) + 1] for name in stated] == ["2", "1", "no", "no"]  # or accelerate warns
     assert command.index("--dynamo_backend") < command.index("crystallm.sample") < command.index("--prompts")

@@ -2,7 +2,7 @@
 report may then say."""
 
 from crystallm.eval.seen.makers import UNKNOWN, Maker, maker_called, maker_in, maker_of_samples
-from crystallm.eval.seen.reporting import MARK, mark_seen, seen_sentence, withhold
+from crystallm.eval.seen.reporting import MARK, few_seen, mark_seen, seen_sentence, withhold
 from crystallm.eval.seen.verdicts import State, Verdict, judge_targets
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Maker",
     "State",
     "Verdict",
+    "few_seen",
     "judge_targets",
     "maker_called",
     "maker_in",

@@ -13,8 +13,28 @@ MARK = "seen in training: not a prediction"
 FLAG = "--print-seen"
 
 
+FEW = 0.01
+"""Where no larger share of the targets was seen, these count as not matched: the rates are a lower bound."""
+
+
+def few_seen(verdicts: Mapping[str, Verdict]) -> frozenset[str]:
+    """The targets that were seen, where they are few; empty where they are many: then no rate means anything.
+
+    Example:
+        >>> few_seen({"a": Verdict(State.SEEN, "id"), "b": Verdict(State.UNSEEN, "no crystal of its formula")})
+        frozenset()
+    """
+    seen = frozenset(name for name, verdict in verdicts.items() if verdict.seen)
+    return seen if len(seen) <= FEW * len(verdicts) else frozenset()
+
+
 def mark_seen(
-    report: dict[str, Any], maker: Maker, verdicts: Mapping[str, Verdict] | None, *, shown: bool
+    report: dict[str, Any],
+    maker: Maker,
+    verdicts: Mapping[str, Verdict] | None,
+    *,
+    shown: bool,
+    missed: bool = False,
 ) -> dict[str, Any]:
     """A report with who made its samples, how many targets that model has seen, and for each target whether it has.
 
@@ -23,9 +43,10 @@ def mark_seen(
         maker: the model.
         verdicts: of every target; None where the model is not at hand.
         shown: whether match rates of seen targets are to be shown, marked.
+        missed: whether seen targets were counted as not matched.
 
     Returns:
-        A new report; without match rates if a target was seen and they are not to be shown.
+        A new report; without match rates if targets were seen that are neither shown nor counted as missed.
 
     Example:
         >>> mark_seen(report, UNKNOWN, None, shown=False)["seen"]["targets"] is None
@@ -41,11 +62,12 @@ def mark_seen(
         "undecided": states[State.UNDECIDED],
         "of_known_formula": sum(verdict.formula for verdict in verdicts.values()),
         "shown": shown or not states[State.SEEN],
+        "missed": missed,
         "how": dict(Counter(verdict.how for verdict in verdicts.values()).most_common()),
     }
     rows = [[{**row, "seen": verdicts[row["id"]].seen} for row in found] for found in report["per_target_of_sets"]]
     report |= {"seen": seen, "per_target_of_sets": rows}
-    return report if seen["shown"] else withhold(report)
+    return withhold(report) if is_withheld(report) else report
 
 
 def withhold(report: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +87,8 @@ def withhold(report: dict[str, Any]) -> dict[str, Any]:
 
 def is_withheld(report: Mapping[str, Any]) -> bool:
     """Whether a report lacks its match rates because targets were seen; reports of version 0.1 say nothing of it."""
-    return not report.get("seen", {}).get("shown", True)
+    seen = report.get("seen", {})
+    return not seen.get("shown", True) and not seen["missed"]
 
 
 def is_marked(report: Mapping[str, Any]) -> bool:
@@ -92,6 +115,8 @@ def seen_sentence(report: Mapping[str, Any]) -> str:
         text += f", {seen['undecided']} could not be decided"
     if not seen["targets"]:
         return text + "."
+    if seen["missed"]:
+        return f"{text}: they count as not matched. `{FLAG}` counts them as they are, marked."
     if not seen["shown"]:
         return f"**{text}: match rates are withheld.** `{FLAG}` prints them, marked."
     return f"**{text}: {MARK}.**"

@@ -177,13 +177,14 @@ def matches(
 def has_twin(question: tuple[str, tuple[str, ...], Tolerances]) -> bool:
     """Whether a true structure is the same crystal as one of others, all as CIF text; runs in a worker process.
 
-    No largest displacement is within tolerance where the root mean square is not, and that is found faster.
+    No largest displacement is within tolerance where the root mean square is not, and that is found faster. The known
+    crystal is named first, as in preparation: now and then the matcher says no to two crystals in the other order.
     """
     true_cif, cifs, tolerances = question
     truth, *others = (cell for cif in (true_cif, *cifs) if not isinstance(cell := read_cif(cif), Rejection))
     near = rms_of_many([prepare(cell) for cell in others], prepare(truth), (tolerances,))
     judge = matcher(stol=tolerances.stol, ltol=tolerances.ltol, angle_tol=tolerances.angle_tol)
     return any(
-        rms is not None and judge.fit(truth.to_structure(), cell.to_structure())
+        rms is not None and judge.fit(cell.to_structure(), truth.to_structure())
         for cell, (rms,) in zip(others, near, strict=True)
     )
