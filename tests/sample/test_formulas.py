@@ -99,7 +99,7 @@ def test_weights_are_the_probability_of_the_group(generator: Generator, grammar:
     for head, weight in list(zip(pools[0].heads, pools[0].weights, strict=True))[:5]:
         counts = tuple(amount * head.formula_units for _, amount in head.amounts)
         assert cover.can_cover(counts, cover.supply(194))
-        given = make_prompt("".join(f"{s}{n}" for s, n in head.amounts), formula_units=head.formula_units).prompt
+        given = Prompt(head.amounts, head.formula_units)
         known = generator.symmetries(grammar, given)
         values, shares = known.most_probable("space_group", 230)
         assert weight == pytest.approx(shares[values.index(194)], rel=1e-3)

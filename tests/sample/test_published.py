@@ -199,7 +199,7 @@ def test_a_short_context_leaves_out_what_does_not_fit() -> None:
     [
         (a_prompt("TiO2", space_group=168), "space group 168 has no token"),
         (a_prompt("PoO2"), "Po has no token"),
-        (a_prompt("TiO2", formula_units=40), "more than the limit of 60"),
+        (a_prompt("TiO2", formula_units=40), "more than the limit of 80"),
         (a_prompt("NaCl", space_group=225, formula_units=3), "cannot hold NaCl"),
     ],
 )
