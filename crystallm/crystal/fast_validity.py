@@ -28,6 +28,7 @@ from crystallm.crystal.validity import (
     judge_distance,
     judge_formula,
     judge_multiplicity,
+    judge_plausible_density,
     judge_space_group,
     read_subject,
     refuse_cell,
@@ -114,5 +115,6 @@ FAST_CHECKS: Mapping[CheckName, Callable[[FastSubject], Check]] = {
     CheckName.BOND_LENGTHS: _bond_lengths,
     CheckName.DISTANCE: _distance,
     CheckName.DENSITY: lambda s: judge_density(density_of(s.cell)),
+    CheckName.PLAUSIBLE_DENSITY: lambda s: judge_plausible_density(s.composition, s.cell.volume, density_of(s.cell)),
 }
 """The fast path: the same names as `crystallm.crystal.validity.CHECKS`."""

@@ -1,7 +1,8 @@
 """Named checks of one crystal, each with its reason: the reference path (pymatgen, spglib, CrystalNN).
 
 Formula, multiplicity, bond lengths and space group are those of CrystaLLM (Antunes et al., Nat. Commun. 2024); together
-they make `valid`. Distance and density are reported beside them. docs/eval.md says where we had to decide ourselves.
+they make `valid`. Distance, density, and whether the density is one for the composition are reported beside them.
+docs/eval.md says where we had to decide ourselves.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from crystallm.crystal.bonds import NoBondLengths, bond_lengths
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.claims import Claims, counted_atoms, formula_of, looks_like_formula, read_claims
 from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, space_group_from_name, space_group_number
+from crystallm.crystal.volumes import load_volumes
 from crystallm.errors import SymmetryError
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
@@ -39,6 +41,9 @@ NOBLE_GASES = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})
 NOT_STATED = "not stated"
 """Reason of a check that passes because the CIF claims nothing that could be wrong; counted apart in reports."""
 
+NOT_KNOWN = "elements not known"
+"""Reason of a check that passes because nothing is known of the volume of an element; counted apart in reports."""
+
 
 class CheckName(StrEnum):
     """The checks, in the order in which they are reported."""
@@ -50,6 +55,7 @@ class CheckName(StrEnum):
     BOND_LENGTHS = "bond lengths"
     DISTANCE = "shortest distance"
     DENSITY = "density"
+    PLAUSIBLE_DENSITY = "plausible density"
 
 
 VALID = (CheckName.READABLE, CheckName.FORMULA, CheckName.MULTIPLICITY, CheckName.SPACE_GROUP, CheckName.BOND_LENGTHS)
@@ -313,6 +319,27 @@ def judge_density(density: float) -> Check:
     return Check(False, "density out of range", f"{density:.3g} g/cm3", density)
 
 
+def judge_plausible_density(composition: Composition, volume: float, density: float) -> Check:
+    """The density is one that crystals of this composition have, by the volumes of observed crystals.
+
+    Args:
+        composition: Of the cell.
+        volume: Of the cell, cubic angstrom.
+        density: g/cm3.
+    """
+    amounts = tuple((element.symbol, round(count)) for element, count in composition.items())
+    expected = load_volumes().expected(amounts)
+    if expected is None:
+        return Check(True, NOT_KNOWN)
+    ratio = volume / sum(count for _, count in amounts) / expected.per_atom
+    if expected.low <= ratio <= expected.high:
+        return Check(True, value=ratio)
+    wanted = density * ratio
+    least, most = wanted / expected.high, wanted / expected.low
+    detail = f"{density:.3g} g/cm3; {composition.reduced_formula} has {least:.3g} to {most:.3g}"
+    return Check(False, "implausible density", detail, ratio)
+
+
 def _find_space_group(subject: Subject) -> int | None:
     return space_group_number(Cell.from_structure(subject.structure), symprec_angstrom=SYMPREC_ANGSTROM)
 
@@ -327,5 +354,8 @@ CHECKS: Mapping[CheckName, Callable[[Subject], Check]] = {
     CheckName.BOND_LENGTHS: _bond_lengths,
     CheckName.DISTANCE: lambda s: judge_distance(shortest_distance_angstrom(s.structure)),
     CheckName.DENSITY: lambda s: judge_density(float(s.structure.density)),
+    CheckName.PLAUSIBLE_DENSITY: lambda s: judge_plausible_density(
+        s.structure.composition, float(s.structure.volume), float(s.structure.density)
+    ),
 }
 """The reference path. `crystallm.crystal.fast_validity` is the fast one, with the same names."""

@@ -49,6 +49,7 @@ class ValidityCounts:
 
     checked: int = 0
     valid: int = 0
+    made: Counter[CheckName] = field(default_factory=Counter)
     passed: Counter[CheckName] = field(default_factory=Counter)
     reasons: dict[CheckName, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in CheckName})
 
@@ -56,15 +57,15 @@ class ValidityCounts:
         """Count one crystal."""
         self.checked += 1
         self.valid += checks.valid
-        for name in CheckName:
-            check = checks[name]
+        for name, check in checks.by_name.items():  # what an older version kept has fewer
+            self.made[name] += 1
             self.passed[name] += check.passed
             if check.reason:
                 self.reasons[name][check.reason if not check.passed else f"passed: {check.reason}"] += 1
 
     def rates(self) -> dict[str, Rate]:
         """The rate of each check and of `valid`."""
-        rates = {str(name): Rate(self.passed[name], self.checked) for name in CheckName}
+        rates = {str(name): Rate(self.passed[name], self.made[name]) for name in CheckName}
         return rates | {"valid": Rate(self.valid, self.checked)}
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[
 RUTILE = Structure.from_spacegroup(
     136, Lattice.tetragonal(4.5937, 2.9587), ["Ti", "O"], [[0, 0, 0], [0.3053] * 2 + [0]]
 )
-DIAMOND = Structure.from_spacegroup(227, Lattice.cubic(3.567), ["C"], [[0.125] * 3])
+DIAMOND = Structure.from_spacegroup(227, Lattice.cubic(3.567), ["C"], [[0, 0, 0]])
 CESIUM_CHLORIDE = Structure.from_spacegroup(221, Lattice.cubic(4.123), ["Cs", "Cl"], [[0, 0, 0], [0.5] * 3])
 PEROVSKITE = Structure.from_spacegroup(
     221, Lattice.cubic(3.905), ["Sr", "Ti", "O"], [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0]]

@@ -17,6 +17,7 @@ from crystallm.crystal.cell import Rejection
 from crystallm.crystal.copies.parents import Parent, parents
 from crystallm.crystal.description import Description, expand
 from crystallm.crystal.duplicates import group_duplicates
+from crystallm.crystal.volumes import volume_per_atom
 from crystallm.crystal.wyckoff import space_group
 
 
@@ -210,11 +211,6 @@ class _Family:
         with_energy = [place for place in own if self.candidates[place].energy_per_atom is not None]
         if with_energy:
             return min(with_energy, key=lambda place: (self.candidates[place].energy_per_atom, place))
-        volumes = {place: _volume_per_atom(self.candidates[place].description) for place in own}
+        volumes = {place: volume_per_atom(self.candidates[place].description) for place in own}
         median = float(np.median(list(volumes.values())))
         return min(own, key=lambda place: round(abs(volumes[place] - median), 3))  # cubic angstrom
-
-
-def _volume_per_atom(crystal: Description) -> float:
-    cell = expand(crystal)
-    return cell.volume / len(cell)
