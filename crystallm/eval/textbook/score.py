@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crystallm.crystal.cell import Cell, Rejection
+from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import format_formula, parse_formula
-from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, standardize_number
+from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, space_group_number
 from crystallm.errors import InputError
 from crystallm.eval.rate import Rate
 from crystallm.eval.textbook.phases import Compound
@@ -80,11 +80,7 @@ def _space_group(file: Path) -> int:
     cell = read_cif(file.read_text(encoding="utf-8"))
     if isinstance(cell, Rejection):
         raise InputError(f"{file} cannot be read ({cell}); sample again")
-    return _number(cell)
-
-
-def _number(cell: Cell) -> int:
-    return standardize_number(cell, symprec_angstrom=SYMPREC_ANGSTROM) or 0
+    return space_group_number(cell, symprec_angstrom=SYMPREC_ANGSTROM) or 0
 
 
 def rates(placed: Sequence[Placed]) -> dict[str, Rate]:
