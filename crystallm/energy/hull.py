@@ -206,8 +206,7 @@ class HullTable:
         return int(same[names.index(formula)]) if formula in names else None
 
     def _mixture(self, amounts: Amounts) -> tuple[float, tuple[Product, ...]] | NoHull:
-        others = ~np.frombuffer(mask_of(amounts), dtype="<u8")
-        places = np.flatnonzero(((self.masks & others) == 0).all(axis=1))
+        places = inside(self.masks, np.frombuffer(mask_of(amounts), dtype="<u8"))
         formulas = self.rows["formula"].take(pa.array(places)).to_pylist()
         symbols = [symbol for symbol, _ in amounts]
         missing = sorted(set(symbols) - set(formulas))  # the reduced formula of an element is its symbol
@@ -278,6 +277,14 @@ def write_table(path: Path, entries: Iterable[HullEntry], *, potential: str) -> 
         partial.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def inside(masks: NDArray[np.uint64], mask: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Rows of `masks` (N, W) whose elements are all among those of one mask (W,), W words of bits."""
+    foreign = masks[:, 0] & ~mask[0]
+    for word in range(1, len(mask)):
+        foreign |= masks[:, word] & ~mask[word]
+    return np.flatnonzero(foreign == 0)
 
 
 def mask_of(amounts: Amounts) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,11 @@ LARGEST_GAIN_STEPS = 100
 
 
 def lowest_mixture(
-    compositions: NDArray[np.float64], energies: NDArray[np.float64], target: NDArray[np.float64]
+    compositions: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    target: NDArray[np.float64],
+    *,
+    method: Callable[..., Any] | None = None,
 ) -> tuple[float, dict[int, float]] | None:
     """The mixture of phases with the lowest energy at one composition: the convex hull there.
 
@@ -31,6 +35,7 @@ def lowest_mixture(
         compositions: (N, E) atomic fractions of E elements in N phases; rows add up to 1.
         energies: (N,) eV per atom.
         target: (E,) atomic fractions, all above 0.
+        method: `simplex`, or the same compiled, which pays for thousands of mixtures.
 
     Returns:
         Energy of the mixture in eV per atom and {row of a phase: fraction of the atoms}; None where an element has no
@@ -47,23 +52,41 @@ def lowest_mixture(
     if not np.isfinite(pure.min(axis=0, initial=np.inf)).all():
         return None
     basis = pure.argmin(axis=0)
+    basis, weights = (method or simplex)(compositions, energies, target, basis)
+    parts = {int(row): float(weight) for row, weight in zip(basis, weights, strict=True) if weight > LEAST_FRACTION}
+    return float(sum(fraction * energies[row] for row, fraction in parts.items())), parts
+
+
+def simplex(
+    compositions: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    target: NDArray[np.float64],
+    basis: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Phases (E,) of the lowest mixture and their fractions (E,), from those of the pure elements `basis`.
+
+    Written so that numba compiles it, too.
+    """
     weights = target.copy()
-    for step in itertools.count():
+    step = 0
+    while True:
         phases = compositions[basis]
         potentials = np.linalg.solve(phases, energies[basis])  # chemical potentials of the elements
         gain = compositions @ potentials - energies
         # Bland's choice, the first that gains, cannot go in circles; the largest gain is faster and seldom does.
-        enters = int(gain.argmax()) if step < LARGEST_GAIN_STEPS else int((gain > TOLERANCE_EV).argmax())
+        enters = np.argmax(gain) if step < LARGEST_GAIN_STEPS else np.argmax(gain > TOLERANCE_EV)
         if gain[enters] <= TOLERANCE_EV:
-            break
+            return basis, weights
         uses = np.linalg.solve(phases.T, compositions[enters])
-        limits = np.full(len(basis), np.inf)
-        np.divide(weights, uses, out=limits, where=uses > LEAST_FRACTION)
-        smallest = np.flatnonzero(limits == limits.min())
-        basis[smallest[basis[smallest].argmin()]] = enters
+        leaves, limit = -1, np.inf
+        for place in range(len(basis)):
+            if uses[place] > LEAST_FRACTION:
+                most = weights[place] / uses[place]
+                if most < limit or (most == limit and basis[place] < basis[leaves]):
+                    leaves, limit = place, most
+        basis[leaves] = enters
         weights = np.maximum(np.linalg.solve(compositions[basis].T, target), 0.0)
-    parts = {int(row): float(weight) for row, weight in zip(basis, weights, strict=True) if weight > LEAST_FRACTION}
-    return float(sum(fraction * energies[row] for row, fraction in parts.items())), parts
+        step += 1
 
 
 def atom_fractions(formulas: Iterable[str], symbols: list[str]) -> NDArray[np.float64]:

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crystallm.crystal.composition import Amounts, parse_formula, symbol_of
-from crystallm.energy.hull import DftAboveHull, HullEntry
-from crystallm.energy.mixture import lowest_mixture
+from crystallm.energy.hull import DftAboveHull, HullEntry, inside
+from crystallm.energy.mixture import lowest_mixture, simplex
 from crystallm.errors import CompositionError, InputError
 
 UNTRAINED = frozenset(["Po", "At", "Rn", "Fr", "Ra"])
@@ -188,6 +188,9 @@ def landscape(
         energies: (F,) eV per atom; nan: no phase.
         among: (F,) the formulas that may be on a hull, None for all; the others are no phases, and their hull is nan.
     """
+    from crystallm.compiling import compiled
+
+    method = compiled(simplex)
     among = np.ones(len(formulas), dtype=bool) if among is None else among
     symbols = sorted({symbol for amounts in formulas for symbol, _ in amounts})
     column = {symbol: place for place, symbol in enumerate(symbols)}
@@ -212,11 +215,11 @@ def landscape(
             if len(system) != size:
                 continue
             mask = np.bitwise_or.reduce(bits[list(system)], axis=0)
-            within = inner[((inner_masks & ~mask) == 0).all(axis=1)]
+            within = inner[inside(inner_masks, mask)]
             phases = np.concatenate([within, [place for place in own if np.isfinite(energies[place])]]).astype(np.int64)
             compositions = fractions[phases][:, list(system)]
             for place in own:
-                mixture = lowest_mixture(compositions, energies[phases], fractions[place, list(system)])
+                mixture = lowest_mixture(compositions, energies[phases], fractions[place, list(system)], method=method)
                 if mixture is None:
                     continue
                 hull[place] = mixture[0]

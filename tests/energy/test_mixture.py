@@ -1,10 +1,14 @@
 """The hull at one composition against a general solver of linear programs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from crystallm.energy.mixture import atom_fractions, lowest_mixture
+from crystallm.compiling import compiled
+from crystallm.energy.mixture import atom_fractions, lowest_mixture, simplex
 
 
 def test_half_way_between_two_phases() -> None:
@@ -13,7 +17,8 @@ def test_half_way_between_two_phases() -> None:
     assert lowest_mixture(phases, np.array([0.0, 0.0, -1.0]), np.array([0.75, 0.25])) == (-0.5, {0: 0.5, 2: 0.5})
 
 
-def test_the_simplex_method_agrees_with_a_general_solver() -> None:
+@pytest.mark.parametrize("method", [simplex, compiled(simplex)])
+def test_the_simplex_method_agrees_with_a_general_solver(method: Callable[..., Any]) -> None:
     """Degenerate compositions too: of the phases themselves, and where many energies are equal."""
     rng = np.random.default_rng(0)
     for elements in (1, 2, 3, 6):
@@ -22,7 +27,7 @@ def test_the_simplex_method_agrees_with_a_general_solver() -> None:
         phases = counts / counts.sum(axis=1, keepdims=True)
         for energies in (rng.normal(size=len(phases)), np.round(rng.normal(size=len(phases))), np.ones(len(phases))):
             for target in [*phases[(counts > 0).all(axis=1)][:5], np.full(elements, 1 / elements)]:
-                found = lowest_mixture(phases, energies, target)
+                found = lowest_mixture(phases, energies, target, method=method)
                 assert found is not None
                 energy, parts = found
                 assert energy == pytest.approx(linprog(energies, A_eq=phases.T, b_eq=target).fun, abs=1e-9)
