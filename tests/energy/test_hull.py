@@ -122,7 +122,7 @@ def test_the_linear_program_agrees_with_the_phase_diagram(tmp_path: Path) -> Non
 
 
 def test_a_large_table_is_read_and_asked_in_no_time(tmp_path: Path) -> None:
-    """30,000 formulas; 0.3 s leaves room for a busy machine, an idle one takes a tenth."""
+    """30,000 formulas; 0.3 s of processor time leave room, a tenth is used."""
     symbols = ["H", "Li", "Na", "K", "Mg", "Ca", "Ti", "Mn", "Fe", "Cu", "Zn", "Al", "Si", "P", "S", "F", "Cl", "O"]
     above(table_of(tmp_path, {"Na": 0.0, "Cl": 0.0}), "NaCl", 0.0)  # imports
     rng, entries = random.Random(1), {}
@@ -130,9 +130,9 @@ def test_a_large_table_is_read_and_asked_in_no_time(tmp_path: Path) -> None:
         amounts = reduce_amounts({symbol: rng.randint(1, 9) for symbol in rng.sample(symbols, rng.randint(1, 5))})
         entries[amounts] = HullEntry(amounts, -1.0 - rng.random(), f"mp-{len(entries)}", relaxed=True)
     write_table(tmp_path / "hull.parquet", entries.values(), potential="made up 1")
-    start = time.perf_counter()
+    start = time.process_time()
     above(HullTable.read(tmp_path / "hull.parquet"), "LiFePO4", -1.0)
-    assert time.perf_counter() - start < 0.3
+    assert time.process_time() - start < 0.3
 
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:
