@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"unknown benchmark {argv[0]!r}; choose from: sample, train, relax")
     argv = argv[1:] if argv and argv[0] == "sample" else argv
     parser = argparse.ArgumentParser(prog="crystallm bench sample", description=main.__doc__)
-    parser.add_argument("--model", type=Path, help="checkpoint folder (default: the model that ships)")
+    parser.add_argument("--model", type=Path, help="checkpoint folder (default: the benchmark edition)")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128], help="batch sizes (%(default)s)")
     parser.add_argument("--draws", type=int, default=256, help="texts for each way and batch size (%(default)s)")
     parser.add_argument(
@@ -87,10 +87,12 @@ def main(argv: list[str]) -> None:
     # The library is imported only now: bad options and --help need not wait for it.
     import torch
 
+    from crystallm.model.checkpoint import chosen_folder
     from crystallm.provenance import provenance, write_json
     from crystallm.sample.device import DTYPES
     from crystallm.sample.generator import Generator
 
+    options.model = chosen_folder(options.model, None, otherwise="benchmark")
     prompts = read_bench_prompts(options.prompts, options.draws)
     generator = Generator.from_pretrained(options.model, precision=options.precision)
     generator.model.to(DTYPES[generator.precision])  # for `generate`; the engine has weights of its own
