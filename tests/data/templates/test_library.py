@@ -104,6 +104,8 @@ def test_only_what_was_asked_for_is_found(library: TemplateLibrary) -> None:
     assert [t.id for t in library.find(parse_formula("TiO2"), formula_units=1)] in ([], ["fluorite"])
     assert {t.id for t in library.find(parse_formula("TiO2"), space_group=136)} == {"cassiterite"}
     assert library.find(parse_formula("TiO2"), formula_units=3) == []
+    assert {t.description.formula_units for t in library.find(parse_formula("TiO2"), multiple=2)} == {2}
+    assert library.find(parse_formula("TiO2"), multiple=3) == []
     assert library.find(parse_formula("Ba2YCu3O7")) == []
 
 
