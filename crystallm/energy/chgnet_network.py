@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,9 +199,9 @@ class ChgnetNetwork:
     ) -> Tensor:
         """First layer of what two bonds, their angle and their common atom say together."""
         of_first, of_second, of_angle, of_atom = of["first"]
-        hidden: Tensor = self._torch.addmm(of["bias"], angles, of_angle)
-        hidden = hidden + (bonds @ of_first).index_select(0, first) + (bonds @ of_second).index_select(0, second)
-        return hidden + (atoms @ of_atom).index_select(0, center)
+        of_ends = (bonds @ of_first).index_select(0, first) + (bonds @ of_second).index_select(0, second)
+        of_ends = of_ends + (atoms @ of_atom).index_select(0, center)
+        return of_ends + angles @ of_angle + cast("Tensor", of["bias"])
 
     def _two_layers(self, hidden: Tensor, of: dict[str, Any]) -> Tensor:
         hidden = self._torch.nn.functional.silu(hidden).view(-1, 2, WIDTH).transpose(0, 1)
