@@ -2,8 +2,8 @@
 
 Crystals that the structure matcher calls the same are a family. In a family those of one space group are one crystal
 (the matcher leaves the scale open: two draws of different volume are one). Of different space groups, the one of lower
-symmetry is a copy of the other if it is near it (`CopyRule.distance_angstrom`) and not lower in energy by more than
-`CopyRule.energy_ev`. A real distortion, such as that of BaTiO3, is far, or lower in energy, or both.
+symmetry is a copy of the other if it is near it, or in reach and the energies of both are known, and in either case not
+lower in energy (`CopyRule`). A real distortion, such as that of BaTiO3, is lower.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from crystallm.crystal.description import Description, expand
 from crystallm.crystal.duplicates import group_duplicates
 from crystallm.crystal.volumes import volume_per_atom
 from crystallm.crystal.wyckoff import space_group
+from crystallm.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +27,20 @@ class CopyRule:
     """When a crystal is a copy of one of higher symmetry; measured in docs/crystal.md."""
 
     distance_angstrom: float = 0.1
-    """Largest distance from the parent (`Parent.distance_angstrom`)."""
+    """Nearer than this (`Parent.distance_angstrom`) it is one, unless it is known to be lower in energy."""
+    reach_angstrom: float = 0.25
+    """Nearer than this it is one if the energies of both are known, and it is not lower."""
     energy_ev: float = 0.002
-    """By how much a copy may lie lower than its parent, eV/atom; only asked where both energies are known."""
+    """Lower is what lies lower than the parent by more than this, eV/atom."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.distance_angstrom <= self.reach_angstrom:
+            raise ConfigError(
+                f"0 < distance_angstrom <= reach_angstrom must hold, got {self.distance_angstrom:g} and "
+                f"{self.reach_angstrom:g}"
+            )
+        if self.energy_ev < 0:
+            raise ConfigError(f"energy_ev must not be negative, got {self.energy_ev:g}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,7 @@ def missing_parents(candidates: Sequence[Candidate], rule: CopyRule | None = Non
 
 
 def _parents(candidate: Candidate, rule: CopyRule) -> tuple[Parent, ...]:
-    found = parents(candidate.description, rule.distance_angstrom)
+    found = parents(candidate.description, rule.reach_angstrom)
     return tuple(parent for parent in found if not isinstance(parent.description, Rejection))
 
 
@@ -182,8 +194,11 @@ class _Family:
         if not self.promote or self.candidates[places[0]].protected:
             return False
         higher = {self.candidates[place].description.space_group for place in other}
-        is_near = any(parent.space_group in higher for place in places for parent in self.near[place])
-        return is_near and not self._is_lower(places, other)
+        away = [p.distance_angstrom for place in places for p in self.near[place] if p.space_group in higher]
+        if not away or self._is_lower(places, other):
+            return False
+        both_known = bool(self._energies(places) and self._energies(other))
+        return min(away) <= (self.rule.reach_angstrom if both_known else self.rule.distance_angstrom)
 
     def _is_lower(self, places: Sequence[int], other: Sequence[int]) -> bool:
         """Whether the energy of some crystals is known to be lower than that of others by more than copies have."""
@@ -201,8 +216,12 @@ class _Family:
             for place in family
             if self.promote and self.candidates[place].energy_per_atom is not None
         }
-        near = next((parent for parent in self.near[leader] if parent.space_group not in judged), None)
-        promoted = near is not None and self.promote and self.candidates[leader].energy_per_atom is None
+        is_known = self.candidates[leader].energy_per_atom is not None
+        limit = self.rule.reach_angstrom if is_known and self.promote else self.rule.distance_angstrom
+        near = next(
+            (p for p in self.near[leader] if p.distance_angstrom <= limit and p.space_group not in judged), None
+        )
+        promoted = near is not None and self.promote and not is_known
         return Group(leader, tuple(sorted(own + copies)), tuple(sorted(copies)), near, promoted)
 
     def _leader(self, own: Sequence[int]) -> int:
