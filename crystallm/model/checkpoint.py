@@ -164,6 +164,8 @@ def save_checkpoint(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "provenance": dict(provenance),
     }
+    if templates is not None:
+        about["elements"] = elements_of(templates)
     write_json(partial / ABOUT_FILE, about)
     write_text(partial / "README.md", card)
     if templates is not None:
@@ -172,6 +174,16 @@ def save_checkpoint(
         shutil.copyfile(seen, partial / seen.name)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def elements_of(templates: Path) -> list[str]:
+    """Symbols of all elements in a library of known crystals, in order of atomic number."""
+    import pyarrow.parquet as pq
+
+    from crystallm.crystal.composition import symbol_of
+
+    rows = pq.read_table(templates, columns=["elements"])["elements"].to_pylist()
+    return [symbol_of(number) for number in sorted(set(b"".join(rows)))]
 
 
 def load_checkpoint(

@@ -39,6 +39,7 @@ def main(argv: list[str]) -> None:
     # What can be refused is refused before torch is imported and the model loaded.
     from crystallm.model.checkpoint import default_folder, read_about
     from crystallm.sample.output.writer import OutputConfig
+    from crystallm.sample.prompts import with_unseen
 
     if options.model is not None and options.edition is not None:
         raise ConfigError(f"--model {options.model} and --edition {options.edition} name two models; give one of them")
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
     model = options.model or default_folder(options.edition or "full")
     about = read_about(model)
     check_answers(answers, options.formulas, options.prompts)
-    prompts = read_all_prompts(options, config)
+    prompts = [with_unseen(item, about.get("elements")) for item in read_all_prompts(options, config)]
     if options.processes > 1 and not is_one_of_several():
         run_together(argv, options.processes)
         return

@@ -109,18 +109,18 @@ def within(item: NamedPrompt, limits: Limits) -> NamedPrompt:
     return replace(item, prompt=prompt, notes=(*item.notes, *notes_on_units(item.prompt, limits)))
 
 
-def with_unseen(item: NamedPrompt, seen: Collection[str]) -> NamedPrompt:
+def with_unseen(item: NamedPrompt, seen: Collection[str] | None) -> NamedPrompt:
     """A prompt with a note on its elements that no training crystal has; the same prompt if all have been seen.
 
     Args:
         item: a prompt.
-        seen: symbols of the elements of the crystals that model and library were made of.
+        seen: symbols of the elements of the crystals that model and library were made of; None where it is not known.
 
     Example:
         >>> with_unseen(make_prompt("Md2O3"), {"O", "Ti"}).notes
         ('no crystal with Md was in training or is in the library: what follows is a guess',)
     """
-    unseen = unseen_elements(item.prompt.amounts or (), seen)
+    unseen = () if seen is None else unseen_elements(item.prompt.amounts or (), seen)
     if not unseen:
         return item
     note = f"no crystal with {' or '.join(unseen)} was in training or is in the library: what follows is a guess"
