@@ -19,7 +19,7 @@ import numpy as np
 from crystallm.energy.ranking import Evidence, Ranking, read_ranking
 from crystallm.eval.metrics import mcnemar
 from crystallm.provenance import provenance, write_json, write_text
-from studies.ranking.fitting import Array, Calibration, Case, calibration, fit, folds
+from studies.ranking.fitting import Array, Calibration, Case, Mask, calibration, fit, folds
 from studies.ranking.nature import read_textbook, told
 
 PROBABILITY = ("ranking", "ranking_below_best")
@@ -66,15 +66,21 @@ def read_rows(paths: Sequence[Path], without: frozenset[str] = frozenset()) -> l
                 Evidence(**{name: value for name, value in one.items() if name in known}) for one in line["candidates"]
             ]
             numbers = [one["number"] for one in line["candidates"]]
-            right = np.array([_right(line["verdicts"][number]) for number in numbers], dtype=bool)
+            right = nearest([line["verdicts"][number] for number in numbers])
             part = {True: "observed", False: "hypothetical", None: "not known"}[line["observed"]]
             relatives = "relatives" if any(one.votes for one in evidence) else "no relative"
             rows.append(Row(Case(line["formula"], evidence, right, (part, relatives)), line["verdicts"], numbers))
     return rows
 
 
-def _right(verdict: Any) -> bool:
-    return verdict is not None and verdict[0] is not None
+def nearest(verdicts: Sequence[Any]) -> Mask:
+    """Of candidates that match the target the one of least displacement, alone: only one of several is the structure,
+    and the benchmark's tolerances let half of the small structures match more than one of their draws."""
+    rms = np.array([np.inf if verdict is None or verdict[0] is None else verdict[0] for verdict in verdicts])
+    right = np.zeros(len(rms), dtype=bool)
+    if np.isfinite(rms).any():
+        right[int(np.argmin(rms))] = True
+    return right
 
 
 def chosen(row: Row, ranking: Ranking | None) -> int:

@@ -49,7 +49,7 @@ def fit(cases: Sequence[Case], features: Sequence[str], *, penalty: float = 1.0,
     tables = [columns(case, features) for case in used]
     joined = np.concatenate(tables)
     spread = joined.std(axis=0)
-    spread[spread == 0] = np.inf
+    spread[spread < 1e-9] = np.inf  # what never varies says nothing
     rows = [table / spread for table in tables]
     wanted = [np.append(case.right, not case.right.any()) for case in used]
 

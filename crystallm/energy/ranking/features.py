@@ -75,6 +75,15 @@ def _below_highest(value: Callable[[Evidence], float | None], *, most: float = m
     return _above_lowest(lambda one: None if (x := value(one)) is None else -x, most=most)
 
 
+def _new(column: Column) -> Column:
+    """A feature of candidates that are no known crystals; 0 for those that are."""
+    return lambda evidence: [0.0 if one.known else value for one, value in zip(evidence, column(evidence), strict=True)]
+
+
+def _log_votes(share: float | None) -> float:
+    return math.log((share or 0.0) + LEAST_VOTES)
+
+
 def point_operations(number: int) -> int:
     """Operations of a space group without translations: its general position's multiplicity in the primitive cell."""
     group = space_group(number)
@@ -150,11 +159,18 @@ FEATURES: Mapping[str, Column] = {
     "distance": _each(lambda one: one.distance or 0.0),
     "votes": _each(lambda one: one.votes or 0.0),
     "observed_votes": _each(lambda one: one.observed_votes or 0.0),
-    "log_votes": _each(lambda one: math.log((one.votes or 0.0) + LEAST_VOTES)),
-    "log_observed_votes": _each(lambda one: math.log((one.observed_votes or 0.0) + LEAST_VOTES)),
+    "log_votes": _each(lambda one: _log_votes(one.votes)),
+    "log_observed_votes": _each(lambda one: _log_votes(one.observed_votes)),
     "follows_own": _each(lambda one: bool(one.follows_own)),
     "template_observed": _each(lambda one: one.template_observed is True),
     "template_hypothetical": _each(lambda one: one.template_observed is False),
+    # drawn crystals that are not known ones
+    "new": _each(lambda one: not one.known),
+    "new_ranking_below_best": _new(_below_highest(lambda one: one.ranking_log_probability, most=20.0)),
+    "new_first_draw": _new(_each(lambda one: one.draw == 0)),
+    "new_log_votes": _new(_each(lambda one: _log_votes(one.votes))),
+    "new_log_observed_votes": _new(_each(lambda one: _log_votes(one.observed_votes))),
+    "new_bonds_unreasonable": _new(_each(lambda one: one.bonds_reasonable is False)),
     # known crystals
     "known": _each(lambda one: one.known),
     "observed": _each(lambda one: one.observed is True),

@@ -86,3 +86,12 @@ def test_every_feature_is_finite_without_evidence() -> None:
     table = feature_table([KNOWN, replace(KNOWN, space_group=1)])
     assert set(table) == set(FEATURES)
     assert all(len(column) == 2 and all(map(math.isfinite, column)) for column in table.values())
+
+
+def test_features_of_what_is_not_known() -> None:
+    """A known crystal that was drawn, too, is judged as a known one."""
+    drawn = replace(KNOWN, known=False, draw=0, ranking_log_probability=-3.0)
+    table = feature_table([drawn, replace(drawn, known=True, ranking_log_probability=-1.0)])
+    assert table["new"].tolist() == [1.0, 0.0]
+    assert table["new_first_draw"].tolist() == [1.0, 0.0]
+    assert table["new_ranking_below_best"].tolist() == [2.0, 0.0]
