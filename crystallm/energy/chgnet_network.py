@@ -201,7 +201,7 @@ class ChgnetNetwork:
         of_first, of_second, of_angle, of_atom = of["first"]
         of_ends = (bonds @ of_first).index_select(0, first) + (bonds @ of_second).index_select(0, second)
         of_ends = of_ends + (atoms @ of_atom).index_select(0, center)
-        return of_ends + angles @ of_angle + cast("Tensor", of["bias"])
+        return cast("Tensor", of_ends + angles @ of_angle + of["bias"])
 
     def _two_layers(self, hidden: Tensor, of: dict[str, Any]) -> Tensor:
         hidden = self._torch.nn.functional.silu(hidden).view(-1, 2, WIDTH).transpose(0, 1)
