@@ -141,10 +141,10 @@ class TemplateLibrary:
             ['mp-2657']
         """
         kind, elements = kind_of(amounts)
-        groups = self._groups_of(kind)
+        numbers = bytes(element_order(symbol)[1] for symbol in elements)
+        groups = self._groups_of(kind, numbers)
         if not groups:
             return []
-        numbers = bytes(element_order(symbol)[1] for symbol in elements)
         table = self._file.read_row_groups(groups)
         own = pc.and_(pc.equal(table["kind"], kind_name(kind)), pc.equal(table["elements"], pa.scalar(numbers)))
         try:
@@ -176,14 +176,23 @@ class TemplateLibrary:
     def _volume(self, amounts: Amounts) -> float:
         return float(sum(self.similarity.volumes[element_order(symbol)[1]] * amount for symbol, amount in amounts))
 
-    def _groups_of(self, kind: Kind) -> list[int]:
-        """The row groups of the file in which crystals of a kind may lie."""
+    def _groups_of(self, kind: Kind, elements: bytes | None = None) -> list[int]:
+        """The row groups of the file in which crystals of a kind, and of these elements, may lie."""
         name = kind_name(kind)
         metadata = self._file.metadata
         groups = []
         for number in range(metadata.num_row_groups):
-            statistics = metadata.row_group(number).column(0).statistics
-            if statistics is None or not statistics.has_min_max or statistics.min <= name <= statistics.max:
+            kinds, members = (metadata.row_group(number).column(place).statistics for place in (0, 1))
+            if not _may_hold(kinds, name):
+                continue
+            # Rows are in order of kind, then of elements: where a group holds one kind, its elements lie in a range.
+            if (
+                elements is None
+                or kinds is None
+                or not kinds.has_min_max
+                or kinds.min != kinds.max
+                or _may_hold(members, elements)
+            ):
                 groups.append(number)
         return groups
 
@@ -196,6 +205,13 @@ class TemplateLibrary:
         table = self._file.read_row_groups(groups, columns=names)
         table = table.filter(pc.equal(table["kind"], kind_name(kind)))
         return _OfKind(table, len(kind)) if table.num_rows else None
+
+
+def _may_hold(statistics: pq.Statistics | None, value: str | bytes) -> bool:
+    """Whether a value lies in the range of a column of a row group, as far as that is known."""
+    if statistics is None or not statistics.has_min_max:
+        return True
+    return bool(statistics.min <= value <= statistics.max)
 
 
 class _OfKind:
