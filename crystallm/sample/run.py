@@ -21,9 +21,7 @@ from crystallm.sample import folder
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
-from crystallm.sample.device import Precision, chosen_device, native_precision
 from crystallm.sample.garbage import old_objects_left_alone
-from crystallm.sample.generator import Generator
 from crystallm.sample.output.formats import FILE_SUFFIX
 from crystallm.sample.output.writer import OutputConfig, Writer
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
@@ -34,6 +32,8 @@ from crystallm.sample.shares import shares, work_of
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+    from crystallm.sample.device import Precision
 
 
 def run(
@@ -55,11 +55,18 @@ def run(
     writes and prints each prompt as soon as its draws have ended.
     """
     answers, output = answers or AnswerConfig(), output or OutputConfig()
-    precision = precision or native_precision(chosen_device(device))
+    draws = answers.known != "only"
+    if draws:
+        # Imported only now, with torch: what is only looked up does without.
+        from crystallm.sample.device import chosen_device, native_precision
+
+        precision = precision or native_precision(chosen_device(device))
     label = f"{model.resolve().name}@{sha256(model / 'model.safetensors')[:12]}"
     library = model / TEMPLATES_FILE
     templates = sha256(library)[:12] if config.guide and library.is_file() else None
-    settings = folder.run_settings(prompts, config, label) | {"precision": precision, "templates": templates}
+    settings = folder.run_settings(prompts, config, label) | {"templates": templates}
+    if draws:
+        settings["precision"] = precision
     state = joined_processes()
     first = state is None or state.is_main_process
     if first:
@@ -110,7 +117,7 @@ class _Job:
     label: str
     settings: dict[str, Any]
     device: str | None
-    precision: Precision
+    precision: Precision | None
     file: Path | None
 
     @property
@@ -145,10 +152,11 @@ def _draw(job: _Job, missing: Missing, state: PartialState | None) -> Iterator[A
     """Make the missing draws; each is in the folder before it is yielded."""
     if not missing:
         return
+    from crystallm.sample.generator import Generator
+
     first = state is None or state.is_main_process
     if first:
-        inputs = [job.model, *([job.file] if job.file else [])]
-        folder.add_run(job.out, job.settings, provenance(job.config, inputs=inputs))
+        _note_run(job)
     device = job.device or (None if state is None else str(state.device))
     generator = Generator.from_pretrained(job.model, device=device, precision=job.precision)
     mine = set(missing)
@@ -164,13 +172,18 @@ def _draw(job: _Job, missing: Missing, state: PartialState | None) -> Iterator[A
             yield attempt
 
 
+def _note_run(job: _Job) -> None:
+    inputs = [job.model, *([job.file] if job.file else [])]
+    folder.add_run(job.out, job.settings, provenance(job.config, inputs=inputs))
+
+
 class _Answers:
     """Answers the prompts of a run, each when its last draw has ended."""
 
     def __init__(self, job: _Job, output: OutputConfig, layout: TextLayout) -> None:
         self._prompts = {item.name: item for item in job.prompts}
         self._attempts = read_attempts(job.out, job.prompts, layout)
-        self._assessor = Assessor.open(job.model, job.answers)
+        self._assessor = Assessor.open(job.model, job.answers, out=job.out)
         self._writer = Writer(job.out, job.prompts, output)
 
     def add(self, attempt: Attempt) -> None:
@@ -188,6 +201,8 @@ class _Answers:
 def _draw_and_answer(job: _Job, output: OutputConfig, layout: TextLayout) -> None:
     """Draw what is missing; a prompt is answered as soon as nothing of it is."""
     missing = _missing(job, None)
+    if not missing and not folder.read_provenance(job.out):  # nothing is drawn here, now or before
+        _note_run(job)
     left = Counter(name for name, _ in missing)
     answers = _Answers(job, output, layout)
     for item in job.prompts:
@@ -220,7 +235,7 @@ def read_attempts(out: Path, prompts: Sequence[NamedPrompt], layout: TextLayout)
 def _print_end(job: _Job, output: OutputConfig) -> None:
     config, out = job.config, job.out
     drawn = f"seed {config.seed}, temperature {config.temperature:g}, {_truncation(config)}"
-    print(f"{drawn if job.n else ''}model {job.label}, {job.precision}")
+    print(f"{drawn}model {job.label}, {job.precision}" if job.n else f"model {job.label}")
     suffix = FILE_SUFFIX[output.formats[0]]
     files = f"crystals: {out if len(job.prompts) == 1 else out / '*'}/*{suffix}"
     print(files + (f"; every draw: {out / RECORDS}" if job.n else ""))

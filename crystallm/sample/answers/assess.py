@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from crystallm.data.templates import TemplateLibrary
+from crystallm.energy.guarded import GuardedPotential
 from crystallm.energy.hull import HULL_FILE, HullTable, NoHull
-from crystallm.energy.potentials import load_potential
+from crystallm.energy.potentials import CHGNET, Potential, load_potential
+from crystallm.energy.race import RaceSettings
 from crystallm.energy.ranking import Question, probabilities
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.sample.answers.energies import EnergyJudge
 from crystallm.sample.answers.evidence import Relatives, evidence_of
+from crystallm.sample.answers.kept import KeptRelaxations
 from crystallm.sample.answers.known import known_crystals
 from crystallm.sample.answers.merging import merged
 from crystallm.sample.attempt import Attempt
@@ -33,12 +36,13 @@ class Assessor:
         self.energies = energies
 
     @classmethod
-    def open(cls, folder: Path, config: AnswerConfig) -> Assessor:
+    def open(cls, folder: Path, config: AnswerConfig, *, out: Path | None = None) -> Assessor:
         """With the library and the hull beside a checkpoint.
 
         Args:
             folder: of the checkpoint.
             config: what is made of the draws.
+            out: folder of the run, in which relaxations are kept; None keeps none.
 
         Returns:
             One that is ready; the potential is loaded.
@@ -52,7 +56,9 @@ class Assessor:
         if not config.energies:
             return cls(config, library=library)
         table = HullTable.read(hull) if hull.is_file() else NoHull(f"the checkpoint has no {HULL_FILE}")
-        return cls(config, library=library, energies=EnergyJudge(load_potential(config.potential), table, config.relax))
+        potential, settings = _potential(config.potential), RaceSettings()
+        kept = KeptRelaxations(out, potential.name, settings)
+        return cls(config, library=library, energies=EnergyJudge(potential, table, config.relax, settings, kept))
 
     def answer(self, item: NamedPrompt, attempts: Sequence[Attempt]) -> Crystals:
         """The crystals of a prompt, best first.
@@ -95,3 +101,11 @@ class Assessor:
         chances = probabilities(evidence, Question(self.config.question))
         told = [replace(crystal, probability=chance) for crystal, chance in zip(crystals, chances, strict=True)]
         return Crystals(sorted(told, key=lambda crystal: (-(crystal.probability or 0.0), by_draw(crystal))))
+
+
+POTENTIAL_TIME_LIMIT_S = 60.0
+"""For one evaluation by a potential that is not ours; it runs in a process of its own, which is ended then."""
+
+
+def _potential(name: str) -> Potential:
+    return load_potential(name) if name == CHGNET else GuardedPotential(name, time_limit=POTENTIAL_TIME_LIMIT_S)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from crystallm.crystal.copies.merging import missing_parents
-from crystallm.crystal.description import Description, expand
+from crystallm.crystal.description import Description
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.energy.analysis import above
 from crystallm.energy.hull import AboveHull, HullTable, NoHull
 from crystallm.energy.potentials import NoEnergy, Potential
 from crystallm.energy.race import RaceSettings, race
-from crystallm.energy.relaxation import Relaxed
+from crystallm.energy.relaxation import Relaxed, energies_as_given
+from crystallm.sample.answers.kept import KeptRelaxations
 from crystallm.sample.answers.merging import Evaluated, candidates
 from crystallm.sample.crystal import Crystal, EnergyRecord
 
@@ -31,6 +32,8 @@ class EnergyJudge:
     hull: HullTable | NoHull
     relax: bool = True
     settings: RaceSettings = field(default_factory=RaceSettings)
+    kept: KeptRelaxations | None = None
+    """What the run has relaxed before."""
 
     def judge(self, crystals: Sequence[Crystal]) -> list[Crystal]:
         """Crystals of one formula with their energies; drawn ones relaxed, known ones as they are."""
@@ -55,8 +58,8 @@ class EnergyJudge:
         given = [self._stored(crystal) for crystal in crystals]
         missing = [place for place, (energy, _) in enumerate(given) if energy is None]
         reasons: dict[int, str] = {}
-        cells = [expand(crystals[place].description) for place in missing]
-        for place, energy in zip(missing, self.potential.energies(cells), strict=True):
+        wanted = [crystals[place].description for place in missing]
+        for place, energy in zip(missing, energies_as_given(wanted, self.potential), strict=True):
             if isinstance(energy, NoEnergy):
                 reasons[place] = energy.reason
             else:
@@ -93,7 +96,7 @@ class EnergyJudge:
     def _drawn(self, crystals: Sequence[Crystal], lowest: float | None) -> list[Crystal]:
         descriptions = [crystal.description for crystal in crystals]
         if not self.relax:
-            energies = self.potential.energies([expand(description) for description in descriptions])
+            energies = energies_as_given(descriptions, self.potential)
             return [
                 replace(crystal, energy=self._as_given(crystal.description, energy))
                 for crystal, energy in zip(crystals, energies, strict=True)
@@ -102,9 +105,18 @@ class EnergyJudge:
         return [self._moved(crystal, result) for crystal, result in zip(crystals, results, strict=True)]
 
     def _relaxed(self, descriptions: Sequence[Description], lowest: float | None) -> list[Relaxed | NoEnergy]:
-        if not descriptions:
-            return []
-        return race(descriptions, self.potential, self.settings, lowest=float("inf") if lowest is None else lowest)
+        """Relaxations in a race with each other and a known crystal; those of an earlier run are not made again."""
+        found = [None if self.kept is None else self.kept.find(description) for description in descriptions]
+        energies = [one.energy for one in found if isinstance(one, Relaxed)]
+        missing = [description for description, one in zip(descriptions, found, strict=True) if one is None]
+
+        def keep(place: int, result: Relaxed | NoEnergy) -> None:
+            if self.kept is not None:
+                self.kept.keep(missing[place], result)
+
+        best = min([*energies, float("inf") if lowest is None else lowest])
+        made = iter(race(missing, self.potential, self.settings, lowest=best, on_result=keep) if missing else ())
+        return [next(made) if one is None else one for one in found]
 
     def _moved(self, crystal: Crystal, result: Relaxed | NoEnergy) -> Crystal:
         """A drawn crystal where relaxation has brought it."""

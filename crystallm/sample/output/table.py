@@ -147,12 +147,8 @@ def percent(probability: float | None) -> str:
 
 def above_hull(crystal: Crystal) -> str:
     """Energy above the hull in meV per atom; why not, where there is none."""
-    energy = crystal.energy
-    if energy is None:
-        return "-"
-    if energy.above_hull is None:
-        return "-"
-    return f"{1000 * energy.above_hull:.0f}"
+    height = crystal.energy_above_hull
+    return "-" if height is None else f"{round(1000 * height):d}"
 
 
 def _phase(entry: Entry) -> str:
