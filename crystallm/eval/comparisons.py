@@ -20,9 +20,9 @@ from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.prepared import Prepared, Tolerances, amounts_of, cannot_match, prepare
 from crystallm.crystal.symmetry import primitive, space_group_number
 from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, SMALLEST_VOLUME
+from crystallm.energy.journal import open_to_append
 from crystallm.errors import InputError
 from crystallm.eval.charge_neutrality import smact_valid
-from crystallm.eval.journal import open_to_append
 from crystallm.eval.samples import Sample, SampleSet
 from crystallm.eval.targets import Target
 

@@ -13,11 +13,11 @@ from crystallm.crystal.cell import Rejection
 from crystallm.crystal.composition import format_formula
 from crystallm.crystal.limited import Fate, Lost
 from crystallm.crystal.validity import CheckName, Checks
+from crystallm.energy.journal import Journal
 from crystallm.errors import ConfigError
 from crystallm.eval.distributions import distances
 from crystallm.eval.facts import Facts, all_facts
 from crystallm.eval.inputs import Record
-from crystallm.eval.journal import Journal
 from crystallm.eval.rate import Rate
 from crystallm.eval.reference import Reference
 from crystallm.eval.sameness import Sameness, earlier_of_equal, find_twins

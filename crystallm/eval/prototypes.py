@@ -16,8 +16,8 @@ from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, describe
 from crystallm.crystal.limited import Lost, run_limited
+from crystallm.energy.journal import open_to_append
 from crystallm.errors import InputError
-from crystallm.eval.journal import open_to_append
 from crystallm.eval.targets import Target
 
 SEEN, UNSEEN, NO_SYMMETRY = "seen", "unseen", "no symmetry found"

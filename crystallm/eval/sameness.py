@@ -15,7 +15,7 @@ from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import DUPLICATE_TOLERANCES, matcher
-from crystallm.eval.journal import Journal
+from crystallm.energy.journal import Journal
 
 CHUNK = 20
 """Rivals that one call compares a sample with; the time limit is for one call."""

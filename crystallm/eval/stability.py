@@ -14,10 +14,10 @@ from crystallm.crystal.composition import Amounts
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.energy.fire import Relax, Relaxation, SinglePoint
 from crystallm.energy.hull import Hull, NoHull, System, formulas_by_system, make_hull
+from crystallm.energy.journal import Journal
 from crystallm.energy.potentials import NoEnergy, identity
 from crystallm.energy.relaxation import RelaxationSettings
 from crystallm.errors import ConfigError
-from crystallm.eval.journal import Journal
 from crystallm.eval.reference import Reference, ReferenceRow, elements_of
 
 STABLE_EV = 0.0

@@ -15,6 +15,7 @@ from pymatgen.io.cif import CifWriter
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Reason, Rejection
 from crystallm.crystal.validity import failed_checks
+from crystallm.energy.journal import Journal
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval import denovo, sameness
 from crystallm.eval.denovo import DenovoConfig, DenovoScore, SampleVerdict, score_denovo
@@ -22,7 +23,6 @@ from crystallm.eval.denovo_report import draw_figures
 from crystallm.eval.distributions import distances, jensen_shannon, total_variation
 from crystallm.eval.facts import Facts, facts_of
 from crystallm.eval.inputs import Record, read_records
-from crystallm.eval.journal import Journal
 from crystallm.eval.reference import Reference
 from crystallm.eval.sameness import earlier_of_equal, find_twins
 from crystallm.eval.validity import ValidityCounts

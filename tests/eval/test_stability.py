@@ -16,12 +16,12 @@ from crystallm.cli import main as cli
 from crystallm.energy.ase_potential import atoms_of, calculator
 from crystallm.energy.fire import Relax, Relaxation, SinglePoint
 from crystallm.energy.hull import Hull, NoHull, formulas_by_system, make_hull
+from crystallm.energy.journal import Journal
 from crystallm.energy.potentials import NoEnergy, require
 from crystallm.energy.relaxation import RelaxationSettings, displacement_rms
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, score_denovo
 from crystallm.eval.inputs import Record, read_records
-from crystallm.eval.journal import Journal
 from crystallm.eval.reference import Reference, ReferenceRow
 from crystallm.eval.stability import LOWEST_EV, StabilityConfig, _verdict, judge_stability
 
