@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.fast_bonds import has_unreasonable_bonds
 from crystallm.crystal.fast_symmetry import is_written_in
+from crystallm.crystal.volumes import plausible_volume
 from crystallm.sample.allowed import Choices, Walk
 from crystallm.sample.constraint import Partial, Prompt, Stage
 from crystallm.sample.geometry import Refusal, Surroundings
@@ -102,15 +103,24 @@ class CrystalTask:
         return None
 
     def objection(self, belief: Belief | None, before: int) -> Refusal | None:
-        """A bond of unreasonable length in a complete crystal, the first few times; none if it follows a template whose
-        own crystal has one: there it is the tabulated radii that are wrong."""
+        """A density that is none for the template or the composition, or a bond of unreasonable length in a complete
+        crystal, the first few times. No bond counts if it follows a template whose own crystal has one: there it is the
+        tabulated radii that are wrong."""
         if before >= self.bond_tries or not self.contact:
             return None
         assert self._surroundings is not None
+        if self._is_implausible(belief):
+            return Refusal.DENSITY
         if not has_unreasonable_bonds(self._surroundings.cell(), self._surroundings.first_atoms):
             return None
         exempt = self.guide is not None and belief is not None and self.guide.is_exempt(belief)
         return None if exempt else Refusal.BONDS
+
+    def _is_implausible(self, belief: Belief | None) -> bool:
+        """Whether the volume is none for the template that the draw follows; without one, for its composition."""
+        drawn = self.partial.description()
+        strays = None if self.guide is None or belief is None else self.guide.strays(drawn, belief)
+        return plausible_volume(drawn) is False if strays is None else strays
 
     def hopeless(self, since: int) -> Collection[int]:
         """Tokens with which the coordinate of the site just refused, the only one, cannot begin wherever it goes on."""

@@ -23,12 +23,13 @@ SHORTEST_DISTANCE_ANGSTROM = 0.5
 
 
 class Refusal(StrEnum):
-    """Why sites, or with BONDS whole crystals, were drawn again."""
+    """Why sites, or with BONDS and DENSITY whole crystals, were drawn again."""
 
     TOO_CLOSE = "atoms too close"
     BETWEEN = "nonmetals neither bonded nor apart"
     HIGHER_SYMMETRY = "symmetry higher than written"
     BONDS = "bonds of unreasonable length"
+    DENSITY = "implausible density"
 
 
 @cache

@@ -72,12 +72,12 @@ def test_distance_grows_with_the_radii() -> None:
     ("a", "settings", "reason"),
     [
         (5.64, {"bond_tries": 4}, None),
-        (8.0, {"bond_tries": 4}, Refusal.BONDS),  # 4 angstrom from Na to Cl, expected are 2.8
+        (8.0, {"bond_tries": 4}, Refusal.DENSITY),  # 0.76 g/cm3 instead of 2.16; and 4 angstrom from Na to Cl
         (8.0, {"bond_tries": 0}, None),
         (8.0, {"bond_tries": 4, "contact": 0.0}, None),
     ],
 )
-def test_objections_to_bonds(grammar: Grammar, a: float, settings: dict[str, Any], reason: Refusal | None) -> None:
+def test_objections_to_densities(grammar: Grammar, a: float, settings: dict[str, Any], reason: Refusal | None) -> None:
     task = replace(task_of(grammar, a, SODIUM, CHLORINE), **settings)
     assert task.refusal(0) is None
     assert task.objection(None, 0) is reason
@@ -94,11 +94,24 @@ def test_bonds_may_be_those_of_a_crystal_followed(grammar: Grammar, known: float
     other = replace(crystal, amounts=(("K", 1), ("Cl", 1)), cell=(known,) * 3 + (90.0,) * 3, sites=sites)
     task.guide = Guide(grammar, [Template("mp-1", "KCl", crystal, 1.0, other)])
     assert task.objection(Belief(np.array([0.2, 0.8]), np.array([0])), 0) is reason
-    assert task.objection(Belief(np.array([0.8, 0.2]), np.array([0])), 0) is Refusal.BONDS
+    assert task.objection(Belief(np.array([0.8, 0.2]), np.array([0])), 0) is Refusal.DENSITY  # it follows nothing
+
+
+@pytest.mark.parametrize(("a", "reason"), [(5.64, None), (6.0, None), (6.3, Refusal.DENSITY), (5.1, Refusal.DENSITY)])
+def test_a_draw_keeps_to_the_volume_of_its_template(grammar: Grammar, a: float, reason: Refusal | None) -> None:
+    """6.3 and 5.1 angstrom: 39 % more and 26 % less volume than at 5.64, either plausible for NaCl by itself."""
+    task = replace(task_of(grammar, a, SODIUM, CHLORINE), bond_tries=4)
+    assert task.refusal(0) is None
+    assert task.objection(None, 0) is None
+    crystal = replace(task.partial.description(), cell=(5.64,) * 3 + (90.0,) * 3)
+    task.guide = Guide(grammar, [Template("mp-1", "NaCl", crystal, 1.0, crystal)])
+    assert task.objection(Belief(np.array([0.2, 0.8]), np.array([0])), 0) is reason
+    assert task.objection(Belief(np.array([0.8, 0.2]), np.array([0])), 0) is None
 
 
 def test_no_objection_without_a_radius(grammar: Grammar) -> None:
     heavy = replace(task_of(grammar, 8.0, Site("Bk", "a", ()), CHLORINE), bond_tries=4)
+    heavy.partial.amounts = (("Bk", 1), ("Cl", 1))
     assert heavy.refusal(0) is None
     assert heavy.objection(None, 0) is None
 
