@@ -6,6 +6,7 @@ from importlib import import_module
 
 import crystallm
 from crystallm.errors import CrystallmError
+from crystallm.starting import start_fast
 
 STAGES = {
     "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),
@@ -43,6 +44,8 @@ def help_text() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; 0 on success, 2 for a mistake in the input, 130 after Ctrl-C. Bugs keep their traceback."""
+    if argv is None:  # the process is ours
+        start_fast()
     arguments = sys.argv[1:] if argv is None else argv
     # spglib writes to stderr whenever it loosens or tightens its tolerance; what it finds is judged all the same.
     os.environ.setdefault("SPGLIB_WARNING", "OFF")

@@ -21,7 +21,7 @@ LAYERS = [
     {"tokenizer"},
     {"crystal"},
     {"config", "provenance", "launch"},
-    {"errors", "markdown", "compiling"},
+    {"errors", "markdown", "compiling", "starting"},
 ]
 """From the top down: a name may import those below it, and itself."""
 

@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 
 from pymatgen.core import PeriodicSite, Structure
-from scipy.spatial import QhullError
 
 from crystallm.crystal.radii import LONGEST_BOND, expected_length
 
@@ -55,8 +54,9 @@ def bond_lengths(structure: Structure) -> BondLengths | NoBondLengths:
     heavy = sorted({site.specie.symbol for site in structure if site.specie.Z > HEAVIEST_WITH_RADIUS})
     if heavy:
         return NoBondLengths(NO_RADIUS, f"no radius is tabulated for {', '.join(heavy)}")
-    # Imported only now: it takes a second, and sampling needs no more of this module than the rule.
+    # Imported only now: they take a second, and sampling needs no more of this module than the rule.
     from pymatgen.analysis.local_env import CrystalNN
+    from scipy.spatial import QhullError
 
     finder = CrystalNN()
     between: list[tuple[PeriodicSite, PeriodicSite]] = []

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from crystallm.crystal.mean_lattices import Frames, parameters_of_all
 from crystallm.crystal.own_symmetry import is_first
@@ -201,6 +200,10 @@ class Pairs:
         clear, unclear = np.flatnonzero(states == CLEAR), np.flatnonzero(states == OPEN)
         np.minimum.at(best, owner[clear], self._rms(nearest[clear]) * scale[clear])
         least = np.sqrt(least) * scale * (1 - UNDECIDED)
+        if not len(unclear):
+            return
+        from scipy.optimize import linear_sum_assignment  # takes longer to import than most comparisons
+
         for candidate in unclear[np.argsort(least[unclear])].tolist():
             if least[candidate] < best[owner[candidate]]:
                 own = slice(bounds[candidate], bounds[candidate + 1])

@@ -28,6 +28,9 @@ def group_duplicates(structures: Sequence[Structure], *, time_limit_s: float = T
 
     A structure joins the first group whose leader it matches. What takes longer than the time limit counts as no match.
     """
+    if len(structures) < 2:
+        return [[index] for index in range(len(structures))]
+    _import_for_workers()
     groups: list[list[int]] = []
     leaders: dict[str, list[tuple[int, Prepared]]] = {}
     with Worker(_answer) as worker:
@@ -51,6 +54,12 @@ def group_duplicates(structures: Sequence[Structure], *, time_limit_s: float = T
                 rivals.append((len(groups), prepared))
             groups.append([index])
     return groups
+
+
+def _import_for_workers() -> None:
+    """Import here what each worker would import anew: it is a copy of this process."""
+    import pymatgen.analysis.structure_matcher  # noqa: F401
+    import scipy.optimize  # noqa: F401
 
 
 def _near(

@@ -17,14 +17,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Element
-from pymatgen.core.molecule_structure_comparator import CovalentRadius
 from pymatgen.optimization.neighbors import find_points_in_spheres
-from scipy.spatial import QhullError, Voronoi
 
 from crystallm.crystal.bonds import HEAVIEST_WITH_RADIUS, HYDROGEN_FACTOR, NO_RADIUS, SHORTEST_BOND, is_reasonable
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.composition import symbol_of
-from crystallm.crystal.radii import LONGEST_BOND, expected_length
+from crystallm.crystal.radii import COVALENT_RADII, LONGEST_BOND, expected_length
 
 FULL_WEIGHT_ANGSTROM, REACH_ANGSTROM = 0.5, 1.0
 """CrystalNN: up to the first distance beyond the covalent radii a neighbour has full weight, from the second none."""
@@ -162,6 +160,8 @@ def _faces(
     """
     if len(points) < 5:
         return None
+    from scipy.spatial import QhullError, Voronoi  # most crystals are judged without a tessellation
+
     try:
         tessellation = Voronoi(points)
     except QhullError:
@@ -245,7 +245,7 @@ def _pair_tables(numbers: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray
 @cache
 def _radius(number: int) -> float:
     symbol = symbol_of(number)
-    known = CovalentRadius.radius.get(symbol)
+    known = COVALENT_RADII.get(symbol)
     return float(known if known is not None else Element(symbol).atomic_radius or 0.0)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.core import Structure
 
 PREDICTION_TOLERANCES = {"stol": 0.5, "ltol": 0.3, "angle_tol": 10.0}
 """Of the published structure-prediction benchmarks (CDVAE, DiffCSP, CrystaLLM)."""
@@ -19,6 +21,8 @@ TIME_LIMIT_S = 10.0
 
 def matcher(*, stol: float = 0.5, ltol: float = 0.3, angle_tol: float = 10.0) -> StructureMatcher:
     """A structure matcher that compares primitive cells scaled to equal volume; angles in degrees."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
     return StructureMatcher(stol=stol, ltol=ltol, angle_tol=angle_tol)
 
 
@@ -28,6 +32,8 @@ def unreduced_matcher() -> StructureMatcher:
     The other looks for a primitive cell at a tolerance of 0.25 angstrom; now and then it takes one of two nearly equal
     crystals for a smaller one, and finds no match.
     """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
     return StructureMatcher(**PREDICTION_TOLERANCES, primitive_cell=False)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Composition, DummySpecies, Lattice, Structure
-from pymatgen.io.cif import CifParser
 
 from crystallm.crystal.bonds import NoBondLengths, bond_lengths
 from crystallm.crystal.cell import Cell
@@ -174,6 +173,8 @@ def _check(subject: Subject | Unreadable, names: Sequence[CheckName]) -> Checks:
 
 def read_subject(text: str, *, p1_is_claim: bool = False) -> Subject | Unreadable:
     """The crystal of a CIF as pymatgen reads it, with its claims."""
+    from pymatgen.io.cif import CifParser  # half a second that only the reference path needs
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what pymatgen says about a foreign CIF is not about this program
         try:

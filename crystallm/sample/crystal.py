@@ -14,7 +14,7 @@ from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.composition import format_formula
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.duplicates import group_duplicates
+from crystallm.crystal.fast_validity import density_of
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.attempt import Attempt
@@ -75,6 +75,8 @@ class Crystal:
     energy: EnergyRecord | None = None
     probability: float | None = None
     """Chance that this is the structure (docs/sample.md says of which question)."""
+    searched_from: str | None = None
+    """The move of a search that made it; None for one that was drawn or is known."""
     flags: tuple[str, ...] = ()
     """What a reader should know: a symmetry that was raised or gained, a density that is not plausible."""
 
@@ -101,7 +103,7 @@ class Crystal:
     @property
     def density(self) -> float:
         """Mass density in g/cm3."""
-        return float(self.structure.density)
+        return density_of(self.cell)
 
     @property
     def energy_above_hull(self) -> float | None:
@@ -115,10 +117,13 @@ class Crystal:
 
     @property
     def origin(self) -> str:
-        """Where it comes from: 'mp-2657, observed', 'like SrTiO3' (a known crystal that the draw followed), 'new'."""
+        """Where it comes from: 'mp-2657, observed', 'like SrTiO3' (a known crystal that the draw followed), 'new',
+        'search'."""
         if self.known is not None:
             observed = {True: ", observed", False: ", computed", None: ""}[self.known.observed]
             return f"{self.known.id}{observed}"
+        if self.searched_from is not None and self.attempt is None:
+            return "search"
         followed = None if self.attempt is None else self.attempt.followed
         return "new" if followed is None else f"like {followed.formula}"
 
@@ -216,6 +221,10 @@ def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
     crystals = [Crystal(a.prompt, a.description, a) for a in finished if a.description is not None]
     if not merge:
         return crystals
+    if len(crystals) < 2:
+        return crystals
+    from crystallm.crystal.duplicates import group_duplicates  # with its compiled loops
+
     groups = group_duplicates([crystal.structure for crystal in crystals])
     kept = [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
     return sorted(kept, key=by_draw)
@@ -228,6 +237,6 @@ def by_draw(crystal: Crystal) -> tuple[float, float, int]:
 
 def _of_median_volume(crystals: Sequence[Crystal], group: Sequence[int]) -> int:
     """Of a group of crystals, most probable first, the one whose volume per atom is nearest to the median."""
-    volumes = {place: crystals[place].structure.volume / len(crystals[place].structure) for place in group}
+    volumes = {place: crystals[place].cell.volume / len(crystals[place].cell) for place in group}
     median = float(np.median(list(volumes.values())))
     return min(group, key=lambda place: round(abs(volumes[place] - median), 3))  # cubic angstrom

@@ -95,6 +95,8 @@ def _why_not(path: Path, settings: Mapping[str, Any]) -> str | None:
     old = read_provenance(path).get("settings")
     if not isinstance(old, dict):
         return "holds files that `crystallm sample` did not write"
+    if "precision" not in old:  # crystals were looked up there, none drawn
+        settings = {key: value for key, value in settings.items() if key != "precision"}
     different = [key for key, value in settings.items() if old.get(key) != value]
     if "prompts" in different:
         return "holds draws for other prompts"

@@ -183,7 +183,7 @@ class _Answers:
     def __init__(self, job: _Job, output: OutputConfig, layout: TextLayout) -> None:
         self._prompts = {item.name: item for item in job.prompts}
         self._attempts = read_attempts(job.out, job.prompts, layout)
-        self._assessor = Assessor.open(job.model, job.answers, out=job.out)
+        self._assessor = Assessor.open(job.model, job.answers, drawing=job.config, out=job.out)
         self._writer = Writer(job.out, job.prompts, output)
 
     def add(self, attempt: Attempt) -> None:

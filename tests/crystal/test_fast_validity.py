@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.local_env import CrystalNN
+from pymatgen.core.molecule_structure_comparator import CovalentRadius
 from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.fast_bonds import crystal_nn_bonds, judge_bonds
 from crystallm.crystal.fast_validity import FAST_CHECKS, check_cif_fast, density_of
+from crystallm.crystal.radii import COVALENT_RADII
 from crystallm.crystal.validity import CHECKS, NOT_STATED, CheckName, check_cif, check_structure
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -155,3 +157,7 @@ def test_one_atom_of_each_orbit_is_enough(name: str, factor: float) -> None:
     orbits = SpacegroupAnalyzer(resized, symprec=1e-3).get_symmetry_dataset().equivalent_atoms
     cell = Cell.from_structure(resized)
     assert judge_bonds(cell, sorted(set(orbits.tolist()))).reason == judge_bonds(cell).reason
+
+
+def test_covalent_radii_are_those_of_pymatgen() -> None:
+    assert COVALENT_RADII == CovalentRadius.radius

@@ -51,6 +51,7 @@ class Writer:
         self.out = out
         self.config = config
         self._folders = folder.prompt_folders(prompts)
+        self._several = len(prompts) > 1
         folder.remove_ranking(out)
 
     def add(self, item: NamedPrompt, attempts: Sequence[Attempt], crystals: Sequence[Crystal]) -> None:
@@ -65,6 +66,8 @@ class Writer:
             InputError: a file cannot be written.
         """
         kind = self.config.checks
+        if self._several and kind == "fast":
+            import scipy.spatial  # noqa: F401 - by some checks, whose workers would import it for each prompt anew
         verdicts = [None] * len(crystals) if kind == "none" else check_all(crystals, reference=kind == "reference")
         entries = [
             Entry(rank, crystal, self._file(item, rank, crystal, len(crystals)), checks)
