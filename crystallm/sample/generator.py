@@ -146,7 +146,7 @@ class Generator:
         if answers.known != "only":
             for attempt in self.attempts(prompts, config):
                 attempts[attempt.prompt.name].append(attempt)
-        assessor = Assessor.open(self.checkpoint.folder, answers)
+        assessor = Assessor.open(self.checkpoint.folder, answers, drawing=config)
         return [assessor.answer(item, attempts[item.name]) for item in prompts]
 
     def attempts(

@@ -19,8 +19,9 @@ from crystallm.sample.answers.evidence import Relatives, evidence_of
 from crystallm.sample.answers.kept import KeptRelaxations
 from crystallm.sample.answers.known import known_crystals
 from crystallm.sample.answers.merging import merged
+from crystallm.sample.answers.search.answering import Searcher
 from crystallm.sample.attempt import Attempt
-from crystallm.sample.config import AnswerConfig
+from crystallm.sample.config import AnswerConfig, SampleConfig
 from crystallm.sample.crystal import Crystal, Crystals, by_draw, rank
 from crystallm.sample.prompts import NamedPrompt
 
@@ -29,20 +30,29 @@ class Assessor:
     """Answers prompts with a checkpoint's known crystals and a potential."""
 
     def __init__(
-        self, config: AnswerConfig, *, library: TemplateLibrary | None = None, energies: EnergyJudge | None = None
+        self,
+        config: AnswerConfig,
+        *,
+        library: TemplateLibrary | None = None,
+        energies: EnergyJudge | None = None,
+        searcher: Searcher | None = None,
     ) -> None:
         self.config = config
         self.library = library
         self.energies = energies
+        self.searcher = searcher
 
     @classmethod
-    def open(cls, folder: Path, config: AnswerConfig, *, out: Path | None = None) -> Assessor:
+    def open(
+        cls, folder: Path, config: AnswerConfig, *, drawing: SampleConfig | None = None, out: Path | None = None
+    ) -> Assessor:
         """With the library and the hull beside a checkpoint.
 
         Args:
             folder: of the checkpoint.
             config: what is made of the draws.
-            out: folder of the run, in which relaxations are kept; None keeps none.
+            drawing: how crystals are drawn; a search takes its seed and limits.
+            out: folder of the run, in which relaxations and searches are kept; None keeps none.
 
         Returns:
             One that is ready; the potential is loaded.
@@ -58,7 +68,8 @@ class Assessor:
         table = HullTable.read(hull) if hull.is_file() else NoHull(f"the checkpoint has no {HULL_FILE}")
         potential, settings = _potential(config.potential), RaceSettings()
         kept = KeptRelaxations(out, potential.name, settings)
-        return cls(config, library=library, energies=EnergyJudge(potential, table, config.relax, settings, kept))
+        judge = EnergyJudge(potential, table, config.relax, settings, kept)
+        return cls(config, library=library, energies=judge, searcher=Searcher.of(config, drawing, out))
 
     def answer(self, item: NamedPrompt, attempts: Sequence[Attempt]) -> Crystals:
         """The crystals of a prompt, best first.
@@ -74,23 +85,30 @@ class Assessor:
         if item.prompt.amounts is None:
             return self._of_any_formula(drawn)
         known = [] if self.config.known == "none" else known_crystals(item, self.library)
-        return self._with_chances(item, self._judged([*known, *drawn], promote=item.prompt.space_group is None))
+        return self._with_chances(item, self._judged([*known, *drawn], item))
 
     def _of_any_formula(self, drawn: Sequence[Crystal]) -> Crystals:
         """Crystals whose formulas the model chose; chances compare crystals of one formula, so there are none."""
         formulas: dict[str, list[Crystal]] = defaultdict(list)
         for crystal in drawn:
             formulas[crystal.formula].append(crystal)
-        judged = [crystal for found in formulas.values() for crystal in self._judged(found, promote=False)]
+        judged = [crystal for found in formulas.values() for crystal in self._judged(found)]
         return Crystals(sorted(judged, key=by_draw))
 
-    def _judged(self, crystals: Sequence[Crystal], *, promote: bool) -> list[Crystal]:
-        """Crystals of one formula with energies; equal ones are made one before and after relaxing."""
+    def _judged(self, crystals: Sequence[Crystal], item: NamedPrompt | None = None) -> list[Crystal]:
+        """Crystals of one formula with energies; equal ones are made one before and after relaxing.
+
+        item: the prompt that gave the formula; None where the model chose it: then nothing is raised or searched.
+        """
+        promote = item is not None and item.prompt.space_group is None
         if self.config.merge:
             crystals = merged(crystals, promote=promote)
         if self.energies is None or not crystals:
             return list(crystals)
         crystals = self.energies.judge(crystals)
+        if self.searcher is not None and item is not None:
+            found = self.searcher.find(item, crystals, self.energies.potential)
+            crystals = [*crystals, *(self.energies.searched(item, minimum) for minimum in found)]
         if not self.config.merge:
             return crystals
         parents = self.energies.parents(crystals) if promote else []

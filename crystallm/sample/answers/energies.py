@@ -15,7 +15,9 @@ from crystallm.energy.race import RaceSettings, race
 from crystallm.energy.relaxation import Relaxed, energies_as_given
 from crystallm.sample.answers.kept import KeptRelaxations
 from crystallm.sample.answers.merging import Evaluated, candidates
+from crystallm.sample.answers.search.population import Minimum
 from crystallm.sample.crystal import Crystal, EnergyRecord
+from crystallm.sample.prompts import NamedPrompt
 
 REACH_EV = 0.025
 """Known crystals up to this far above the lowest one, eV per atom, are relaxed to be compared."""
@@ -52,6 +54,12 @@ class EnergyJudge:
             for description, result in zip(missing, self._relaxed(missing, None), strict=True)
             if not isinstance(result, NoEnergy)
         ]
+
+    def searched(self, item: NamedPrompt, minimum: Minimum) -> Crystal:
+        """A crystal that a search has found, with its energies."""
+        record = self._placed(minimum.description, minimum.as_given, minimum.energy)
+        record = replace(record, converged=minimum.converged, volume_ratio=minimum.volume_ratio)
+        return Crystal(item, minimum.description, count=0, energy=record, searched_from=minimum.made_by)
 
     def _known(self, crystals: Sequence[Crystal]) -> list[EnergyRecord]:
         """Energies of known crystals: those that the library holds, else computed; the lowest relaxed."""

@@ -14,8 +14,9 @@ from crystallm.energy.hull import NoHull
 from crystallm.energy.potentials import Evaluation, NoEnergy
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.energies import EnergyJudge
+from crystallm.sample.answers.search.answering import Searcher
 from crystallm.sample.attempt import Attempt
-from crystallm.sample.config import AnswerConfig
+from crystallm.sample.config import AnswerConfig, SampleConfig
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 
 AL = (("Al", 1),)
@@ -38,6 +39,34 @@ class Springs:
         per_atom = cell.volume / len(cell)
         pressure = 2e-2 * (per_atom - 16.6)
         return Evaluation(1e-2 * (per_atom - 16.6) ** 2 - 3.7, np.zeros((len(cell), 3)), pressure * np.eye(3))
+
+
+class Shells:
+    """A potential that wants one angle of the cell to be 60 degrees instead of 90, and the volume to stay."""
+
+    name = "shells 1"
+
+    def energies(self, cells: Sequence[Cell]) -> list[float | NoEnergy]:
+        return [self._energy(cell.lattice, len(cell)) for cell in cells]
+
+    def evaluate(self, cell: Cell) -> Evaluation | NoEnergy:
+        """Derivatives by strain are differences."""
+        slope = np.zeros((3, 3))
+        for place in np.ndindex(3, 3):
+            strain = np.zeros((3, 3))
+            strain[place] = 1e-5
+            ends = [self._energy(cell.lattice @ (np.eye(3) + sign * strain), len(cell)) for sign in (1, -1)]
+            slope[place] = (ends[0] - ends[1]) / 2e-5 * len(cell)
+        return Evaluation(
+            self._energy(cell.lattice, len(cell)), np.zeros((len(cell), 3)), (slope + slope.T) / 2 / cell.volume
+        )
+
+    def _energy(self, lattice: np.ndarray, atoms: int) -> float:
+        metric = lattice @ lattice.T
+        lengths = np.sqrt(np.diag(metric))
+        cosines = metric / np.outer(lengths, lengths) - np.eye(3)
+        volume = abs(np.linalg.det(lattice)) / atoms
+        return float(1e-2 * (volume - 16.6) ** 2 - 0.5 * np.tanh(4 * (cosines**2).sum()))
 
 
 class Library:
@@ -128,3 +157,16 @@ def test_formulas_that_the_model_chose_are_not_compared() -> None:
     iron = replace(BCC, amounts=(("Fe", 1),), sites=(Site("Fe", "a", ()),))
     found = assessor(AnswerConfig(energies=False)).answer(free, [attempt(0, BCC, -1.0), attempt(1, iron, -2.0)])
     assert [(crystal.formula, crystal.probability) for crystal in found] == [("Al", None), ("Fe", None)]
+
+
+def test_a_search_adds_lower_crystals() -> None:
+    simple = Description(AL, 1, 221, (2.55, 2.55, 2.55, 90.0, 90.0, 90.0), (Site("Al", "a", ()),))
+    config = AnswerConfig(known="none", search=60)
+    judge = EnergyJudge(Shells(), NoHull("none here"))
+    searching = Assessor(config, energies=judge, searcher=Searcher.of(config, SampleConfig(max_atoms=4), None))
+    found = searching.answer(PROMPT, [attempt(0, simple, -1.0)])
+    lowest = min(found, key=lambda crystal: crystal.energy.lowest)
+    assert (lowest.origin, lowest.count, lowest.log_probability) == ("search", 0, None)
+    assert lowest.energy.lowest < -0.2 < min(c.energy.lowest for c in found if c.attempt is not None)
+    assert lowest.probability is not None
+    assert Searcher.of(AnswerConfig(), SampleConfig(), None) is None
