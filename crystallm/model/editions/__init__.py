@@ -35,8 +35,6 @@ def edition_folder(edition: Edition) -> Path:
     if edition not in EDITIONS:
         raise ConfigError(f"unknown edition {edition!r}; choose from {', '.join(EDITIONS)}")
     folder = Path(str(importlib.resources.files("crystallm.model"))) / "editions"
-    if edition == "full" and not (folder / "full" / "model.safetensors").is_file():  # STOPGAP until full has weights
-        return folder / "benchmark"  # STOPGAP: delete both lines then
     return folder / edition
 
 
