@@ -160,4 +160,4 @@ def test_one_atom_of_each_orbit_is_enough(name: str, factor: float) -> None:
 
 
 def test_covalent_radii_are_those_of_pymatgen() -> None:
-    assert COVALENT_RADII == CovalentRadius.radius
+    assert CovalentRadius.radius == COVALENT_RADII
