@@ -79,8 +79,10 @@ def line_of(
     }
 
 
-def lines(run: Path, prompts: Path, targets: Path, library: Path, done: set[str]) -> Iterator[dict[str, Any]]:
-    """The lines of all targets whose draws are complete and that are not done."""
+def lines(
+    run: Path, prompts: Path, targets: Path, library: Path, done: set[str], *, n: int
+) -> Iterator[dict[str, Any]]:
+    """The lines of all targets that have their n draws and are not done."""
     layout, templates = get_layout("wyckoff"), TemplateLibrary(library)
     named = {item.name: item for item in read_prompts(prompts)}
     attempts: dict[str, list[Attempt]] = {}
@@ -88,10 +90,9 @@ def lines(run: Path, prompts: Path, targets: Path, library: Path, done: set[str]
         name = record["target_id"]
         if name not in done:
             attempts.setdefault(name, []).append(attempt_of(record, named[name], layout))
-    number = max((len(found) for found in attempts.values()), default=0)
     for target in pq.read_table(targets).to_pylist():
         found = attempts.get(target["id"], [])
-        if number and len(found) == number:
+        if len(found) == n:
             yield line_of(target, named[target["id"]], found, templates)
 
 
@@ -100,11 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("run", "prompts", "targets", "library", "out"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("-n", type=int, default=20, help="draws of a target (%(default)s)")
     options = parser.parse_args()
     old = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
     done = {json.loads(line)["target"] for line in old}
     with options.out.open("a", encoding="utf-8") as file:
-        for line in lines(options.run, options.prompts, options.targets, options.library, done):
+        for line in lines(options.run, options.prompts, options.targets, options.library, done, n=options.n):
             file.write(json.dumps(line) + "\n")
             file.flush()
 

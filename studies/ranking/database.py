@@ -19,15 +19,20 @@ import numpy as np
 from crystallm.energy.ranking import Evidence, Ranking, read_ranking
 from crystallm.eval.metrics import mcnemar
 from crystallm.provenance import provenance, write_json, write_text
-from studies.ranking.fitting import Array, Calibration, Case, Mask, calibration, fit, folds
-from studies.ranking.nature import read_textbook, told
+from studies.ranking.fitting import Array, Calibration, Case, calibration, fit, folds, nearest, told
+from studies.ranking.nature import read_textbook
 
 PROBABILITY = ("ranking", "ranking_below_best")
 """The ranking by probability alone, made into chances."""
 
 DRAWN = (*PROBABILITY, "model_below_best", "first_draw", "log_draw", "log_draws")
-RELATIVES = (*DRAWN, "followed", "distance", "follows_own", "log_votes", "log_observed_votes", "template_observed")
-ALL = (*RELATIVES, "log_operations", "log_sites", "log_free", "bonds_unreasonable", "volume_off")
+RELATIVES = (
+    *DRAWN,
+    *("followed", "distance", "follows_own", "template_observed", "template_near_hull"),
+    *("votes", "log_votes", "log_observed_votes"),
+)
+ALL = (*RELATIVES, "numbers", "log_operations", "log_sites", "log_free", "bonds_unreasonable", "volume_off")
+ENERGIES = ("energy_to_5", "energy_to_30", "energy_to_130", "energy_unknown")
 ABLATION: Mapping[str, Sequence[str]] = {
     "probability alone, fitted": PROBABILITY,
     "and draws": DRAWN,
@@ -35,6 +40,13 @@ ABLATION: Mapping[str, Sequence[str]] = {
     "**and the crystal itself**": ALL,
     "without votes": tuple(name for name in ALL if "votes" not in name),
     "without observed": tuple(name for name in ALL if "observed" not in name),
+    "without numbers": tuple(name for name in ALL if name != "numbers"),
+}
+WITH_ENERGIES: Mapping[str, Sequence[str]] = {
+    "without energies": ALL,
+    "energies and probability": (*DRAWN, *ENERGIES),
+    "energies alone": ENERGIES,
+    "**energies and everything**": (*ALL, *ENERGIES),
 }
 
 
@@ -71,16 +83,6 @@ def read_rows(paths: Sequence[Path], without: frozenset[str] = frozenset()) -> l
             relatives = "relatives" if any(one.votes for one in evidence) else "no relative"
             rows.append(Row(Case(line["formula"], evidence, right, (part, relatives)), line["verdicts"], numbers))
     return rows
-
-
-def nearest(verdicts: Sequence[Any]) -> Mask:
-    """Of candidates that match the target the one of least displacement, alone: only one of several is the structure,
-    and the benchmark's tolerances let half of the small structures match more than one of their draws."""
-    rms = np.array([np.inf if verdict is None or verdict[0] is None else verdict[0] for verdict in verdicts])
-    right = np.zeros(len(rms), dtype=bool)
-    if np.isfinite(rms).any():
-        right[int(np.argmin(rms))] = True
-    return right
 
 
 def chosen(row: Row, ranking: Ranking | None) -> int:
@@ -171,6 +173,35 @@ def _is_best(values: Sequence[float]) -> Array:
     return np.arange(len(values)) == int(np.argmax(values))
 
 
+def fit_and_report(
+    rows: Sequence[Row], ablation: Mapping[str, Sequence[str]], penalty: float, out: Path
+) -> tuple[list[str], dict[str, Any]]:
+    """Fit on half of the formulas, report on the others; the weights of the entry in bold go to a file."""
+    half = folds([row.case.name for row in rows], 2, seed=0)
+    fitted = [row for row, part in zip(rows, half, strict=True) if part == 0]
+    others = [row for row, part in zip(rows, half, strict=True) if part == 1]
+    lines = [f"Fitted on {len(fitted)} targets, reported on {len(others)} of other formulas.", ""]
+    lines += [
+        "| evidence | fit half, likelihood | report half | first right | first, filter |",
+        "|---|---|---|---|---|",
+    ]
+    rankings = {}
+    for name, features in ablation.items():
+        found = rankings[name] = fit([row.case for row in fitted], features, penalty=penalty)
+        first = [told(rates(others, found, filtered=f), len(others)) for f in (False, True)]
+        fits = f"{likelihood(fitted, found):.3f} | {likelihood(others, found):.3f}"
+        lines.append(f"| {name} | {fits} | {first[0]} | {first[1]} |")
+    ranking = next(found for name, found in rankings.items() if name.startswith("**"))
+    for part in ("observed", "hypothetical", None):
+        some = [row for row in others if part is None or part in row.case.parts]
+        if some:
+            lines += ["", f"Report half, {part or 'all'}: {len(some)} targets.", "", *comparison(some, ranking)]
+    told_lines, judged = trust(others, ranking, fit([row.case for row in fitted], PROBABILITY, penalty=penalty))
+    weights = {"made_by": f"studies.ranking.database, {len(fitted)} targets", "none": ranking.none}
+    write_json(out, weights | {"weights": dict(ranking.weights)})
+    return [*lines, "", *told_lines], {"fitted": len(fitted), "reported": len(others), "calibration": judged}
+
+
 def main() -> None:
     """Fit and report, or report alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,34 +214,17 @@ def main() -> None:
     without = frozenset(read_textbook(options.without)) if options.without else frozenset()
     rows = read_rows(options.evidence, without)
     options.out.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any]
     if options.judge:
         lines = [f"{len(rows)} targets.", "", *comparison(rows, read_ranking(options.judge))]
-        report: dict[str, Any] = {"targets": len(rows)}
+        report = {"targets": len(rows)}
     else:
-        half = folds([row.case.name for row in rows], 2, seed=0)
-        fitted = [row for row, part in zip(rows, half, strict=True) if part == 0]
-        others = [row for row, part in zip(rows, half, strict=True) if part == 1]
-        lines = [f"Fitted on {len(fitted)} targets, reported on {len(others)} of other formulas.", ""]
-        lines += [
-            "| evidence | fit half, likelihood | report half | first right | first, filter |",
-            "|---|---|---|---|---|",
-        ]
-        rankings = {}
-        for name, features in ABLATION.items():
-            ranking = rankings[name] = fit([row.case for row in fitted], features, penalty=options.penalty)
-            first = [told(rates(others, ranking, filtered=f), len(others)) for f in (False, True)]
-            fits = f"{likelihood(fitted, ranking):.3f} | {likelihood(others, ranking):.3f}"
-            lines.append(f"| {name} | {fits} | {first[0]} | {first[1]} |")
-        ranking = rankings["**and the crystal itself**"]
-        for part in ("observed", "hypothetical", None):
-            some = [row for row in others if part is None or part in row.case.parts]
-            if some:
-                lines += ["", f"Report half, {part or 'all'}: {len(some)} targets.", "", *comparison(some, ranking)]
-        told_lines, judged = trust(others, ranking, rankings["probability alone, fitted"])
-        lines += ["", *told_lines]
-        report = {"fitted": len(fitted), "reported": len(others), "calibration": judged}
-        weights = {"made_by": f"studies.ranking.database, {len(fitted)} targets", "none": ranking.none}
-        write_json(options.out / "weights.json", weights | {"weights": dict(ranking.weights)})
+        lines, report = fit_and_report(rows, ABLATION, options.penalty, options.out / "weights.json")
+        some = [row for row in rows if any(one.relaxed_energy is not None for one in row.case.evidence)]
+        if some:
+            more, also = fit_and_report(some, WITH_ENERGIES, options.penalty, options.out / "weights_energies.json")
+            lines += ["", "## With energies", "", *more]
+            report["with_energies"] = also
     write_text(options.out / "database.md", "\n".join(lines) + "\n")
     write_json(options.out / "database.json", report | {"provenance": provenance(None, inputs=options.evidence)})
     print("\n".join(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +39,20 @@ class Case:
         return np.sum([weight * self.table[name] for name, weight in ranking.weights.items()], axis=0)
 
 
-def fit(cases: Sequence[Case], features: Sequence[str], *, penalty: float = 1.0, with_none: bool = True) -> Ranking:
+def fit(
+    cases: Sequence[Case],
+    features: Sequence[str],
+    *,
+    penalty: float = 1.0,
+    with_none: bool = True,
+    beside: Ranking | None = None,
+) -> Ranking:
     """The weights of greatest likelihood, less `penalty` / 2 times the sum of their squares (features scaled to unit
     variance).
 
     Where several candidates are right, what counts is the sum of their chances. Without "none of these" (with_none
-    False) cases where nothing is right say nothing.
+    False) cases where nothing is right say nothing. beside: a ranking whose weights are kept; others are fitted beside
+    them.
     """
     used = [case for case in cases if len(case.evidence) and (with_none or case.right.any())]
     tables = [columns(case, features) for case in used]
@@ -51,14 +60,15 @@ def fit(cases: Sequence[Case], features: Sequence[str], *, penalty: float = 1.0,
     spread = joined.std(axis=0)
     spread[spread < 1e-9] = np.inf  # what never varies says nothing
     rows = [table / spread for table in tables]
+    given = [np.zeros(len(case.evidence)) if beside is None else case.scores(beside) for case in used]
     wanted = [np.append(case.right, not case.right.any()) for case in used]
 
     def loss(weights: Array) -> tuple[float, Array]:
         total = penalty / 2 * float(weights[:-1] @ weights[:-1])
         slope = penalty * weights
         slope[-1] = 0.0
-        for row, right in zip(rows, wanted, strict=True):
-            scores = np.append(row @ weights[:-1], weights[-1] if with_none else -np.inf)
+        for row, start, right in zip(rows, given, wanted, strict=True):
+            scores = np.append(start + row @ weights[:-1], weights[-1] if with_none else -np.inf)
             shares = np.exp(scores - scores.max())
             shares /= shares.sum()
             share = float(shares[right].sum())
@@ -71,6 +81,7 @@ def fit(cases: Sequence[Case], features: Sequence[str], *, penalty: float = 1.0,
     found = minimize(loss, np.zeros(len(features) + 1), jac=True, method="L-BFGS-B").x
     weights = found[:-1] / spread
     named = {name: round(float(weight), 4) for name, weight in zip(features, weights, strict=True)}
+    named |= {} if beside is None else dict(beside.weights)
     return Ranking(named, round(float(found[-1]), 4) if with_none else -np.inf)
 
 
@@ -117,3 +128,19 @@ def folds(names: Sequence[str], number: int, *, seed: int) -> list[int]:
     order = np.random.default_rng(seed).permutation(len(unique))
     part = {unique[place]: int(rank % number) for rank, place in enumerate(order)}
     return [part[name] for name in names]
+
+
+def nearest(verdicts: Sequence[Any]) -> Mask:
+    """Of candidates that match the target the one of least displacement, alone: only one of several is the structure,
+    and the benchmark's tolerances let half of the small structures match more than one of their draws."""
+    rms = np.array([np.inf if verdict is None or verdict[0] is None else verdict[0] for verdict in verdicts])
+    right = np.zeros(len(rms), dtype=bool)
+    if np.isfinite(rms).any():
+        right[int(np.argmin(rms))] = True
+    return right
+
+
+def told(hits: Sequence[bool] | int, total: int) -> str:
+    """A rate with its denominator."""
+    count = hits if isinstance(hits, int) else sum(hits)
+    return f"{count}/{total} ({100 * count / max(total, 1):.1f} %)"

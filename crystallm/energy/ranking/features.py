@@ -25,8 +25,12 @@ TIE_EV = 0.003
 HIGHEST_EV = 0.2
 """Beyond it a candidate is as far from the best as one can be."""
 
-STEPS_EV = {"hull_to_5": (0.0, 0.005), "hull_to_30": (0.005, 0.03), "hull_to_130": (0.03, 0.13)}
-"""Feature -> range of the energy above the lowest observed crystal over which it rises from 0 to 1."""
+STEPS_EV = {"to_5": (0.0, 0.005), "to_30": (0.005, 0.03), "to_130": (0.03, 0.13)}
+"""End of a feature's name -> range of an energy over which it rises from 0 to 1: `hull_to_5` of that above the lowest
+observed crystal, `energy_to_5` of that of the potential above the lowest candidate."""
+
+NEAR_HULL_EV = 0.1
+"""A template so near the hull counts as stable."""
 
 UNKNOWN_EV = 0.05
 """Energy above the lowest one of a candidate of which no energy is known."""
@@ -80,6 +84,23 @@ def _new(column: Column) -> Column:
     return lambda evidence: [0.0 if one.known else value for one, value in zip(evidence, column(evidence), strict=True)]
 
 
+def _is_below(value: float | None, limit: float) -> bool:
+    return value is not None and value <= limit
+
+
+def log_probability_of_numbers(one: Evidence) -> float:
+    """Mean log-probability of its cell lengths, angles and coordinates under the model alone, at least -10; a crystal
+    whose numbers the model finds improbable does not fit its protostructure. 0 for what was not drawn."""
+    if one.log_probability is None or one.protostructure_log_probability is None:
+        return 0.0
+    return max(min(one.log_probability - one.protostructure_log_probability, 0.0) / max(one.n_free, 1), -10.0)
+
+
+def _beside_observed(evidence: Sequence[Evidence]) -> list[float]:
+    """Whether an observed crystal of the formula is known."""
+    return [float(any(one.observed for one in evidence))] * len(evidence)
+
+
 def _log_votes(share: float | None) -> float:
     return math.log((share or 0.0) + LEAST_VOTES)
 
@@ -112,8 +133,14 @@ def above_observed(evidence: Sequence[Evidence]) -> Array:
     return found - (found[observed] if observed.any() else found).min() if len(found) else found
 
 
-def _step(low: float, high: float) -> Column:
-    return lambda evidence: ((np.clip(above_observed(evidence), low, high) - low) / (high - low)).tolist()
+def above_lowest_energy(evidence: Sequence[Evidence]) -> Array:
+    """Energies (N,) of the potential above the lowest one; 0 where there is none."""
+    found = np.array([np.nan if (x := _energy(one)) is None else x for one in evidence], dtype=float)
+    return np.nan_to_num(found - np.min(found[np.isfinite(found)], initial=np.inf), nan=0.0, neginf=0.0)
+
+
+def _step(energies: Callable[[Sequence[Evidence]], Array], low: float, high: float) -> Column:
+    return lambda evidence: ((np.clip(energies(evidence), low, high) - low) / (high - low)).tolist()
 
 
 def _below_observed(evidence: Sequence[Evidence]) -> list[float]:
@@ -163,6 +190,8 @@ FEATURES: Mapping[str, Column] = {
     "log_observed_votes": _each(lambda one: _log_votes(one.observed_votes)),
     "follows_own": _each(lambda one: bool(one.follows_own)),
     "template_observed": _each(lambda one: one.template_observed is True),
+    "template_near_hull": _each(lambda one: _is_below(one.template_above_hull, NEAR_HULL_EV)),
+    "numbers": _each(log_probability_of_numbers),
     "template_hypothetical": _each(lambda one: one.template_observed is False),
     # drawn crystals that are not known ones
     "new": _each(lambda one: not one.known),
@@ -170,6 +199,9 @@ FEATURES: Mapping[str, Column] = {
     "new_first_draw": _new(_each(lambda one: one.draw == 0)),
     "new_log_votes": _new(_each(lambda one: _log_votes(one.votes))),
     "new_log_observed_votes": _new(_each(lambda one: _log_votes(one.observed_votes))),
+    "new_numbers": _new(_each(log_probability_of_numbers)),
+    "new_beside_observed": _new(_beside_observed),
+    "new_hull_to_30": _new(_step(above_observed, *STEPS_EV["to_30"])),
     "new_bonds_unreasonable": _new(_each(lambda one: one.bonds_reasonable is False)),
     # known crystals
     "known": _each(lambda one: one.known),
@@ -187,7 +219,9 @@ FEATURES: Mapping[str, Column] = {
     "log_orbits": _each(lambda one: math.log(one.n_orbits)),
     "log_free": _each(lambda one: math.log(max(one.n_free, 1))),
     # energies
-    **{name: _step(low, high) for name, (low, high) in STEPS_EV.items()},
+    **{f"hull_{end}": _step(above_observed, *ends) for end, ends in STEPS_EV.items()},
+    **{f"energy_{end}": _step(above_lowest_energy, *ends) for end, ends in STEPS_EV.items()},
+    "energy_unknown": _each(lambda one: _energy(one) is None),
     "below_observed": _below_observed,
     "energy_above_best": _above_lowest(_energy, tie=TIE_EV, most=HIGHEST_EV),
     "dft_above_best": _above_lowest(lambda one: one.dft_above_hull, tie=TIE_EV, most=HIGHEST_EV),

@@ -95,3 +95,28 @@ def test_features_of_what_is_not_known() -> None:
     assert table["new"].tolist() == [1.0, 0.0]
     assert table["new_first_draw"].tolist() == [1.0, 0.0]
     assert table["new_ranking_below_best"].tolist() == [2.0, 0.0]
+    assert table["new_beside_observed"].tolist() == [0.0, 0.0]
+    assert feature_table([drawn, replace(KNOWN, observed=True)])["new_beside_observed"].tolist() == [1.0, 0.0]
+
+
+def test_energies_of_the_potential_in_steps() -> None:
+    """5, 30 and 130 meV/atom above the lowest; nothing is said of a crystal without energy."""
+    drawn = replace(KNOWN, known=False)
+    evidence = [drawn, *(replace(drawn, relaxed_energy=-1.0 + x) for x in (0.0, 0.0025, 0.03, 1.0))]
+    table = feature_table(evidence)
+    assert table["energy_to_5"] == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0])
+    assert table["energy_to_30"] == pytest.approx([0.0, 0.0, 0.0, 1.0, 1.0])
+    assert table["energy_to_130"] == pytest.approx([0.0, 0.0, 0.0, 0.0, 1.0])
+    assert table["energy_unknown"].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_numbers_are_judged_one_by_one() -> None:
+    """Four nats over two free parameters."""
+    drawn = replace(KNOWN, n_free=2, protostructure_log_probability=-1.0, log_probability=-5.0)
+    table = feature_table([drawn, KNOWN, replace(drawn, log_probability=-99.0)])
+    assert table["numbers"] == pytest.approx([-2.0, 0.0, -10.0])
+
+
+def test_templates_near_the_hull() -> None:
+    table = feature_table([replace(KNOWN, template_above_hull=x) for x in (0.02, 0.3, None)])
+    assert table["template_near_hull"].tolist() == [1.0, 0.0, 0.0]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from crystallm.energy.ranking import Evidence, Ranking, read_ranking
-from studies.ranking.database import chosen, main, nearest, raw_chances, read_rows
+from studies.ranking.database import chosen, main, raw_chances, read_rows
+from studies.ranking.fitting import nearest
 
 DRAWN = Evidence(
     space_group=225, formula_units=1, n_sites=2, n_orbits=2, n_free=1, draw=0, draws=1, ranking_log_probability=-0.1
