@@ -102,10 +102,11 @@ def test_a_draw_uses_up_the_templates_of_its_structure(grammar: Grammar, templat
     assert guide.used_up(rutile, Belief(np.array([0.6, 0.4]), np.array([1]))) == [0, 2]
 
 
-def test_the_packaged_model_knows_rutile_by_its_like(default_generator: Generator) -> None:
+def test_the_benchmark_edition_knows_rutile_by_its_like() -> None:
     """Rutile itself is kept out of its library and of its training, as it stands in a benchmark."""
     prompt = make_prompt("TiO2", formula_units=2, space_group=136)
-    (attempt,) = default_generator.attempts([prompt], SampleConfig(n=1, temperature=0.1))
+    generator = Generator.from_pretrained(edition="benchmark", device="cpu")
+    (attempt,) = generator.attempts([prompt], SampleConfig(n=1, temperature=0.1))
     assert attempt.description is not None
     assert attempt.followed is not None
     assert attempt.followed.formula != "TiO2"
