@@ -86,7 +86,7 @@ def _shares(amounts: Amounts) -> Array:
     shares = np.zeros(N_ELEMENTS)
     for symbol, amount in amounts:
         shares[element_order(symbol)[1]] = amount
-    return shares / shares.sum()
+    return np.asarray(shares / shares.sum())
 
 
 def fit_volumes(crystals: Crystals) -> dict[str, Array]:
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     crystals = read_crystals(options.corpus)
     volumes = fit_volumes(crystals)
     known = np.isfinite(volumes[OTHER])
-    crystals = crystals.where(~(crystals.shares[:, ~known] > 0).any(axis=1))
+    crystals = crystals.where(np.asarray(~(crystals.shares[:, ~known] > 0).any(axis=1)))
     errors = np.log(crystals.volumes / expected(crystals, volumes))
     low, low_of = fit_limits(crystals, -errors, MARGIN_LOW)
     high, high_of = fit_limits(crystals, errors, MARGIN_HIGH)

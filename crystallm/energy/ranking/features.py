@@ -130,7 +130,7 @@ def above_observed(evidence: Sequence[Evidence]) -> Array:
     """Energies (N,) above that of the lowest observed candidate, of all candidates where none was observed."""
     found = hull_estimates(evidence)
     observed = np.array([one.observed is True for one in evidence], dtype=bool)
-    return found - (found[observed] if observed.any() else found).min() if len(found) else found
+    return np.asarray(found - (found[observed] if observed.any() else found).min()) if len(found) else found
 
 
 def above_lowest_energy(evidence: Sequence[Evidence]) -> Array:
