@@ -71,7 +71,7 @@ class StandardSetting:
 
 
 def standard_setting(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> StandardSetting | None:
-    """A crystal in the axes and origin of `standardize`, before anything is refined; None without consistent symmetry."""
+    """A crystal in the axes and origin of `standardize`, not refined; None without consistent symmetry."""
     try:
         found = _dataset(cell, symprec_angstrom)
     except ValueError:

@@ -2,7 +2,7 @@
 
     python -m studies.textbook.garnets train/supplement/garnets.jsonl OUT.parquet
 
-The table has the columns of the general corpus that `crystallm data prepare` and `crystallm data templates --source` read.
+The table has those columns of the general corpus that `crystallm data prepare` and `crystallm data templates` read.
 """
 
 from __future__ import annotations

@@ -136,7 +136,8 @@ def above_observed(evidence: Sequence[Evidence]) -> Array:
 def above_lowest_energy(evidence: Sequence[Evidence]) -> Array:
     """Energies (N,) of the potential above the lowest one; 0 where there is none."""
     found = np.array([np.nan if (x := _energy(one)) is None else x for one in evidence], dtype=float)
-    return np.nan_to_num(found - np.min(found[np.isfinite(found)], initial=np.inf), nan=0.0, neginf=0.0)
+    lowest = np.min(found[np.isfinite(found)], initial=np.inf)
+    return np.asarray(np.nan_to_num(found - lowest, nan=0.0, neginf=0.0))
 
 
 def _step(energies: Callable[[Sequence[Evidence]], Array], low: float, high: float) -> Column:
@@ -188,7 +189,7 @@ FEATURES: Mapping[str, Column] = {
     "observed_votes": _each(lambda one: one.observed_votes or 0.0),
     "log_votes": _each(lambda one: _log_votes(one.votes)),
     "log_observed_votes": _each(lambda one: _log_votes(one.observed_votes)),
-    "follows_own": _each(lambda one: bool(one.follows_own)),
+    "like_own": _each(lambda one: bool(one.like_own)),
     "template_observed": _each(lambda one: one.template_observed is True),
     "template_near_hull": _each(lambda one: _is_below(one.template_above_hull, NEAR_HULL_EV)),
     "numbers": _each(log_probability_of_numbers),
