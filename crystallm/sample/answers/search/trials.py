@@ -18,6 +18,9 @@ FIRST_STEPS = 4
 WINDOW_EV = 0.02
 """A trial goes on while its energy, less three times what a parabola promises, lies at most so far above the lowest."""
 
+HOPELESS_EV = 0.5
+"""The same after the first step already."""
+
 NEARLY_DOWN_EV = 0.001
 """eV/atom that a trial may still gain when it is compared with the crystals known."""
 
@@ -139,11 +142,14 @@ def race_trials(
 def _ended(one: Relaxing, settings: RelaxationSettings, lowest: float, known: Known) -> str | None:
     if (stopped := one.stopped(settings, TIME_LIMIT_S)) is not None:
         return stopped.value
-    if one.descent.evaluations <= FIRST_STEPS:
+    if one.descent.evaluations < 2:
         return None
     gain = one.descent.expected_gain
-    if one.descent.energy - GAIN_FACTOR * gain > lowest + WINDOW_EV:
+    above = one.descent.energy - GAIN_FACTOR * gain - lowest
+    if above > HOPELESS_EV or (above > WINDOW_EV and one.descent.evaluations > FIRST_STEPS):
         return "out of reach"
+    if one.descent.evaluations <= FIRST_STEPS:
+        return None
     if gain < NEARLY_DOWN_EV and known(one.descent.energy, _volume(one)):
         return "known"
     return None
