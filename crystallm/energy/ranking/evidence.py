@@ -58,11 +58,12 @@ class Evidence:
     distance: float | None = None
     """Distance of the elements of the template that was followed; 0 where it has the same."""
     votes: float | None = None
-    """Share of the weight of all relatives of the formula that have the candidate's protostructure."""
+    """Share of the weight of all relatives, known crystals of similar formulas, that have the candidate's
+    protostructure when the elements are exchanged."""
     observed_votes: float | None = None
     """The same among relatives that were observed."""
-    follows_own: bool = False
-    """Whether the known crystal that was followed is one of the formula asked for."""
+    like_own: bool = False
+    """Whether a known crystal of the formula itself has its protostructure."""
     template_observed: bool | None = None
     """Whether the known crystal that was followed was observed."""
     template_above_hull: float | None = None

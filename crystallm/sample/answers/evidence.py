@@ -27,9 +27,11 @@ class Relatives:
 
     by_id: Mapping[str, Template] = field(default_factory=dict)
     votes: Mapping[Protostructure, float] = field(default_factory=dict)
-    """Share of the weight of all templates that each protostructure has."""
+    """Share of the weight of all templates that each protostructure has; those of the formula itself have no vote."""
     observed_votes: Mapping[Protostructure, float] = field(default_factory=dict)
     """The same among the observed ones."""
+    own: frozenset[Protostructure] = frozenset()
+    """Protostructures of known crystals of the formula itself."""
 
     @classmethod
     def of(cls, item: NamedPrompt, library: TemplateLibrary | None) -> Relatives:
@@ -38,10 +40,12 @@ class Relatives:
         if library is None or prompt.amounts is None:
             return cls()
         found = library.find(prompt.amounts, formula_units=prompt.formula_units, space_group=prompt.space_group)
+        others = [template for template in found if template.description != template.known]
         return cls(
             {template.id: template for template in found},
-            _shares(found),
-            _shares([template for template in found if template.observed]),
+            _shares(others),
+            _shares([template for template in others if template.observed]),
+            frozenset(protostructure(one.known) for one in found if one.description == one.known),
         )
 
 
@@ -89,7 +93,7 @@ def _evidence(crystal: Crystal, relatives: Relatives) -> Evidence:
         distance=None if template is None else float(-np.log(max(template.weight, 1e-12))),
         votes=relatives.votes.get(kind, 0.0),
         observed_votes=relatives.observed_votes.get(kind, 0.0),
-        follows_own=followed is not None and followed.formula == crystal.formula,
+        like_own=kind in relatives.own,
         template_observed=None if template is None else template.observed,
         template_above_hull=None if template is None else template.energy_above_hull,
         known=known is not None,
