@@ -17,6 +17,7 @@ from crystallm.sample.answers.energies import EnergyJudge
 from crystallm.sample.answers.search.answering import Searcher
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
+from crystallm.sample.guide import Followed
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 
 AL = (("Al", 1),)
@@ -129,6 +130,18 @@ def test_drawn_crystals_are_relaxed_and_known_ones_are_not() -> None:
     assert relaxed.energy.relaxed < relaxed.energy.as_given
     assert relaxed.energy.reason == "none here"
     assert relaxed.attempt.description == swollen  # as drawn it stays in the record
+
+
+def test_a_draw_that_swells_stays_as_it_was_drawn() -> None:
+    """It follows a known crystal, so its volume is known better than the potential knows it."""
+    dense = replace(BCC, cell=(2.9, 2.9, 2.9, 90.0, 90.0, 90.0))  # 12.2 A3 an atom; the potential wants 16.6
+    follows = replace(attempt(0, dense, -1.0), followed=Followed("mp-1", "Ga", 0.9))
+    (found,) = assessor(AnswerConfig(), energies=True).answer(PROMPT, [follows])
+    assert found.description == dense
+    assert found.flags == ("not relaxed",)
+    assert found.energy is not None
+    assert found.energy.relaxed is None
+    assert found.energy.reason.startswith("volume changes by +3")
 
 
 def test_a_distorted_copy_is_shown_in_the_higher_symmetry() -> None:
