@@ -24,8 +24,8 @@ REACH_EV = 0.025
 """Known crystals up to this far above the lowest one, eV per atom, are relaxed to be compared."""
 
 LARGEST_CHANGE = 0.2
-"""Of the logarithm of the volume of a draw that follows a known crystal; its volume is then known to a few percent. Of 240
-matched first answers 7 change by more, and as drawn they are nearer to the crystal (eval/reports/geometry)."""
+"""Of the logarithm of the volume of a draw that follows a known crystal; its volume is then known to a few percent. Of
+240 matched first answers 7 change by more, and as drawn they are nearer to the crystal (eval/reports/geometry)."""
 
 MOST_RELAXED_KNOWN = 6
 """Known crystals that are relaxed for one formula, lowest first."""
