@@ -37,8 +37,8 @@ class Bells:
     A bell is a Cauchy distribution, whose tails let the model overrule a template that does not fit.
     """
 
-    length: float = 0.015
-    """Of a cell length, as a part of it."""
+    length: float = 0.004
+    """Of a cell length, as a part of it (decision 20)."""
     angle: float = 1.0
     """Of a cell angle, degrees."""
     coordinate: float = 0.005
