@@ -155,6 +155,7 @@ class _Search:
         self.best = self._lowest
         self.fell_at = 0
         self.queue: deque[Description] = deque()
+        self.tried: set[Description] = {one for one, _ in starts}
         self.key = _key(starts, potential, settings, name)
 
     def run(self, journal: Journal | None, stop: Callable[[], bool]) -> Found:
@@ -214,10 +215,11 @@ class _Search:
             rng = np.random.default_rng([self.settings.seed, zlib.crc32(self.name.encode()), number])
             move = self.bandit.choose(rng)
             made = self._made(move, rng)
-            if made is None:
+            if made is None or made in self.tried:  # an exchange, made once more
                 failed += 1
                 self.bandit.tell(move, gain=0.0, cost=1.0)
             else:
+                self.tried.add(made)
                 proposals.append(Proposal(number, move, made))
         return proposals
 
