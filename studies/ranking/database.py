@@ -28,7 +28,7 @@ PROBABILITY = ("ranking", "ranking_below_best")
 DRAWN = (*PROBABILITY, "model_below_best", "first_draw", "log_draw", "log_draws")
 RELATIVES = (
     *DRAWN,
-    *("followed", "distance", "follows_own", "template_observed", "template_near_hull"),
+    *("followed", "distance", "like_own", "template_observed", "template_near_hull"),
     *("votes", "log_votes", "log_observed_votes"),
 )
 ALL = (*RELATIVES, "numbers", "log_operations", "log_sites", "log_free", "bonds_unreasonable", "volume_off")
@@ -206,10 +206,13 @@ def main() -> None:
     """Fit and report, or report alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("evidence", nargs="+", type=Path)
+    parser.add_argument(
+        "--energies", nargs="+", type=Path, help="what `studies.ranking.energies` wrote for some of them"
+    )
     parser.add_argument("--without", type=Path, help="textbook list, no formula of which is used")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--judge", type=Path, metavar="WEIGHTS", help="a ranking to be judged; nothing is fitted")
-    parser.add_argument("--penalty", type=float, default=1.0)
+    parser.add_argument("--penalty", type=float, default=10.0)
     options = parser.parse_args()
     without = frozenset(read_textbook(options.without)) if options.without else frozenset()
     rows = read_rows(options.evidence, without)
@@ -220,8 +223,8 @@ def main() -> None:
         report = {"targets": len(rows)}
     else:
         lines, report = fit_and_report(rows, ABLATION, options.penalty, options.out / "weights.json")
-        some = [row for row in rows if any(one.relaxed_energy is not None for one in row.case.evidence)]
-        if some:
+        if options.energies:
+            some = read_rows(options.energies, without)
             more, also = fit_and_report(some, WITH_ENERGIES, options.penalty, options.out / "weights_energies.json")
             lines += ["", "## With energies", "", *more]
             report["with_energies"] = also
