@@ -1,5 +1,6 @@
 """A search with a potential of pairs: from simple cubic to close packing, under a budget, from a journal."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,3 +123,15 @@ def test_the_space_group_asked_for_stays() -> None:
 def test_a_search_needs_evaluations() -> None:
     with pytest.raises(ConfigError, match="at least 1 evaluation"):
         SearchSettings(evaluations=0)
+
+
+def test_an_exchange_is_tried_once(tmp_path: Path) -> None:
+    alloy = (("Al", 1), ("Ni", 1))
+    sites = (Site("Al", "a", ()), Site("Ni", "b", ()))
+    start = Description(alloy, 1, 221, (2.8, 2.8, 2.8, 90.0, 90.0, 90.0), sites)
+    settings = SearchSettings(evaluations=60, keep_space_group=True, keep_formula_units=True)
+    journal = tmp_path / "search.jsonl"
+    search([(start, -1.0)], LennardJones(), settings, name="AlNi", journal=journal)
+    rounds = [json.loads(line)["value"] for line in journal.read_text().splitlines()]
+    given = [trial["as_given"] for trials in rounds for trial in trials if trial["move"] == "exchange"]
+    assert len(given) == len(set(given)) > 0
