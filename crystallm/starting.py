@@ -18,9 +18,9 @@ REGISTRATIONS = "torch._meta_registrations"
 NEED_REGISTRATIONS = ("torch._dynamo", "torch._inductor", "torch._decomp", "torch._refs", "transformers", "accelerate")
 """What works with tensors without numbers, and is not part of importing torch."""
 
-COLLECTED_AFTER = (50_000, 20, 100)
+COLLECTED_AFTER = (50_000, 10, 10)
 """New objects after which Python looks for garbage, and how often it looks through older ones (CPython: 700, 10, 10).
-What a command imports is no garbage."""
+What a command imports is no garbage; what it makes later is collected as usual (`sample.garbage`)."""
 
 
 def start_fast() -> None:

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from crystallm.sample.garbage import old_objects_left_alone
+from crystallm.sample.garbage import USUAL, old_objects_left_alone
 
 
 class Knot:
@@ -36,3 +36,14 @@ def test_an_interrupt_ends_it() -> None:
     with pytest.raises(KeyboardInterrupt), old_objects_left_alone():
         raise KeyboardInterrupt
     assert gc.get_freeze_count() == 0
+
+
+def test_new_garbage_is_collected_as_often_as_usual() -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(1_000_000, 100, 100)
+    try:
+        with old_objects_left_alone():
+            assert gc.get_threshold() == USUAL
+        assert gc.get_threshold() == (1_000_000, 100, 100)
+    finally:
+        gc.set_threshold(*before)
