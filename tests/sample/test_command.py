@@ -146,6 +146,26 @@ def test_a_line_cut_short_is_drawn_again(cli: Run, tmp_path: Path) -> None:
     assert "samples.jsonl, line 1 is no record of a draw; delete that line" in message
 
 
+def test_a_look_up_with_energies(cli: Run, tmp_path: Path) -> None:
+    """Anatase and rutile, as the database has them, in POSCAR files; nothing is drawn."""
+    out = tmp_path / "out"
+    wanted = ("TiO2", "--known-only", "--edition", "full", "--energies", "--format", "poscar", "--lattice")
+    printed = cli(*wanted, "--out", str(out))
+    assert cli(*wanted, "--out", str(out)) == printed  # the folder of a look-up can be used again
+    crystals = lines(out / "crystals.jsonl")
+    assert not (out / "samples.jsonl").exists()
+    by_id = {crystal["known"]["ids"][0]: crystal for crystal in crystals}
+    anatase, rutile = by_id["mp-390"], by_id["mp-2657"]
+    assert (anatase["space_group"], rutile["space_group"]) == (141, 136)
+    assert anatase["lattice"][:3] == pytest.approx([3.78, 3.78, 9.51], rel=0.025)  # angstrom; PBE is 2 % too large
+    assert rutile["lattice"][:3] == pytest.approx([4.594, 4.594, 2.959], rel=0.025)
+    assert max(anatase["rank"], rutile["rank"]) <= 3
+    assert 0 <= rutile["energy"]["above_hull"] < 0.05  # eV/atom
+    assert f"{anatase['rank']:>4}" in printed
+    assert "mp-390, observed" in printed
+    assert len(list(out.glob("*.vasp"))) == len(crystals) > 30
+
+
 BAD_INPUT = {
     "unknown element": (["Xx2O"], "unknown element 'Xx'"),
     "unparsable formula": (["titania"], "cannot read formula 'titania'"),
@@ -166,6 +186,11 @@ BAD_INPUT = {
     "prompts and formula": (["NaCl", "--prompts", "missing.jsonl"], "--prompts already says what to make"),
     "no recipe": (["NaCl", "--recipe", "missing.yaml"], "cannot read the recipe missing.yaml"),
     "unknown device": (["NaCl", "-n", "1", "--device", "abacus"], "cannot use device 'abacus'"),
+    "nothing wanted": (["TiO2", "--known-only", "--generated-only"], "leave nothing; give one of them"),
+    "a look-up of nothing": (["--known-only"], "give at least one FORMULA"),
+    "two models": (["TiO2", "--edition", "full", "--model", "some"], "name two models; give one of them"),
+    "unknown potential": (["TiO2", "--energies", "--potential", "magic"], "unknown potential 'magic'"),
+    "a search without energies": (["TiO2", "--search", "5"], "guided by energies; leave out --no-energies"),
     "impossible free prompt": (["-n", "1", "--space-group", "62", "--formula-units", "1"], "no crystal of at most 80"),
 }
 
