@@ -159,13 +159,13 @@ def trust(rows: Sequence[Row], ranking: Ranking, alone: Ranking) -> tuple[list[s
     lines += ["| mean chance of the first answer | right | targets |", "|---|---|---|"]
     lines += [f"| {100 * chance:.0f} % | {100 * share:.0f} % | {count} |" for chance, share, count in first.bins]
     alone_rows = [row for row in rows if "no relative" in row.case.parts and row.numbers]
+    lines += ["", f"Formulas of which no draw has the structure of a relative: {len(alone_rows)} targets"]
     if alone_rows:
         few, verdicts = chances(alone_rows, ranking)
-        lines += [
-            "",
-            f"Formulas without a relative that has the structure of a draw: {len(alone_rows)} targets, "
-            f"{len(few)} candidates, mean chance {100 * few.mean():.1f} %, right {100 * verdicts.mean():.1f} %.",
-        ]
+        lines[-1] += (
+            f", {len(few)} candidates, mean chance {100 * few.mean():.1f} %, right {100 * verdicts.mean():.1f} %; "
+            f"one of them {100 * few.sum() / len(alone_rows):.0f} %, right {verdicts.sum()} of {len(alone_rows)}."
+        )
     return lines, {name: {"error": one.error, "brier": one.brier, "bins": one.bins} for name, one in judged.items()}
 
 

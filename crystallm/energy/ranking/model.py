@@ -71,13 +71,18 @@ def probabilities(
         >>> first > second
         True
     """
-    return (ranking or load_ranking(question)).probabilities(evidence)
+    return (ranking or load_ranking(question, with_energies=_have_energies(evidence))).probabilities(evidence)
+
+
+def _have_energies(evidence: Sequence[Evidence]) -> bool:
+    return any(one.energy is not None or one.relaxed_energy is not None for one in evidence)
 
 
 @cache
-def load_ranking(question: Question) -> Ranking:
-    """The weights that come with the package."""
-    return read_ranking(FOLDER / f"{question}.json")
+def load_ranking(question: Question, *, with_energies: bool = False) -> Ranking:
+    """The weights that come with the package; for rows of databases others where energies are known."""
+    energies = "_energies" if with_energies and question is Question.DATABASE else ""
+    return read_ranking(FOLDER / f"{question}{energies}.json")
 
 
 def read_ranking(path: Path) -> Ranking:

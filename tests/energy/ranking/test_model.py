@@ -74,3 +74,12 @@ def test_files_that_are_no_ranking(tmp_path: Path, text: str, told: str) -> None
 def test_shipped_files_say_how_they_were_made() -> None:
     for question in Question:
         assert load_ranking(question).weights
+
+
+def test_database_rows_have_weights_for_candidates_with_energies() -> None:
+    """The lower one of two equal draws is more likely; without energies they are equal."""
+    low, high = replace(DRAWN, relaxed_energy=-5.0), replace(DRAWN, relaxed_energy=-4.9)
+    chances = probabilities([low, high], Question.DATABASE)
+    assert chances[0] > chances[1]
+    equal = probabilities([DRAWN, DRAWN], Question.DATABASE)
+    assert equal[0] == pytest.approx(equal[1])
