@@ -52,7 +52,7 @@ def merged(crystals: Sequence[Crystal]) -> list[Crystal]:
 
 
 def line_of(
-    target: Mapping[str, Any], item: NamedPrompt, attempts: Sequence[Attempt], library: TemplateLibrary
+    target: Mapping[str, Any], item: NamedPrompt, attempts: Sequence[Attempt], library: TemplateLibrary | None
 ) -> dict[str, Any]:
     """What is known of a target's draws, and which are right.
 
