@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,16 @@ def findings_of_sources(sources: Sequence[Path], *, energies: Sequence[Path] = (
     Raises:
         InputError: a file cannot be read or lacks a column.
     """
-    rows = measured = 0
+    rows = 0
+    measured: set[str] = set()
     formulas: dict[str, str] = {}
     found: dict[int, list[Finding]] = {}
 
     def parts() -> Iterator[list[dict[str, Any]]]:
-        nonlocal rows, measured
+        nonlocal rows
         for part in _parts(sources):
             rows += len(part)
-            measured += sum(row.get("origin") == "experiment" for row in part)
+            measured.update(row["id"] for row in part if row.get("origin") == "experiment")
             formulas.update((row["id"], row["reduced_formula"]) for row in part if row.get("reduced_formula"))
             yield part
 
@@ -108,15 +109,19 @@ def findings_of_sources(sources: Sequence[Path], *, energies: Sequence[Path] = (
             raise InputError(f"rows {number * ROWS_PER_PART} and following took too long: {answer.detail}")
         found[number] = answer
     findings = [finding for number in sorted(found) for finding in found[number]]
-    return Checked(rows, measured, (*findings, *far_above(formulas, _energies(energies))))
+    return Checked(rows, len(measured), (*findings, *far_above(formulas, _energies(energies), measured)))
 
 
-def far_above(formulas: Mapping[str, str], energies: Mapping[str, float]) -> list[Finding]:
-    """Crystals more than FAR_ABOVE_EV above the lowest of their formula; a suspicion, potentials err.
+def far_above(
+    formulas: Mapping[str, str], energies: Mapping[str, float], measured: Set[str] = frozenset()
+) -> list[Finding]:
+    """Crystals more than FAR_ABOVE_EV above the lowest of their formula: a calculated one may be hypothetical, a
+    measured one cannot be.
 
     Args:
         formulas: id -> reduced formula.
         energies: id -> eV/atom.
+        measured: ids of measured crystals.
     """
     by_formula: dict[str, list[str]] = defaultdict(list)
     for id_, formula in formulas.items():
@@ -128,7 +133,7 @@ def far_above(formulas: Mapping[str, str], energies: Mapping[str, float]) -> lis
         for id_ in ids:
             if energies[id_] - lowest > FAR_ABOVE_EV:
                 detail = f"{energies[id_] - lowest:.2f} eV/atom above the lowest of {len(ids)}"
-                found.append(Finding(id_, Contradiction.ENERGY, detail, False))
+                found.append(Finding(id_, Contradiction.ENERGY, detail, id_ in measured))
     return found
 
 

@@ -122,6 +122,7 @@ def test_energies_far_above() -> None:
     formulas = {"a": "TiO2", "b": "TiO2", "c": "SiO2"}
     (finding,) = far_above(formulas, {"a": -9.0, "b": -5.5, "c": -1.0})
     assert (finding.id, finding.detail, finding.certain) == ("b", "3.50 eV/atom above the lowest of 2", False)
+    assert far_above(formulas, {"a": -9.0, "b": -5.5}, {"b"})[0].certain  # what was measured cannot be
     assert far_above(formulas, {"a": -9.0, "b": float("nan")}) == []
 
 
