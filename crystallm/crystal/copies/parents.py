@@ -18,8 +18,9 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.crystal.reduction import niggli
 from crystallm.crystal.symmetry import Idealized, idealize, primitive
+from crystallm.crystal.wyckoff import space_group
 
-SEARCHES_ANGSTROM = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
+SEARCHES_ANGSTROM = (0.001, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 """Tolerances at which symmetry is looked for; those up to twice the distance allowed are tried."""
 
 TIGHT_ANGSTROM = 1e-3
@@ -58,7 +59,7 @@ def parents(crystal: Description | Cell, tolerance_angstrom: float) -> list[Pare
     """All parents of a crystal within a distance, those of highest symmetry first.
 
     Args:
-        crystal: A crystal; of a cell, the symmetry that it has to 0.001 A is its own.
+        crystal: A crystal. Its own symmetry is the one that it is written in; of a cell, what it has to 0.001 A.
         tolerance_angstrom: The largest distance; see `Parent.distance_angstrom`.
 
     Returns:
@@ -72,11 +73,10 @@ def parents(crystal: Description | Cell, tolerance_angstrom: float) -> list[Pare
     cell = primitive(crystal if isinstance(crystal, Cell) else expand(crystal))
     lattice, positions = niggli(cell.lattice, cell.positions)
     cell = Cell(lattice, positions, cell.numbers)
-    own = idealize(cell, symprec_angstrom=TIGHT_ANGSTROM)
-    n_own = 1 if isinstance(own, Rejection) else own.n_operations
+    own = _own_operations(crystal, cell)
     found: dict[tuple[int, int], Parent] = {}
     for ideal in _idealized(cell, 2 * tolerance_angstrom):
-        if ideal.n_operations <= n_own:
+        if ideal.n_operations / len(cell) <= own:
             continue
         parent = _measured(ideal, cell)
         key = (ideal.n_operations, ideal.space_group)
@@ -92,9 +92,18 @@ def parent(crystal: Description | Cell, tolerance_angstrom: float) -> Parent | N
     return next(iter(parents(crystal, tolerance_angstrom)), None)
 
 
+def _own_operations(crystal: Description | Cell, cell: Cell) -> float:
+    """Operations for each atom, whatever cell they are counted in."""
+    if isinstance(crystal, Description):
+        group = space_group(crystal.space_group)
+        return len(group.rotations) / group.centring_order / crystal.n_sites
+    own = idealize(cell, symprec_angstrom=TIGHT_ANGSTROM)
+    return (1 if isinstance(own, Rejection) else own.n_operations) / len(cell)
+
+
 def _idealized(cell: Cell, widest: float) -> Iterator[Idealized]:
     for symprec in SEARCHES_ANGSTROM:
-        if symprec <= max(widest, SEARCHES_ANGSTROM[0]):
+        if symprec <= max(widest, SEARCHES_ANGSTROM[1]):
             ideal = idealize(cell, symprec_angstrom=symprec)
             if isinstance(ideal, Idealized):
                 yield ideal

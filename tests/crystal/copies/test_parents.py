@@ -39,6 +39,14 @@ def test_face_centred_aluminium_in_a_tetragonal_cell() -> None:
     assert parent(body_centred(2.86, 4.10), 0.01) is None
 
 
+def test_what_has_reached_its_parent_has_it_still() -> None:
+    """A relaxation may end exactly in the higher symmetry."""
+    found = parent(body_centred(2.8638, 2.8638 * 2**0.5), 0.1)
+    assert found is not None
+    assert found.space_group == 225
+    assert found.distance_angstrom == pytest.approx(0.0, abs=1e-6)
+
+
 def test_strain_is_measured_at_the_end_of_a_basis_vector() -> None:
     """A cube of 3 A stretched along z by 3 %: the idealized edge is the mean of 3.00, 3.00 and 3.09."""
     stretched = Cell(np.diag([3.0, 3.0, 3.09]), np.zeros((1, 3)), np.array([84]))
