@@ -118,7 +118,7 @@ class Volumes:
 
         Example:
             >>> round(load_volumes().expected((("Na", 1), ("Cl", 1))).per_atom)
-            22
+            24
         """
         chemistry = chemistry_of(amounts)
         numbers = [element_order(symbol)[1] for symbol, _ in amounts]

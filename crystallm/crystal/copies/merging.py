@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.copies.parents import Parent, parents
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.duplicates import group_duplicates
+from crystallm.crystal.duplicates import are_near, group_duplicates
+from crystallm.crystal.prepared import prepare
 from crystallm.crystal.volumes import volume_per_atom
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import ConfigError
@@ -132,9 +134,17 @@ def _families(candidates: Sequence[Candidate], near: Sequence[tuple[Parent, ...]
             families.append(places)
             continue
         cells = [near[p][0].cell if near[p] else expand(candidates[p].description) for p in places]
+        _warm_up()
         groups = group_duplicates([cell.to_structure() for cell in cells])
         families += [[places[index] for index in group] for group in groups]
     return families
+
+
+@cache
+def _warm_up() -> None:
+    """Load the compiled loops of the matcher here, so that they take no time of the comparisons, which is limited."""
+    cube = prepare(Cell(np.eye(3) * 3.0, np.zeros((1, 3)), np.ones(1, dtype=np.int64)))
+    are_near([cube], cube)
 
 
 def _linked(places: Sequence[int], numbers: Sequence[set[int]]) -> list[list[int]]:
