@@ -81,7 +81,7 @@ class Assessor:
         Returns:
             Known and drawn crystals, equal ones merged.
         """
-        drawn = rank(attempts, merge=self.config.merge)
+        drawn = rank(attempts, merge=False)  # equal ones are found below, with a look at symmetry
         if item.prompt.amounts is None:
             return self._of_any_formula(drawn)
         known = [] if self.config.known == "none" else known_crystals(item, self.library)
