@@ -149,8 +149,8 @@ def main() -> None:
     records, targets = measure(lines[: options.most], cifs)
     options.out.mkdir(parents=True, exist_ok=True)
     found = summary(records, targets) | {"provenance": provenance(), "records": records}
-    write_json(options.out / "report.json", found)
-    write_text(options.out / "report.md", markdown(found))
+    write_json(options.out / "geometry.json", found)
+    write_text(options.out / "geometry.md", markdown(found))
     print(markdown(found))
 
 
