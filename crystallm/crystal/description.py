@@ -134,6 +134,18 @@ def expand(description: Description) -> Cell:
     return Cell(lattice_from_parameters(description.cell), np.concatenate(orbits), np.concatenate(numbers))
 
 
+def first_atoms(description: Description) -> list[int]:
+    """Places in `expand` at which the atoms of each site begin; the others of a site are equivalent to its first.
+
+    Example:
+        >>> first_atoms(rutile)  # two titanium, four oxygen  # doctest: +SKIP
+        [0, 2]
+    """
+    positions = space_group(description.space_group).positions
+    counts = [positions[site.letter].multiplicity for site in description.sites]
+    return [sum(counts[:place]) for place in range(len(counts))]
+
+
 def site_orbit(group: SpaceGroup, site: Site) -> NDArray[np.float64]:
     """Fractional coordinates (M, 3) in [0, 1) of all equivalent points of a site, M its multiplicity."""
     position = group.positions[site.letter]

@@ -23,10 +23,14 @@ Question = Cell | tuple[list[Prepared], Prepared] | tuple[Structure, Structure]
 Answer = Prepared | list[bool] | bool
 
 
-def group_duplicates(structures: Sequence[Structure], *, time_limit_s: float = TIME_LIMIT_S) -> list[list[int]]:
+def group_duplicates(
+    structures: Sequence[Structure], *, time_limit_s: float = TIME_LIMIT_S, apart: int = 0
+) -> list[list[int]]:
     """Indices of equal structures, each group led by its first member, groups in order of their leaders.
 
     A structure joins the first group whose leader it matches. What takes longer than the time limit counts as no match.
+    apart: of the first so many nobody asks which are equal, only which of the others are equal to them; those that no
+    other can match, by the number of their sites, are groups of their own.
     """
     if len(structures) < 2:
         return [[index] for index in range(len(structures))]
@@ -43,9 +47,13 @@ def group_duplicates(structures: Sequence[Structure], *, time_limit_s: float = T
                     return group
             return None
 
-        for index, structure in enumerate(structures):
+        reduced = [worker.call(Cell.from_structure(one), time_limit_s=time_limit_s) for one in structures]
+        sizes = {len(prepared) for prepared in reduced[apart:] if isinstance(prepared, Prepared)}
+        for index, (structure, prepared) in enumerate(zip(structures, reduced, strict=True)):
+            if index < apart and not (isinstance(prepared, Prepared) and len(prepared) in sizes):
+                groups.append([index])
+                continue
             rivals = leaders.setdefault(structure.composition.reduced_formula, [])
-            prepared = worker.call(Cell.from_structure(structure), time_limit_s=time_limit_s)
             group = matched(index, prepared, rivals) if isinstance(prepared, Prepared) else None
             if group is not None:
                 groups[group].append(index)

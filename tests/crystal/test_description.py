@@ -5,7 +5,7 @@ import pytest
 from pymatgen.core import Structure
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
-from crystallm.crystal.description import Description, augment, canonical, describe, expand
+from crystallm.crystal.description import Description, augment, canonical, describe, expand, first_atoms
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.matching import rms_distance
 from crystallm.crystal.symmetry import space_group_number, standardize_number
@@ -81,6 +81,14 @@ def test_round_trip_through_text(crystals: dict[str, Structure], descriptions: d
         rms = rms_distance(structure, crystals[name])
         assert rms is not None, name
         assert rms < 2e-4, name
+
+
+def test_first_atoms_begin_the_sites(descriptions: dict[str, Description]) -> None:
+    assert first_atoms(descriptions["rutile"]) == [0, 2]
+    for description in descriptions.values():
+        symbols = expand(description).numbers
+        assert first_atoms(description)[0] == 0
+        assert len({int(symbols[place]) for place in first_atoms(description)}) == len(set(symbols.tolist()))
 
 
 def random_basis(rng: np.random.Generator) -> np.ndarray:

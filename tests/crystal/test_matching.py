@@ -45,6 +45,17 @@ def test_duplicates_are_grouped_by_their_first_member() -> None:
     assert group_duplicates([]) == []
 
 
+def test_what_nothing_else_can_match_is_not_compared() -> None:
+    """The rule on sizes: two crystals of one atom in the primitive cell are not compared for the sake of one of two."""
+    silicon_fcc = Structure(Lattice.cubic(3.9), ["Si"] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    silicon_cube = Structure(Lattice.cubic(2.5), ["Si"], [[0, 0, 0]])
+    silicon = Structure.from_spacegroup(227, Lattice.cubic(5.43), ["Si"], [[0, 0, 0]])
+    structures = [silicon_fcc, silicon_fcc.copy(), silicon, silicon.copy()]
+    assert group_duplicates(structures) == [[0, 1], [2, 3]]
+    assert group_duplicates(structures, apart=2) == [[0], [1], [2, 3]]
+    assert group_duplicates([*structures, silicon_cube], apart=2) == [[0, 1], [2, 3], [4]]
+
+
 def test_prefilters_do_not_change_the_grouping() -> None:
     structures = [ROCK_SALT, DIAMOND, CSCL_TYPE, ROCK_SALT.copy(), DIAMOND.get_primitive_structure()]
     plain = matcher(stol=0.3, ltol=0.2, angle_tol=5).group_structures(structures)

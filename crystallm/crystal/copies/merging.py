@@ -130,12 +130,13 @@ def _families(candidates: Sequence[Candidate], near: Sequence[tuple[Parent, ...]
     order = sorted(range(len(candidates)), key=lambda place: not candidates[place].protected)
     families: list[list[int]] = []
     for places in _linked(order, numbers):
-        if len(places) == 1:
-            families.append(places)
+        n_protected = sum(candidates[place].protected for place in places)
+        if len(places) == 1 or n_protected == len(places):  # nothing joins a protected one but what is not
+            families += [[place] for place in places]
             continue
         cells = [near[p][0].cell if near[p] else expand(candidates[p].description) for p in places]
         _warm_up()
-        groups = group_duplicates([cell.to_structure() for cell in cells])
+        groups = group_duplicates([cell.to_structure() for cell in cells], apart=n_protected)
         families += [[places[index] for index in group] for group in groups]
     return families
 

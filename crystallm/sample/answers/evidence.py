@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crystallm.crystal.composition import Amounts, element_order
-from crystallm.crystal.description import Description
+from crystallm.crystal.description import Description, first_atoms
 from crystallm.crystal.fast_bonds import has_unreasonable_bonds
 from crystallm.crystal.layout import FREE_PARAMETERS
 from crystallm.crystal.similarity import Similarity, load_similarity
@@ -83,7 +83,7 @@ def _evidence(crystal: Crystal, relatives: Relatives) -> Evidence:
         n_orbits=len(description.sites),
         n_free=n_free(description),
         volume_ratio=crystal.cell.volume / (crystal.formula_units * expected_volume(description.amounts)),
-        bonds_reasonable=not has_unreasonable_bonds(crystal.cell),
+        bonds_reasonable=not has_unreasonable_bonds(crystal.cell, first_atoms(description)),
         ranking_log_probability=None if attempt is None else attempt.ranking_log_probability,
         protostructure_log_probability=None if attempt is None else attempt.protostructure_log_probability,
         log_probability=None if attempt is None else attempt.log_probability,
