@@ -1,19 +1,16 @@
-"""Reading CIF text into a cell, and writing a description as a complete standard CIF."""
+"""Reading CIF text into a cell."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.crystal.cell import Cell, Reason, Rejection, volume_of
-from crystallm.crystal.composition import format_formula
-from crystallm.crystal.description import Description
-from crystallm.crystal.symmetry import hermann_mauguin
-from crystallm.crystal.wyckoff import GRID, different_points, space_group
+from crystallm.crystal.cell import Cell, Reason, Rejection
+from crystallm.crystal.wyckoff import different_points
 
 MERGE_ANGSTROM = 0.1
 """Images of one site closer than this are one atom on a special position: people write 0.333 for 1/3."""
@@ -145,63 +142,3 @@ def _refusal(site: gemmi.SmallStructure.Site) -> Rejection | None:
     if not FULL_OCCUPANCY <= site.occ <= 2 - FULL_OCCUPANCY or site.disorder_group != 0:
         return Rejection(Reason.DISORDERED, f"site {site.label!r} has occupancy {site.occ:g}")
     return None
-
-
-CELL_ITEMS = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
-
-
-def write_cif(description: Description) -> str:
-    """A complete CIF of a description: symmetry operators, asymmetric unit with multiplicities and Wyckoff letters,
-    formula lines, volume and Z of the conventional cell."""
-    group = space_group(description.space_group)
-    formula_units = description.formula_units * group.centring_order
-    formula = format_formula(description.amounts)
-    lines = [
-        f"data_{formula}",
-        f"_chemical_formula_structural   {formula}",
-        "_chemical_formula_sum   "
-        + repr(" ".join(f"{symbol}{amount * formula_units}" for symbol, amount in description.amounts)),
-        f"_cell_formula_units_Z   {formula_units}",
-        f"_space_group_name_H-M_alt   {hermann_mauguin(group.number)!r}",
-        f"_space_group_IT_number   {group.number}",
-        *(f"_cell_{item}   {value:.6f}" for item, value in zip(CELL_ITEMS, description.cell, strict=True)),
-        f"_cell_volume   {volume_of(description.cell):.6f}",
-        _operator_loop(group.number),
-        "loop_",
-        "_atom_site_label",
-        "_atom_site_type_symbol",
-        "_atom_site_symmetry_multiplicity",
-        "_atom_site_Wyckoff_symbol",
-        "_atom_site_fract_x",
-        "_atom_site_fract_y",
-        "_atom_site_fract_z",
-        "_atom_site_occupancy",
-    ]
-    seen: dict[str, int] = {}
-    for site in description.sites:
-        seen[site.element] = seen.get(site.element, 0) + 1
-        position = group.positions[site.letter]
-        point = position.point(site.free) % 1.0
-        x, y, z = (f"{0.0 if value > 1 - 1e-9 else value:.8f}" for value in point)
-        label = f"{site.element}{seen[site.element]}"
-        lines.append(f"{label} {site.element} {position.multiplicity} {site.letter} {x} {y} {z} 1")
-    return "\n".join(lines) + "\n"
-
-
-@cache
-def _operator_loop(number: int) -> str:
-    operations = (f"{place} {triplet!r}" for place, triplet in enumerate(operators(number), start=1))
-    return "\n".join(["loop_", "_space_group_symop_id", "_space_group_symop_operation_xyz", *operations])
-
-
-@cache
-def operators(number: int) -> tuple[str, ...]:
-    """Symmetry operators of a space group in the standard setting, as CIF triplets, identity first."""
-    group = space_group(number)
-    triplets = []
-    for rotation, translation in zip(group.rotations, group.translations, strict=True):
-        operation = gemmi.Op()
-        operation.rot = (np.rint(rotation) * gemmi.Op.DEN).astype(int).tolist()
-        operation.tran = [round(t * GRID) * gemmi.Op.DEN // GRID % gemmi.Op.DEN for t in translation.tolist()]
-        triplets.append(operation.triplet())
-    return tuple(triplets)
