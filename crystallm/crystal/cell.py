@@ -31,6 +31,9 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     LEAKAGE = "matches a benchmark test set"
     TIMED_OUT = "timed out"
+    CONTRADICTORY = "contradicts itself"
+    AMBIGUOUS = "more than one reading"
+    MODULATED = "modulated"
 
 
 @dataclass(frozen=True)
