@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from crystallm.crystal.mean_lattices import Frames, parameters_of_all
 from crystallm.crystal.own_symmetry import is_first
 from crystallm.crystal.pairing import CLEAR, OPEN, UNDECIDED, costs_of, near_pairs, nearest_partners, needed_stol
-from crystallm.crystal.prepared import Prepared, Tolerances
+from crystallm.crystal.prepared import Prepared
 from crystallm.crystal.reduction import points_in_sphere
+from crystallm.crystal.tolerances import Tolerances
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -14,8 +14,9 @@ from pymatgen.core import Structure
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.displacement import rms_of_many
 from crystallm.crystal.limited import Lost, Worker
-from crystallm.crystal.matching import DUPLICATE_TOLERANCES, TIME_LIMIT_S, matcher
-from crystallm.crystal.prepared import Prepared, Tolerances, prepare
+from crystallm.crystal.matching import TIME_LIMIT_S, matcher
+from crystallm.crystal.prepared import Prepared, prepare
+from crystallm.crystal.tolerances import DUPLICATE
 
 Question = Cell | tuple[list[Prepared], Prepared] | tuple[Structure, Structure]
 """A crystal to be reduced; some that are to be compared with another; two that are to be matched."""
@@ -88,7 +89,7 @@ def _answer(question: Question) -> Answer:
         return prepare(question)
     one, other = question
     if isinstance(one, Structure):
-        return bool(matcher(**DUPLICATE_TOLERANCES).fit(one, other))
+        return bool(matcher(DUPLICATE).fit(one, other))
     assert isinstance(other, Prepared)
     return are_near(one, other)
 
@@ -96,4 +97,4 @@ def _answer(question: Question) -> Answer:
 def are_near(crystals: Sequence[Prepared], other: Prepared) -> list[bool]:
     """Which of the crystals are within tolerance of another by the root mean square displacement: all that the matcher
     calls the same, and few more."""
-    return [rms is not None for (rms,) in rms_of_many(crystals, other, [Tolerances(**DUPLICATE_TOLERANCES)])]
+    return [rms is not None for (rms,) in rms_of_many(crystals, other, [DUPLICATE])]

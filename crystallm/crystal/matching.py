@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from crystallm.crystal.tolerances import STANDARD, Tolerances
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.core import Structure
 
-PREDICTION_TOLERANCES = {"stol": 0.5, "ltol": 0.3, "angle_tol": 10.0}
-"""Of the published structure-prediction benchmarks (CDVAE, DiffCSP, CrystaLLM)."""
-
-DUPLICATE_TOLERANCES = {"stol": 0.3, "ltol": 0.2, "angle_tol": 5.0}
-"""pymatgen's defaults: what is merged as one and the same crystal."""
-
 TIME_LIMIT_S = 10.0
 """Default limit for one comparison; nearly all take milliseconds, a few hang."""
 
 
-def matcher(*, stol: float = 0.5, ltol: float = 0.3, angle_tol: float = 10.0) -> StructureMatcher:
-    """A structure matcher that compares primitive cells scaled to equal volume; angles in degrees."""
+def matcher(tolerances: Tolerances = STANDARD) -> StructureMatcher:
+    """A structure matcher that compares primitive cells scaled to equal volume."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    return StructureMatcher(stol=stol, ltol=ltol, angle_tol=angle_tol)
+    return StructureMatcher(**asdict(tolerances))
 
 
 def unreduced_matcher() -> StructureMatcher:
@@ -34,7 +31,7 @@ def unreduced_matcher() -> StructureMatcher:
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    return StructureMatcher(**PREDICTION_TOLERANCES, primitive_cell=False)
+    return StructureMatcher(**asdict(STANDARD), primitive_cell=False)
 
 
 def rms_distance(first: Structure, second: Structure, *, by: StructureMatcher | None = None) -> float | None:

@@ -23,18 +23,6 @@ PARAMETER_DECIMALS = 9
 """Of lengths in angstrom and angles in degrees; CIFs hold fewer."""
 
 
-@dataclass(frozen=True)
-class Tolerances:
-    """Of the structure matcher.
-
-    stol: largest displacement over (volume / atoms)^(1/3). ltol: relative difference of lengths. angle_tol: degrees.
-    """
-
-    stol: float = 0.5
-    ltol: float = 0.3
-    angle_tol: float = 10.0
-
-
 @dataclass(frozen=True, eq=False)
 class Symmetry:
     """Operations of a crystal in its reduced cell: rotations (G, 3, 3), whole numbers, that turn rows of fractional

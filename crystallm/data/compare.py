@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import log
@@ -14,7 +14,8 @@ from pymatgen.core import Structure
 
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.limited import Lost
-from crystallm.crystal.matching import DUPLICATE_TOLERANCES, PREDICTION_TOLERANCES, matcher
+from crystallm.crystal.matching import matcher
+from crystallm.crystal.tolerances import DUPLICATE, STANDARD, Tolerances
 from crystallm.data.convert import Traits, read_entry
 from crystallm.data.readers import Entry
 
@@ -125,12 +126,12 @@ class Pair:
 
 def duplicate_matches(pairs: list[Pair]) -> list[dict[str, Any]]:
     """Which pairs are equal at the matcher's default tolerances."""
-    return _matches(pairs, DUPLICATE_TOLERANCES)
+    return _matches(pairs, DUPLICATE)
 
 
 def leakage_matches(pairs: list[Pair]) -> list[dict[str, Any]]:
     """Which pairs are equal at the tolerances by which the benchmarks count a hit."""
-    return _matches(pairs, PREDICTION_TOLERANCES)
+    return _matches(pairs, STANDARD)
 
 
 def lost_pair(pair: Pair, lost: Lost) -> dict[str, Any]:
@@ -139,9 +140,9 @@ def lost_pair(pair: Pair, lost: Lost) -> dict[str, Any]:
     return {"index": pair.index, "rival": pair.rival, "verdict": Verdict.GIVEN_UP.value}
 
 
-def _matches(pairs: list[Pair], tolerances: Mapping[str, float]) -> list[dict[str, Any]]:
+def _matches(pairs: list[Pair], tolerances: Tolerances) -> list[dict[str, Any]]:
     """One verdict a pair; a structure that has found its equal is not compared again."""
-    judge = matcher(**tolerances)
+    judge = matcher(tolerances)
     structures: dict[int, Structure] = {}
 
     def structure(entry: Entry) -> Structure:

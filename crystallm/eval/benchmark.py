@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from crystallm.config import load_recipe
-from crystallm.crystal.prepared import Tolerances
+from crystallm.crystal.tolerances import Tolerances
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.inputs import read_parquet
 from crystallm.eval.select import SelectConfig, Selection, select_targets

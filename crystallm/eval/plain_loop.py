@@ -41,7 +41,7 @@ def compare_with_plain(
     pymatgen contradicts itself when the two crystals change places, are read by another reader, or have their sites
     moved by 1e-7 of the cell, because images of an atom are equally near and rounding chooses.
     """
-    by = tuple(matcher(stol=t.stol, ltol=t.ltol, angle_tol=t.angle_tol) for t in (benchmark.standard, benchmark.strict))
+    by = tuple(matcher(tolerances) for tolerances in (benchmark.standard, benchmark.strict))
     groups = _groups(benchmark, targets, samples, most)
     seconds_ours = seconds_plain = 0.0
     count, undecided, differing = 0, 0, []

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.matching import DUPLICATE_TOLERANCES, matcher
+from crystallm.crystal.matching import matcher
+from crystallm.crystal.tolerances import DUPLICATE
 from crystallm.energy.journal import Journal
 
 CHUNK = 20
@@ -113,7 +114,7 @@ def _structure(cif: str) -> Structure | None:
 
 @cache
 def _matcher() -> StructureMatcher:
-    return matcher(**DUPLICATE_TOLERANCES)
+    return matcher(DUPLICATE)
 
 
 def _digest(question: tuple[str, Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.prepared import Tolerances
+from crystallm.crystal.tolerances import STANDARD, STRICT
 from crystallm.crystal.validity import Checks
 from crystallm.eval.comparisons import compare, questions
 from crystallm.eval.metrics import score
@@ -33,8 +33,6 @@ from crystallm.train.finetune_config import FinetuneConfig
 from crystallm.train.losses import evaluation_loss
 from crystallm.train.session import folder_of, make_accelerator
 
-STANDARD = Tolerances(stol=0.5, ltol=0.3, angle_tol=10.0)
-STRICT = Tolerances(stol=0.2, ltol=0.3, angle_tol=5.0)
 PARTS = ("val", "heldout", "general")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crystallm.crystal.tolerances import STANDARD, STRICT, Tolerances
 from crystallm.eval.report import show
 from crystallm.eval.seen import MARK
 from crystallm.markdown import table
@@ -166,9 +167,13 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
         "",
         f"Given: {recipe['prompt']}; temperature {recipe['temperature']:g}, weight of templates {recipe['guide']:g}, "
         f"seed {recipe['seed']}. Every held-out crystal is in every denominator; Wilson intervals at 95 %. "
-        "Matcher: stol 0.5, ltol 0.3, angle_tol 10; strict: 0.2, 0.3, 5.",
+        f"Matcher: {_told(STANDARD)}; strict: {_told(STRICT)}.",
     ]
     return lines
+
+
+def _told(tolerances: Tolerances) -> str:
+    return f"stol {tolerances.stol:g}, ltol {tolerances.ltol:g}, angle_tol {tolerances.angle_tol:g}"
 
 
 def draw_curves(report: Mapping[str, Any], path: Path) -> None:

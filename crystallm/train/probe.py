@@ -16,6 +16,7 @@ from crystallm.crystal.fast_validity import check_cif_fast
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import TIME_LIMIT_S
+from crystallm.crystal.tolerances import STANDARD, STRICT
 from crystallm.errors import LayoutError
 from crystallm.eval.comparisons import Group, match
 from crystallm.eval.targets import Target
@@ -26,7 +27,7 @@ from crystallm.train.adapter import merged
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus
 from crystallm.train.finetune_data import targets_of
-from crystallm.train.finetune_measure import STANDARD, STRICT, prompts_of
+from crystallm.train.finetune_measure import prompts_of
 from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position
 

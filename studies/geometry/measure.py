@@ -24,14 +24,14 @@ from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import expand
 from crystallm.crystal.displacement import rms_of_many
 from crystallm.crystal.layout import get_layout
-from crystallm.crystal.prepared import Tolerances, prepare
+from crystallm.crystal.prepared import prepare
+from crystallm.crystal.tolerances import STANDARD
 from crystallm.energy.potentials import NoEnergy, load_potential
 from crystallm.energy.ranking import Evidence, Question, probabilities
 from crystallm.energy.relaxation import relax
 from crystallm.provenance import provenance, write_json, write_text
 from crystallm.sample.answers.energies import LARGEST_CHANGE
 
-STANDARD = Tolerances(0.5, 0.3, 10.0)
 FIELDS = {field.name for field in fields(Evidence)}
 
 

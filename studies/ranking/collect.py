@@ -20,9 +20,9 @@ from crystallm.crystal.cif import write_cif
 from crystallm.crystal.composition import format_formula
 from crystallm.crystal.duplicates import are_near
 from crystallm.crystal.layout import get_layout
-from crystallm.crystal.matching import PREDICTION_TOLERANCES
 from crystallm.crystal.own_symmetry import prepare_built
-from crystallm.crystal.prepared import Prepared, Tolerances
+from crystallm.crystal.prepared import Prepared
+from crystallm.crystal.tolerances import STANDARD, STRICT
 from crystallm.data.templates import TemplateLibrary
 from crystallm.eval.comparisons import Group, match
 from crystallm.sample.answers.evidence import Relatives, evidence_of
@@ -30,8 +30,6 @@ from crystallm.sample.attempt import Attempt
 from crystallm.sample.crystal import Crystal, rank
 from crystallm.sample.prompts import NamedPrompt, read_prompts
 from crystallm.sample.records import RECORDS, attempt_of, read_records
-
-STRICT = Tolerances(stol=0.3, ltol=0.2, angle_tol=5.0)
 
 
 def merged(crystals: Sequence[Crystal]) -> list[Crystal]:
@@ -61,7 +59,7 @@ def line_of(
     """
     crystals = merged(rank(attempts, merge=False))
     drawn = {one.number: write_cif(one.description) for one in attempts if one.description is not None}
-    group = Group(target["cif"], tuple(drawn.values()), Tolerances(**PREDICTION_TOLERANCES), STRICT)
+    group = Group(target["cif"], tuple(drawn.values()), STANDARD, STRICT)
     verdicts: list[Any] = [None] * len(attempts)
     for number, outcome in zip(drawn, match(group), strict=True):
         verdicts[number] = [outcome.rms, outcome.rms_strict, outcome.valid]

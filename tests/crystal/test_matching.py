@@ -10,7 +10,8 @@ from pymatgen.core import Lattice, Structure
 
 from crystallm.crystal.duplicates import group_duplicates
 from crystallm.crystal.limited import Fate, Lost, Worker, WorkerError, run_limited
-from crystallm.crystal.matching import DUPLICATE_TOLERANCES, matcher, rms_distance, unreduced_matcher
+from crystallm.crystal.matching import matcher, rms_distance, unreduced_matcher
+from crystallm.crystal.tolerances import DUPLICATE
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CSCL_TYPE = Structure(Lattice.cubic(3.4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -58,7 +59,7 @@ def test_what_nothing_else_can_match_is_not_compared() -> None:
 
 def test_prefilters_do_not_change_the_grouping() -> None:
     structures = [ROCK_SALT, DIAMOND, CSCL_TYPE, ROCK_SALT.copy(), DIAMOND.get_primitive_structure()]
-    plain = matcher(stol=0.3, ltol=0.2, angle_tol=5).group_structures(structures)
+    plain = matcher(DUPLICATE).group_structures(structures)
     ours = group_duplicates(structures)
     assert sorted(len(group) for group in plain) == sorted(len(group) for group in ours)
 
@@ -76,7 +77,7 @@ def test_groups_are_those_of_the_matcher_alone() -> None:
             disturbed.translate_sites([site], shift, frac_coords=False)
         disturbed.apply_strain(random.uniform(-0.1, 0.1, 3))
         structures.append(disturbed)
-    judge, expected = matcher(**DUPLICATE_TOLERANCES), list[list[int]]()
+    judge, expected = matcher(DUPLICATE), list[list[int]]()
     for index, structure in enumerate(structures):
         group = next((group for group in expected if judge.fit(structures[group[0]], structure)), None)
         if group is None:

@@ -8,7 +8,8 @@ import pytest
 from crystallm.crystal.description import Description, Site, augment, expand
 from crystallm.crystal.displacement import rms_of, rms_of_many
 from crystallm.crystal.own_symmetry import is_first, prepare_built
-from crystallm.crystal.prepared import Tolerances, prepare
+from crystallm.crystal.prepared import prepare
+from crystallm.crystal.tolerances import Tolerances
 from crystallm.crystal.wyckoff import space_group
 
 WIDE = Tolerances()

@@ -9,10 +9,9 @@ from pymatgen.core import Lattice, Structure
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.displacement import rms_of, rms_of_many
 from crystallm.crystal.matching import matcher, rms_distance
-from crystallm.crystal.prepared import Tolerances, as_pymatgen_reads, cannot_match, prepare
+from crystallm.crystal.prepared import as_pymatgen_reads, cannot_match, prepare
 from crystallm.crystal.reduction import niggli_lattice
-
-STANDARD, STRICT = Tolerances(), Tolerances(stol=0.3, ltol=0.2, angle_tol=5.0)
+from crystallm.crystal.tolerances import STANDARD, STRICT, Tolerances
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CSCL_TYPE = Structure(Lattice.cubic(3.4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -50,7 +49,7 @@ def test_verdict_and_rms_are_those_of_pymatgen(tolerances: Tolerances) -> None:
     cells = [Cell.from_structure(structure) for structure in crystals()]
     structures = [as_pymatgen_reads(cell).to_structure() for cell in cells]
     prepared = [prepare(cell) for cell in cells]
-    by = matcher(stol=tolerances.stol, ltol=tolerances.ltol, angle_tol=tolerances.angle_tol)
+    by = matcher(tolerances)
     verdicts = []
     for i, j in itertools.product(range(len(cells)), repeat=2):
         if (i + j) % 3:

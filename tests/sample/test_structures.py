@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from crystallm.crystal.description import Description, Site, expand
-from crystallm.crystal.matching import DUPLICATE_TOLERANCES, matcher
+from crystallm.crystal.matching import matcher
+from crystallm.crystal.tolerances import DUPLICATE
 from crystallm.sample.structures import FEW_COORDINATES, Structures
 
 Point = tuple[float, float, float]
@@ -30,7 +31,7 @@ def crystals() -> list[Description]:
 
 
 def test_the_verdict_is_that_of_the_structure_matcher(crystals: list[Description]) -> None:
-    structures, by = Structures(crystals), matcher(**DUPLICATE_TOLERANCES)
+    structures, by = Structures(crystals), matcher(DUPLICATE)
     for one in crystals:
         same = [by.fit(expand(one).to_structure(), expand(other).to_structure()) for other in crystals]
         assert structures.like(one) == [number for number, is_same in enumerate(same) if is_same]

@@ -19,7 +19,8 @@ from crystallm.crystal.displacement import rms_of_many
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import matcher
-from crystallm.crystal.prepared import Tolerances, prepare
+from crystallm.crystal.prepared import prepare
+from crystallm.crystal.tolerances import Tolerances
 from crystallm.data.seen import Seen
 from crystallm.errors import CheckpointError
 from crystallm.eval.comparisons import AT_ONCE
@@ -86,7 +87,7 @@ def judge_targets(
         CheckpointError: the list or the library of the checkpoint is damaged.
 
     Example:
-        >>> judge_targets([rutile], default_folder("full"), tolerances=Tolerances(), workers=1, time_limit_s=30)
+        >>> judge_targets([rutile], default_folder("full"), tolerances=STANDARD, workers=1, time_limit_s=30)
         {'mp-2657': Verdict(state=<State.SEEN: 'seen'>, how='id', formula=True)}
     """
     listed = Seen.read(folder)
@@ -183,7 +184,7 @@ def has_twin(question: tuple[str, tuple[str, ...], Tolerances]) -> bool:
     true_cif, cifs, tolerances = question
     truth, *others = (cell for cif in (true_cif, *cifs) if not isinstance(cell := read_cif(cif), Rejection))
     near = rms_of_many([prepare(cell) for cell in others], prepare(truth), (tolerances,))
-    judge = matcher(stol=tolerances.stol, ltol=tolerances.ltol, angle_tol=tolerances.angle_tol)
+    judge = matcher(tolerances)
     return any(
         rms is not None and judge.fit(cell.to_structure(), truth.to_structure())
         for cell, (rms,) in zip(others, near, strict=True)

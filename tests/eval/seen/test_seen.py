@@ -16,7 +16,7 @@ from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import describe
 from crystallm.crystal.layout import Layout, get_layout
-from crystallm.crystal.prepared import Tolerances
+from crystallm.crystal.tolerances import STANDARD
 from crystallm.data.seen import SEEN_FILE, Seen
 from crystallm.errors import CheckpointError
 from crystallm.eval.compare import main as compare
@@ -38,7 +38,6 @@ from crystallm.eval.targets import Target, make_target, read_targets
 from crystallm.model.editions import edition_folder
 from crystallm.provenance import sha256
 
-STANDARD = Tolerances(0.5, 0.3, 10.0)
 HELD_OUT = Path(__file__).with_name("held_out.parquet")
 """24 test rows of MP-20 and MPTS-52 (Materials Project, CC-BY-4.0; MP-20 as distributed with CDVAE, MIT) of whose
 formulas the benchmark edition has seen other structures."""
