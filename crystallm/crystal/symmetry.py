@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,7 +13,7 @@ import spglib
 from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Reason, Rejection, parameters_of
-from crystallm.errors import SymmetryError
+from crystallm.crystal.space_group_symbols import number_of
 
 # moyopy logs a warning for every input that is not a primitive cell; whoever wants it can add a handler.
 logging.getLogger("moyo").addHandler(logging.NullHandler())
@@ -223,35 +222,9 @@ def hermann_mauguin(number: int) -> str:
     return str(moyopy.SpaceGroupType(number).hm_short)
 
 
-@cache
-def _names() -> dict[str, int]:
-    names: dict[str, int] = {}
-    for hall_number in range(530, 0, -1):
-        entry = moyopy.HallSymbolEntry(hall_number)
-        # 'P 1 2_1/n 1' is known as P2_1/n.
-        without_ones = entry.hm_full.replace(" 1", "") if 3 <= entry.number <= 15 else entry.hm_full
-        for symbol in (entry.hm_short, entry.hm_full, without_ones):
-            names[_plain(symbol)] = entry.number
-    for number in range(1, 231):
-        kind = moyopy.SpaceGroupType(number)
-        for symbol in (kind.hm_short, kind.hm_full, str(number)):
-            names[_plain(symbol)] = number
-    return names
-
-
-def _plain(symbol: str) -> str:
-    return re.sub(r"[\s_]", "", symbol).split(":")[0].lower()
-
-
 def space_group_from_name(name: str | int) -> int:
-    """Number of a space group given as number or Hermann-Mauguin symbol ('136', 'P4_2/mnm', 'P 42/m n m').
+    """Number of a space group given as number or symbol in any spelling ('136', 'P4_2/mnm', 'Cmca', 'F d -3 m :2').
 
     Raises SymmetryError for anything else.
     """
-    number = _names().get(_plain(str(name)))
-    if number is None:
-        raise SymmetryError(
-            f"unknown space group {str(name)!r}; give a number from 1 to 230 or a Hermann-Mauguin symbol "
-            "such as P4_2/mnm"
-        )
-    return number
+    return number_of(str(name))
