@@ -193,7 +193,7 @@ def _parse(text: str) -> gemmi.cif.Document | Rejection:
 
 
 def _repaired(text: str) -> Iterator[str]:
-    """The text without what strict CIF 1.1 forbids but people's files hold: marks of encodings, CIF 2.0 without header."""
+    """The text without what CIF 1.1 forbids but files hold: marks of encodings, other letters, CIF 2.0 unannounced."""
     plain = re.sub("[\ufeff\u200b\x1a]", "", text).replace("\u00a0", " ")
     plain = re.sub(r"[^\x00-\x7e]", "~", plain)
     if plain != text:

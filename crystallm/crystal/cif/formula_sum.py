@@ -1,0 +1,135 @@
+"""Formulas as CIFs state them, with the uncertainty that their digits leave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd, isfinite
+
+from crystallm.crystal.cif.species import NUMBERS
+from crystallm.crystal.formula import join_parts
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<element>[A-Z][a-z]?)|(?P<open>[(\[{])|(?P<close>[)\]}]))\s*(?P<amount>\d*\.?\d*)(?:\(\d+\))?"
+)
+_CHARGE = re.compile(r"\s+\d*[+-]\d*(?=[\s,)\]]|$)|\d*[+-]\s*$")
+_FULL_STOP_AS_DOT = re.compile(r"\.(?=\s|[A-Z(\[{])")
+_FACTOR = re.compile(r"\s*(\d+\.?\d*|\.\d+)(?=\s*[A-Z(\[{])")
+_ONE_ELEMENT = re.compile(r"[A-Z]{1,2}\d*\.?\d*")
+
+
+@dataclass(frozen=True)
+class StatedFormula:
+    """Atoms of each element in one formula unit."""
+
+    text: str
+    least: Mapping[int, float]
+    """Smallest amount that the digits allow, by atomic number."""
+    most: Mapping[int, float]
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers."""
+        return frozenset(self.most)
+
+    @property
+    def divisor(self) -> int:
+        """The greatest common divisor of the amounts, 1 where they are no whole numbers."""
+        if any(self.least[number] != self.most[number] for number in self.most):
+            return 1
+        return gcd(*(round(amount) for amount in self.most.values())) or 1
+
+
+@lru_cache(maxsize=1024)
+def stated_formula(text: str) -> StatedFormula | None:
+    """The formula that an item such as `_chemical_formula_sum` states, None where it cannot be read.
+
+    Whole amounts are exact. A decimal amount may have been rounded, and with two digits or more cut off: `Al0.66 O`
+    fits Al2O3. `D` is counted as H. Brackets, charges at the end, hydrates and moieties that
+    commas separate are understood; amounts such as `x` are not.
+
+    Args:
+        text: such as `H2 Mg O2`, `(Al.25 Si.75)4 Na O8`, `Cu O4 S, 5(H2 O)`.
+
+    Returns:
+        The amounts of each element, at least and at most.
+
+    Example:
+        >>> formula = stated_formula("Al0.33 O0.5")
+        >>> [(number, round(formula.least[number], 2), round(formula.most[number], 2)) for number in formula.most]
+        [(13, 0.32, 0.34), (8, 0.45, 0.55)]
+    """
+    cleaned = " ".join(text.replace("~", " ").replace("_", " ").split())
+    if len(cleaned) > 1000:
+        return None
+    if not any(letter.islower() for letter in cleaned):
+        words = cleaned.split()
+        if len(words) > 1 and all(_ONE_ELEMENT.fullmatch(word) for word in words):
+            cleaned = " ".join(word.capitalize() for word in words)  # 'CA C O3' of files in capitals
+    least: dict[int, float] = {}
+    most: dict[int, float] = {}
+    if " " not in cleaned:  # a formula as people write it, such as CuSO4.5H2O; in a spaced one .5 is a half
+        cleaned, _ = join_parts(cleaned)
+    for part in re.split(r"[,·*;]", _FULL_STOP_AS_DOT.sub("·", _CHARGE.sub("", cleaned))):
+        counted = _counted(part)
+        if counted is None:
+            return None
+        for number, (low, high) in counted.items():
+            least[number] = least.get(number, 0.0) + low
+            most[number] = most.get(number, 0.0) + high
+    present = {number for number, amount in most.items() if amount > 0 and isfinite(amount)}
+    if not present:
+        return None
+    return StatedFormula(text, {n: max(least[n], 0.0) for n in present}, {n: most[n] for n in present})
+
+
+def _counted(part: str) -> dict[int, tuple[float, float]] | None:
+    factor = 1.0
+    if found := _FACTOR.match(part):
+        factor = float(found[1])
+        part = part[found.end() :]
+    levels: list[dict[int, tuple[float, float]]] = [{}]
+    end = 0
+    part = part.rstrip()
+    while end < len(part):
+        match = _TOKEN.match(part, end)
+        if match is None:
+            return None
+        if match["open"]:
+            levels.append({})
+            end = match.end("open")
+            continue
+        end = match.end()
+        low, high = _amount(match["amount"])
+        if match["close"]:
+            if len(levels) < 2:
+                return None
+            for number, (least, most) in levels.pop().items():
+                _add(levels[-1], number, least * low, most * high)
+            continue
+        known = 1 if match["element"] == "D" else NUMBERS.get(match["element"])
+        if known is None:
+            return None
+        _add(levels[-1], known, low, high)
+    if len(levels) != 1:
+        return None
+    return {number: (low * factor, high * factor) for number, (low, high) in levels[0].items()}
+
+
+def _add(counts: dict[int, tuple[float, float]], number: int, low: float, high: float) -> None:
+    before = counts.get(number, (0.0, 0.0))
+    counts[number] = (before[0] + low, before[1] + high)
+
+
+def _amount(text: str) -> tuple[float, float]:
+    """The least and the most that an amount may be."""
+    if text in ("", "."):
+        return 1.0, 1.0
+    amount = float(text)
+    _, _, decimals = text.partition(".")
+    if not decimals.strip("0"):  # 2.00 is two
+        return amount, amount
+    uncertain = 0.05 if len(decimals) == 1 else 10.0 ** -len(decimals)
+    return amount - uncertain, amount + uncertain
