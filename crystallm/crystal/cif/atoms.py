@@ -47,6 +47,8 @@ class Sites:
     """Hydrogen atoms that are bonded to the atom of a site and are not in the list; for each site or not at all."""
     water_without_formula: tuple[str, ...] = ()
     """Labels that name the oxygen of water."""
+    has_deuterium: bool = False
+    """Whether the file writes D for some of the hydrogen."""
     notes: tuple[str, ...] = ()
     """Sentences on what was left out or read by a rule."""
 
@@ -94,7 +96,10 @@ def read_sites(items: Items, present: frozenset[int] | None = None) -> Sites | R
         stated = [column[site] or "?" for column in columns]
         return Rejection(Reason.UNREADABLE, f"site {labels[site]!r}: coordinates {' '.join(stated)}")
     attached = _numbers(items, "_atom_site_attached_hydrogens", kept, missing=0.0)
-    dummies = count - len(kept)
+    has_deuterium = "D" in {name.rstrip("0123456789+-").upper() for name in (*types, *labels)}
+    notes = [f"{count - len(kept)} dummy sites left out"] if len(kept) < count else []
+    if has_deuterium:
+        notes.append("D is read as hydrogen")
     return Sites(
         labels=tuple(label or symbol for label, symbol in zip(labels, types, strict=True)),
         readings=tuple(one.numbers for one in species),
@@ -103,7 +108,8 @@ def read_sites(items: Items, present: frozenset[int] | None = None) -> Sites | R
         multiplicities=_stated(items, "_atom_site_symmetry_multiplicity", kept),
         attached_hydrogens=tuple(attached) if any(attached) else (),
         water_without_formula=tuple(label for label, one in zip(labels, species, strict=True) if one.is_water),
-        notes=(f"{dummies} dummy sites left out",) if dummies else (),
+        has_deuterium=has_deuterium,
+        notes=tuple(notes),
     )
 
 
