@@ -28,8 +28,13 @@ def read_cif(text: str) -> Cell | Rejection:
     return block if isinstance(block, Rejection) else _cell_of(block)
 
 
-def read_cif_with_items(text: str) -> tuple[Cell, str, dict[str, str | list[str]]] | Rejection:
-    """The cell of `read_cif`, and the name and items of its block: tag -> text, or texts of a column."""
+def read_cif_with_items(
+    text: str, *, trust_atoms: bool = False
+) -> tuple[Cell, str, dict[str, str | list[str]]] | Rejection:
+    """The cell of `read_cif`, and the name and items of its block: tag -> text, or texts of a column.
+
+    trust_atoms: as in `read_cif`; the checks of validity read so, since they judge formula and multiplicities by name.
+    """
     block = _atom_block(text)
     if isinstance(block, Rejection):
         return block
