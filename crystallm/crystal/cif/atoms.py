@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crystallm.crystal.cell import Reason, Rejection
 from crystallm.crystal.cif.document import Items
 from crystallm.crystal.cif.species import Kind, Species, species_of_label, species_of_type
+from crystallm.crystal.elements import symbol_of
 from crystallm.crystal.wyckoff import different_points
 
 FULL_OCCUPANCY = 0.999
@@ -56,7 +57,7 @@ class Sites:
         return len(self.labels)
 
 
-def read_sites(items: Items, present: frozenset[int] | None = None) -> Sites | Rejection:
+def read_sites(items: Items, present: frozenset[int] | None = None, *, trust_labels: bool = False) -> Sites | Rejection:
     """The atom list of a block, or the first reason why it holds no ordered crystal.
 
     Dummy sites (calculation flag or type `dum`) are left out. An occupancy that is not stated is 1. Partial occupancy,
@@ -65,6 +66,7 @@ def read_sites(items: Items, present: frozenset[int] | None = None) -> Sites | R
     Args:
         items: of one block.
         present: atomic numbers of the elements in the crystal, where the file says so, for labels without types.
+        trust_labels: whether a label that names none of these elements is read as if nothing was said of them.
 
     Returns:
         The sites in the order of the file.
@@ -78,15 +80,16 @@ def read_sites(items: Items, present: frozenset[int] | None = None) -> Sites | R
     types = _column(items, "_atom_site_type_symbol", count)
     if not any(types) and not any(labels):
         return Rejection(Reason.UNREADABLE, "the atoms have neither type symbols nor labels")
-    species = [_species(label, symbol, present) for label, symbol in zip(labels, types, strict=True)]
+    species = [_species(label, symbol, present, trust_labels) for label, symbol in zip(labels, types, strict=True)]
     kept = _without_dummies(items, species)
+    kept = [k for k in kept if labels[k] or types[k] or any(column[k] for column in columns)]
     if len(kept) < count:
         labels, types = [labels[k] for k in kept], [types[k] for k in kept]
         species = [species[k] for k in kept]
         columns = [[column[k] for k in kept] for column in columns]
     if not kept:
         return Rejection(Reason.EMPTY, "the atom list has dummy sites only")
-    refusal = _why_no_atom(labels, types, species) or _why_disordered(items, labels, kept)
+    refusal = _why_no_atom(labels, types, species, present) or _why_disordered(items, labels, kept)
     if refusal is not None:
         return refusal
     positions = _positions(columns)
@@ -100,6 +103,8 @@ def read_sites(items: Items, present: frozenset[int] | None = None) -> Sites | R
     notes = [f"{count - len(kept)} dummy sites left out"] if len(kept) < count else []
     if has_deuterium:
         notes.append("D is read as hydrogen")
+    if not all(types):
+        notes += _read_by_elements(labels, types, species, present)
     return Sites(
         labels=tuple(label or symbol for label, symbol in zip(labels, types, strict=True)),
         readings=tuple(one.numbers for one in species),
@@ -189,8 +194,26 @@ def _distances(differences: NDArray[np.float64], lattice: NDArray[np.float64]) -
     return np.asarray(np.sqrt(np.einsum("...k,...k->...", wrapped, wrapped)))
 
 
-def _species(label: str, symbol: str, present: frozenset[int] | None) -> Species:
-    return species_of_type(symbol) if symbol else species_of_label(label, present)
+def _species(label: str, symbol: str, present: frozenset[int] | None, trust_labels: bool) -> Species:
+    if symbol:
+        return species_of_type(symbol)
+    named = species_of_label(label, present)
+    if trust_labels and present is not None and named.kind is Kind.OPEN:
+        return species_of_label(label)
+    return named
+
+
+def _read_by_elements(
+    labels: Sequence[str], types: Sequence[str], species: Sequence[Species], present: frozenset[int] | None
+) -> list[str]:
+    """Labels that mean what they mean only because the elements of the crystal are known."""
+    if present is None:
+        return []
+    return [
+        f"label {label!r} is read as {' or '.join(symbol_of(number) for number in one.numbers)}"
+        for label, symbol, one in zip(labels, types, species, strict=True)
+        if not symbol and species_of_label(label).numbers[:1] != one.numbers
+    ]
 
 
 def _without_dummies(items: Items, species: Sequence[Species]) -> list[int]:
@@ -202,16 +225,20 @@ def _without_dummies(items: Items, species: Sequence[Species]) -> list[int]:
     ]
 
 
-def _why_no_atom(labels: Sequence[str], types: Sequence[str], species: Sequence[Species]) -> Rejection | None:
+def _why_no_atom(
+    labels: Sequence[str], types: Sequence[str], species: Sequence[Species], present: frozenset[int] | None
+) -> Rejection | None:
     for label, symbol, one in zip(labels, types, species, strict=True):
         if one.kind is Kind.ATOM:
             continue
         named = f"site {label!r} of type {symbol!r}" if symbol else f"site {label!r}, which has no type symbol"
         if one.kind is Kind.MIXTURE:
             return Rejection(Reason.DISORDERED, f"{named}: {one.readings} on one site")
-        if one.kind is Kind.OPEN:
+        if one.kind is Kind.UNKNOWN or not one.readings:
+            return Rejection(Reason.UNKNOWN_SPECIES, named)
+        if present is None:
             return Rejection(Reason.AMBIGUOUS, f"{named}, may be {one.readings}; state _atom_site_type_symbol")
-        return Rejection(Reason.UNKNOWN_SPECIES, named)
+        return Rejection(Reason.CONTRADICTORY, f"{named}: {one.readings} is not among the elements the file states")
     return None
 
 

@@ -14,11 +14,12 @@ _TOKEN = re.compile(
     | (?P<quoted>'[^'\n]*'|"[^"\n]*")
     | (?P<comment>\#[^\n]*)
     | (?P<space>\s+)
+    | (?P<name>(?<!\S)(?:data_|save_|_)[^\s]+)  # brackets belong to a name
     | (?P<open>[\[{])
     | (?P<close>[\]}])
     | (?P<bare>[^\s\[\]{}]+)
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 
 

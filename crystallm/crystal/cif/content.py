@@ -5,9 +5,10 @@ Which statements contradict the atoms:
 * the formula sum, if no number of formula units makes it the content of the cell. Multiples (`Si8`, the sum of the
   primitive or conventional cell) and rounded amounts are no contradiction. Without a formula sum the structural formula
   or the moieties stand in for it;
-* Z, if the cell holds another number of units: of the formula as stated or reduced, in the cell or its primitive cell;
-* multiplicities, if neither they, nor the orders of site symmetry that older programs write there, nor multiplicities
-  in the primitive cell fit all sites;
+* Z, if it is a whole number and the cell holds another number of units: of the formula as stated or reduced, in the
+  cell or its primitive cell;
+* multiplicities, if neither they, nor the orders of site symmetry that older programs write there, nor those of the
+  primitive cell or of hexagonal axes fit all sites;
 * attached hydrogen that is not in the list, unless the formula sum agrees with the list;
 * the weight of the formula with Z, and the density, where no formula can be read.
 """
@@ -96,7 +97,7 @@ def statements_of(items: Items) -> Statements:
     return Statements(
         formula=formula,
         formula_item=formula_item,
-        units=_positive(items.text("_cell_formula_units_z")),
+        units=_whole(_positive(items.text("_cell_formula_units_z"))),
         weight=_positive(items.text("_chemical_formula_weight")),
         density=_positive(items.text("_exptl_crystal_density_diffrn")),
         present=formula.elements if formula is not None else _listed_types(items),
@@ -223,6 +224,8 @@ def _wrong_multiplicities(sites: Sites, sizes: Sequence[int], order: int, centri
         return
     if centring > 1 and all(given * centring in (size, order * centring / size) for _, given, size in pairs):
         return
+    if centring == 1 and order % 3 == 0 and all(given == 3 * size for _, given, size in pairs):
+        return  # multiplicities on hexagonal axes, of a crystal on rhombohedral ones
     k, given, size = next(pair for pair in pairs if pair[1] != pair[2])
     yield f"site {sites.labels[k]!r} is said to have multiplicity {given:g}, the symmetry makes {size} of it"
 
@@ -287,6 +290,10 @@ def _positive(text: str | None) -> float | None:
         return None
     number = float(gemmi.cif.as_number(text))
     return number if isfinite(number) and number > 0 else None
+
+
+def _whole(number: float | None) -> float | None:
+    return number if number is not None and number == round(number) else None
 
 
 @lru_cache(maxsize=128)

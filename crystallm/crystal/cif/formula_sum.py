@@ -12,7 +12,7 @@ from crystallm.crystal.cif.species import NUMBERS
 from crystallm.crystal.formula import join_parts
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<element>[A-Z][a-z]?)|(?P<open>[(\[{])|(?P<close>[)\]}]))\s*(?P<amount>\d*\.?\d*)(?:\(\d+\))?"
+    r"\s*(?:(?P<element>[A-Z][a-z]?)|(?P<open>[(\[{])|(?P<close>[)\]}]))\s*(?P<amount>\d+/\d+|\d*\.?\d*)(?:\(\d+\))?"
 )
 _CHARGE = re.compile(r"\s+\d*[+-]\d*(?=[\s,)\]]|$)|\d*[+-]\s*$")
 _FULL_STOP_AS_DOT = re.compile(r"\.(?=\s|[A-Z(\[{])")
@@ -127,6 +127,9 @@ def _amount(text: str) -> tuple[float, float]:
     """The least and the most that an amount may be."""
     if text in ("", "."):
         return 1.0, 1.0
+    if "/" in text:
+        above, below = map(int, text.split("/"))
+        return (above / below, above / below) if below else (0.0, 0.0)
     amount = float(text)
     _, _, decimals = text.partition(".")
     if not decimals.strip("0"):  # 2.00 is two

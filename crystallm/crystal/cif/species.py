@@ -27,7 +27,7 @@ from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS
 NUMBERS = {symbol: number for number, symbol in enumerate(ELEMENTS, start=1)}
 OXYGEN, TUNGSTEN = NUMBERS["O"], NUMBERS["W"]
 
-WATER = frozenset({"ow", "wat", "wa", "water", "aq"})
+WATER = re.compile(r"(?:OW|Ow|ow|WA|Wa|AQ|Aq|aq)(?![A-Za-z])|(?i:WAT)")
 HYDRATE = re.compile(r"H2O|O\d*[wW]")
 HYDROXYL = re.compile(r"O-?[hH](?![a-z])")
 CLASSES = {"RE": "Re or a rare earth", "TM": "Tm or a transition metal"}
@@ -123,7 +123,7 @@ def species_of_label(label: str, present: frozenset[int] | None = None) -> Speci
     letters, _ = _split(label)
     if shared := _shared_sites(label):
         return Species(Kind.MIXTURE, readings=shared)
-    if letters.lower() in WATER:
+    if WATER.match(label):
         return _water(present)
     if not letters or letters.lower() in NAMES_OF_NO_ELEMENT:
         return Species(Kind.UNKNOWN)
