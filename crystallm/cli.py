@@ -5,7 +5,9 @@ import sys
 from importlib import import_module
 
 import crystallm
-from crystallm.errors import CrystallmError
+from crystallm.disk import lost_room
+from crystallm.errors import ConfigError, CrystallmError
+from crystallm.launch import follow_parent
 from crystallm.starting import start_fast
 
 STAGES = {
@@ -50,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     # spglib writes to stderr whenever it loosens or tightens its tolerance; what it finds is judged all the same.
     os.environ.setdefault("SPGLIB_WARNING", "OFF")
     try:
+        follow_parent()
+        refuse_broken_text(arguments)
         return _run(arguments)
     except CrystallmError as error:
         print(f"crystallm: {error}", file=sys.stderr)
@@ -61,6 +65,27 @@ def main(argv: list[str] | None = None) -> int:
         # The reader (`| head`) has left; pointing stdout at nothing keeps Python's shutdown from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        full = lost_room(error)
+        if full is None:
+            raise
+        print(f"crystallm: cannot write: {full}; what was written before is kept. {MAKE_ROOM}", file=sys.stderr)
+        return 2
+
+
+MAKE_ROOM = "Make room there, or choose another place, and give the same command again"
+
+
+def refuse_broken_text(arguments: list[str]) -> None:
+    """ConfigError where an argument is no text in UTF-8: it could be neither shown nor recorded."""
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode(errors="backslashreplace").decode()
+            raise ConfigError(
+                f"argument {number}, '{shown[:80]}', is no text in UTF-8; type it again, or rename the file it names"
+            ) from None
 
 
 def _run(arguments: list[str]) -> int:

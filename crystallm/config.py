@@ -1,6 +1,7 @@
 """Recipes: YAML files read into frozen dataclasses; an unknown field or a wrong type is a ConfigError naming it."""
 
 import dataclasses
+import os
 import re
 import types
 import typing
@@ -22,7 +23,7 @@ def load_recipe(cls: type[C], path: Path | str, *, overrides: Sequence[str] = ()
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the recipe {path}: {error}; give the path of a YAML file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     content = {} if content is None else content
     if not isinstance(content, dict):
@@ -70,7 +71,12 @@ def write_recipe(config: Any, path: Path) -> None:
     """Write a recipe with every field spelled out, defaults included."""
     import yaml
 
-    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
+        os.replace(partial, path)  # a reader, and a run that is resumed after a kill, sees the whole file or none
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
@@ -124,7 +130,7 @@ def _set(content: dict[str, Any], override: str) -> dict[str, Any]:
         raise ConfigError(f"cannot use {override!r}; write field=value, such as seed=1 or model.layers=4")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"the value of {override!r} is not valid YAML: {error}") from error
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)  # YAML takes 1e-3 for text; on a command line nobody means that

@@ -1,5 +1,6 @@
 """Where a result comes from: versions, commit, command, configuration and the hashes of the files it was made from."""
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -17,6 +18,7 @@ from typing import Any
 
 from crystallm import __version__
 from crystallm.config import to_mapping
+from crystallm.disk import is_lost_room
 from crystallm.errors import InputError
 
 PACKAGES = (
@@ -92,7 +94,10 @@ def write_text(path: Path | str, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # it takes room that others need
+        remedy = "make room there, or " if is_lost_room(error) else ""
+        raise InputError(f"cannot write {path}: {error.strerror}; {remedy}choose another place") from error
 
 
 def _plain(value: Any) -> Any:
@@ -125,4 +130,25 @@ def _digests(path: Path) -> Iterable[tuple[str, str]]:
     if not path.is_dir():
         return [(path.name, sha256(path))]
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    return [(f"{path.name}/{file.relative_to(path)}", sha256(file)) for file in files]
+    return [(readable(f"{path.name}/{file.relative_to(path)}"), _digest_or_reason(file)) for file in files]
+
+
+def _digest_or_reason(file: Path) -> str:
+    """The digest of one file of a folder; one that cannot be read must not cost what was made of the others."""
+    try:
+        return sha256(file)
+    except InputError as error:
+        return f"unread: {getattr(error.__cause__, 'strerror', '')}"
+
+
+def readable(text: str) -> str:
+    """A text that can be printed and written: what is no character in UTF-8 is spelled out.
+
+    Args:
+        text: a file's name, or a text out of JSON; both may hold lone surrogates.
+
+    Example:
+        >>> print(readable("caf" + chr(0xDCE9) + ".cif"))
+        caf\\udce9.cif
+    """
+    return text.encode("utf-8", "backslashreplace").decode()

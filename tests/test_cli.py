@@ -1,5 +1,6 @@
 """The command finds its stage, loads nothing else, and turns mistakes into exit codes."""
 
+import errno
 import subprocess
 import sys
 import time
@@ -91,3 +92,33 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 0
+
+
+def test_arguments_that_are_no_text() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "crystallm", "text", b"caf\xe9.cif"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "crystallm: argument 2, 'caf\\udce9.cif', is no text in UTF-8; type it again, or rename the file it names\n"
+    )
+
+
+def test_a_full_disk_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fill(argv: list[str]) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "out/big.npy")
+        except OSError as error:
+            raise OSError("could not save") from error
+
+    stage_that(fill, monkeypatch)
+    assert cli.main(["break"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("crystallm: cannot write: [Errno 28] No space left on device: 'out/big.npy'; ")
+    assert "what was written before is kept. Make room there" in said
+
+
+def test_odd_world_size_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    assert cli.main(["text", "x.cif"]) == 2
+    assert "WORLD_SIZE is 'many'" in capsys.readouterr().err

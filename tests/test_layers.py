@@ -20,8 +20,9 @@ LAYERS = [
     {"model", "data"},
     {"tokenizer"},
     {"crystal"},
-    {"config", "provenance", "launch"},
-    {"errors", "markdown", "compiling", "starting"},
+    {"input_files"},
+    {"config", "provenance", "launch", "folder_lock"},
+    {"errors", "disk", "markdown", "compiling", "starting"},
 ]
 """From the top down: a name may import those below it, and itself."""
 

@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from crystallm.launch import end_with
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -160,11 +162,9 @@ def run_limited(
 
 def _work(function: Callable[[Item], Value], connection: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    end_with(parent)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has gone
         while True:
-            while not connection.poll(1.0):
-                if os.getppid() != parent:
-                    return
             item = connection.recv()
             try:
                 reply: tuple[Value | Lost | None, str | None] = (function(item), None)

@@ -113,5 +113,6 @@ def parser() -> argparse.ArgumentParser:
         type=_part,
         metavar="I/N",
     )
+    option("max_file_mb", "most megabytes of a file or member of an archive", type=float, metavar="MB")
     option("workers", "processes; all cores unless given; does not change the result", type=int, metavar="N")
     return root

@@ -8,6 +8,7 @@ from typing import Literal
 
 from crystallm.crystal.layout import DEFAULT_LAYOUT, get_layout
 from crystallm.errors import ConfigError
+from crystallm.input_files import MAX_FILE_MB, check_limit
 
 SPLITS = ("train", "val", "test")
 
@@ -46,11 +47,14 @@ class PrepareConfig:
     """Write the training rows as files of up to so many rows in a folder train; one file train.parquet by default."""
     shard: tuple[int, int] | None = None
     """(i, n): only describe the i-th of every n crystals, for a later run over the n folders to put together."""
+    max_file_mb: float = MAX_FILE_MB
+    """Files and members of archives with more megabytes than these, packed or unpacked, are refused."""
     workers: int | None = None
     """Processes; all cores by default. Does not change the result."""
 
     def __post_init__(self) -> None:
         get_layout(self.layout)
+        check_limit(self.max_file_mb)
         if not self.sources:
             raise ConfigError("sources is empty; name at least one folder or file")
         for name, least in (("max_sites", 1), ("max_tokens", 8), ("workers", 1), ("rows_per_file", 1)):

@@ -21,6 +21,7 @@ from crystallm.data.sources import Source, SourceKind, open_source
 from crystallm.data.steps import Ledger, Shop
 from crystallm.data.workspace import REPORT, Workspace, manifest
 from crystallm.errors import InputError
+from crystallm.folder_lock import only_writer
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,14 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     """Prepare `config.sources` into `config.out` and return the report; continues where an earlier run stopped."""
     sources = [open_source(source) for source in config.sources]
     benchmarks = [open_source(str(path)) for path in config.exclude_matching]
-    space = Workspace.open(config.out, manifest(config, sources, benchmarks))
+    wanted = manifest(config, sources, benchmarks)
+    with only_writer(output_folder(config.out), remedy="choose another folder"):
+        return _prepare(config, sources, benchmarks, Workspace.open(config.out, wanted))
+
+
+def _prepare(
+    config: PrepareConfig, sources: list[Source], benchmarks: list[Source], space: Workspace
+) -> dict[str, Any]:
     if space.finished_report is not None:
         logger.info("%s was prepared before with the same inputs and options; nothing to do", config.out)
         return space.finished_report
@@ -77,7 +85,8 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
 
 def _described(sources: list[Source], config: PrepareConfig, shop: Shop) -> tuple[Ledger, float]:
     """The ledger of the sources, or of one part of them, and the seconds that describing took."""
-    entries = steps.read(sources, config.split_column, shop, title="read", shard=config.shard)
+    limit = config.max_file_mb
+    entries = steps.read(sources, config.split_column, shop, title="read", shard=config.shard, max_file_mb=limit)
     started = time.monotonic()
     return steps.describe_all(entries, config, shop, title="describe"), time.monotonic() - started
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
-import tarfile
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,8 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from crystallm.crystal.cif.several import one_by_one
 from crystallm.data.optimade import HELPFUL, NEEDED
 from crystallm.errors import InputError
+from crystallm.input_files import MAX_FILE_MB, Unread, cif_files, members, read_text
+from crystallm.provenance import readable
 
 ID_COLUMNS = ("id", "material_id", "immutable_id")
 
@@ -41,76 +43,31 @@ class Entry:
     split: str | None = None
 
 
-def cif_files(folder: Path) -> list[Path]:
-    """All .cif files below a folder, sorted; `._x.cif` files, which macOS leaves in archives, are not CIFs."""
-    return sorted(file for file in folder.rglob("*") if is_cif_name(file.name) and file.is_file())
+def entries_of(name: str, text: str | Unread) -> Iterator[Entry]:
+    """The structures in one file: a CIF may hold several, each in a block of its own."""
+    if isinstance(text, Unread):
+        yield Entry(name, Form.UNREADABLE, text.reason)
+        return
+    for block, part in one_by_one(text):
+        yield Entry(f"{name}#{readable(block)}" if block else name, Form.CIF, part)
 
 
-def is_cif_name(name: str) -> bool:
-    """Whether a file is taken for a CIF."""
-    return name.lower().endswith(".cif") and not name.startswith("._")
-
-
-def cif_entry(name: str, content: bytes) -> Entry:
-    """Decode one file; old CIFs hold author names in Latin-1, so only a zero byte shows that it is no text at all."""
-    if b"\0" in content:
-        return Entry(name, Form.UNREADABLE, "binary content, not a CIF")
-    try:
-        return Entry(name, Form.CIF, content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return Entry(name, Form.CIF, content.decode("latin-1"))
-
-
-def read_folder(folder: Path) -> Iterator[Entry]:
+def read_folder(folder: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
     """The CIFs below a folder; the id is the path below it."""
-    for file in cif_files(folder):
-        yield _read_file(file, file.relative_to(folder).as_posix())
+    for found in cif_files(folder):
+        refusal = None if found.refusal is None else Unread(found.refusal)
+        yield from entries_of(found.name, refusal or read_text(found.path, max_file_mb=max_file_mb))
 
 
-def read_single_cif(path: Path) -> Iterator[Entry]:
-    """One CIF."""
-    yield _read_file(path, path.name)
+def read_single_cif(path: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
+    """One CIF file."""
+    yield from entries_of(readable(path.name), read_text(path, max_file_mb=max_file_mb))
 
 
-def _read_file(file: Path, name: str) -> Entry:
-    try:
-        return cif_entry(name, file.read_bytes())
-    except OSError as error:
-        return Entry(name, Form.UNREADABLE, f"cannot be read: {error.strerror}")
-
-
-def read_zip(path: Path) -> Iterator[Entry]:
-    """The CIFs in a zip archive."""
-    found = False
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if is_cif_name(Path(member.filename).name):
-                found = True
-                try:
-                    yield cif_entry(member.filename, archive.read(member))
-                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-                    yield Entry(member.filename, Form.UNREADABLE, f"damaged or locked in the archive: {error}")
-    _require(found, path)
-
-
-def read_tar(path: Path) -> Iterator[Entry]:
-    """The CIFs in a tar archive, compressed or not."""
-    found = False
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                content = archive.extractfile(member) if is_cif_name(Path(member.name).name) else None
-                if content is not None:
-                    found = True
-                    yield cif_entry(member.name, content.read())
-    except (tarfile.ReadError, EOFError, zlib.error, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}); fetch it again") from error
-    _require(found, path)
-
-
-def _require(found: bool, path: Path) -> None:
-    if not found:
-        raise InputError(f"the archive {path} holds no .cif file")
+def read_archive(path: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
+    """The CIFs in a zip or tar archive, compressed or not."""
+    for name, text in members(path, max_file_mb=max_file_mb):
+        yield from entries_of(name, text)
 
 
 def read_parquet(location: str, split_column: str | None) -> Iterator[Entry]:
@@ -212,17 +169,31 @@ def is_ase_json(path: Path) -> bool:
     with _open_text(path) as file:
         try:
             head = file.read(200)
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except _NO_JSON as error:
             raise InputError(f"{path} is damaged ({error}); fetch or write it again") from error
     return head.lstrip().startswith('{"1":') and '"sites"' not in head and '"@module"' not in head
 
 
-def read_json(path: Path) -> Iterator[Entry]:
+_NO_JSON = (ValueError, OSError, EOFError, zlib.error, RecursionError)
+"""What reading JSON raises; the last for brackets within brackets, thousands deep."""
+
+JSON_FACTOR = 16
+"""A JSON file of many structures may be so many times larger than one CIF."""
+
+
+def read_json(path: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
     """Structure dictionaries in a list, in an object by id, or under `structure` in a list of records."""
+    limit = int(max_file_mb * 1e6) * JSON_FACTOR
     with _open_text(path) as file:
         try:
-            content = json.load(file)
-        except (ValueError, OSError, EOFError) as error:
+            text = file.read(limit + 1)
+            if len(text) > limit:
+                raise InputError(
+                    f"{path} unpacks to more than {limit / 1e6:g} MB, {JSON_FACTOR} times max_file_mb; raise that if "
+                    "it is meant, or give a .parquet"
+                )
+            content = json.loads(text)
+        except _NO_JSON as error:
             raise InputError(f"{path} is not valid JSON ({error}); write it again") from error
     if isinstance(content, dict) and "sites" in content:
         content = [content]
@@ -237,12 +208,14 @@ def read_json(path: Path) -> Iterator[Entry]:
 
 def _json_entry(record: Any, default_id: str) -> Entry:
     names = [record[column] for column in ID_COLUMNS if column in record] if isinstance(record, dict) else []
-    name = str(names[0]) if names else default_id
+    name = readable(str(names[0]) if names else default_id)
     structure = record.get("structure", record) if isinstance(record, dict) else record
     if isinstance(structure, dict) and "lattice" in structure and "sites" in structure:
         return Entry(name, Form.STRUCTURE, json.dumps(structure))
     return Entry(name, Form.UNREADABLE, "no structure dictionary with `lattice` and `sites`")
 
 
-def _open_text(path: Path) -> Any:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+def _open_text(path: Path) -> io.TextIOBase:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")

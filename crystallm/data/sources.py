@@ -16,6 +16,8 @@ from typing import Any
 from crystallm.data import readers
 from crystallm.data.readers import Entry
 from crystallm.errors import InputError
+from crystallm.input_files import MAX_FILE_MB, cif_files, is_cif_name, require_file
+from crystallm.provenance import readable
 
 
 class SourceKind(StrEnum):
@@ -33,7 +35,8 @@ class SourceKind(StrEnum):
 
 
 ACCEPTED = (
-    "a folder, zip or tar of .cif files, a .parquet with a `cif` column or the columns of OPTIMADE, an ASE .db, "
+    "a folder, zip or tar of .cif files (or .mcif, .cif.gz and so on), "
+    "a .parquet with a `cif` column or the columns of OPTIMADE, an ASE .db, "
     "or a .json of structures"
 )
 
@@ -54,15 +57,19 @@ class Source:
         """The location without the folders above it."""
         return self.location if self.kind is SourceKind.HUB else Path(self.location).resolve().name
 
-    def entries(self, split_column: str | None = None) -> Iterator[Entry]:
-        """Every structure in the source in a fixed order, broken ones included."""
+    def entries(self, split_column: str | None = None, *, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
+        """Every structure in the source in a fixed order, broken ones included.
+
+        Args:
+            split_column: of a table; says where a row goes.
+            max_file_mb: a file or member of an archive with more megabytes than these is an entry that says so.
+        """
         tables = {SourceKind.PARQUET: readers.read_parquet, SourceKind.HUB: readers.read_hub}
         files = {
             SourceKind.FOLDER: readers.read_folder,
             SourceKind.CIF: readers.read_single_cif,
-            SourceKind.ZIP: readers.read_zip,
-            SourceKind.TAR: readers.read_tar,
-            SourceKind.ASE: readers.read_ase,
+            SourceKind.ZIP: readers.read_archive,
+            SourceKind.TAR: readers.read_archive,
             SourceKind.JSON: readers.read_json,
         }
         if self.kind is SourceKind.SHARD:
@@ -76,7 +83,9 @@ class Source:
                 f"{self.location} is a {self.kind} and has no column {split_column!r}; "
                 "leave --split-column out to split by formula, or give a parquet"
             )
-        return files[self.kind](Path(self.location))
+        if self.kind is SourceKind.ASE:
+            return readers.read_ase(Path(self.location))
+        return files[self.kind](Path(self.location), max_file_mb)
 
     def fingerprint(self) -> dict[str, Any]:
         """Name, size and a digest of names, sizes and times: changes when the source was changed."""
@@ -85,14 +94,18 @@ class Source:
         path = Path(self.location)
         files = [path]
         if self.kind is SourceKind.FOLDER:
-            files = readers.cif_files(path)
+            files = [found.path for found in cif_files(path)]
         elif self.kind is SourceKind.SHARD:
             files = [path / name for name in SHARD_FILES]
         digest, size = hashlib.sha256(), 0
         for file in files:
-            stat = file.stat()
+            try:
+                stat = file.stat() if file.exists() else file.lstat()
+            except OSError as error:
+                raise InputError(f"cannot look at {file}: {error.strerror}; is it being changed?") from error
             size += stat.st_size
-            digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            name = readable(str(file.relative_to(path)))
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return {
             "name": self.name,
             "kind": self.kind.value,
@@ -113,10 +126,11 @@ def open_source(location: str) -> Source:
         if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?", location) and not path.parent.exists():
             return Source(location, SourceKind.HUB)
         raise InputError(f"{location} does not exist; give {ACCEPTED}")
+    require_file(path)
     if not os.access(path, os.R_OK):
         raise InputError(f"no permission to read {location}")
     source = Source(location, _kind(path))
-    if source.kind is SourceKind.FOLDER and not readers.cif_files(path):
+    if source.kind is SourceKind.FOLDER and not cif_files(path):
         others = sorted({file.suffix for file in path.iterdir() if file.is_file() and file.suffix})
         hint = f"; it holds {', '.join(others)} files, give those by name" if others else ""
         raise InputError(f"the folder {location} holds no .cif file{hint}")
@@ -141,7 +155,7 @@ def _kind(path: Path) -> SourceKind:
         return SourceKind.ASE
     if name.endswith((".json", ".json.gz")):
         return SourceKind.ASE if readers.is_ase_json(path) else SourceKind.JSON
-    if name.endswith(".cif"):
+    if is_cif_name(name) and not name.endswith(".zip"):
         return SourceKind.CIF
     if zipfile.is_zipfile(path):
         return SourceKind.ZIP

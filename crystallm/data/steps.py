@@ -24,6 +24,7 @@ from crystallm.data.parts import Job
 from crystallm.data.readers import Entry, Form
 from crystallm.data.sources import Source
 from crystallm.data.workspace import Workspace
+from crystallm.disk import lost_room
 from crystallm.errors import CrystallmError, InputError
 
 CRYSTALS_PER_PART = 500
@@ -72,7 +73,13 @@ class Shop:
 
 
 def read(
-    sources: list[Source], split_column: str | None, shop: Shop, *, title: str, shard: tuple[int, int] | None = None
+    sources: list[Source],
+    split_column: str | None,
+    shop: Shop,
+    *,
+    title: str,
+    max_file_mb: float,
+    shard: tuple[int, int] | None = None,
 ) -> datasets.Dataset:
     """All entries as a memory-mapped data set, read once and kept until the preparation is complete.
 
@@ -83,7 +90,8 @@ def read(
     def generate() -> Iterator[dict[str, Any]]:
         place = count()
         for number, source in enumerate(sources):
-            for entry in tqdm(source.entries(split_column), desc=f"{title} {source.name}", unit=" crystals"):
+            entries = source.entries(split_column, max_file_mb=max_file_mb)
+            for entry in tqdm(entries, desc=f"{title} {source.name}", unit=" crystals"):
                 if next(place) % parts != part - 1:
                     continue
                 columns = {"id": entry.id, "form": entry.form.value, "text": entry.text, "split": entry.split}
@@ -102,6 +110,11 @@ def read(
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, CrystallmError):
             raise error.__cause__ from None
+        if (full := lost_room(error)) is not None:
+            raise InputError(
+                f"cannot write into {shop.space.out}: {full}; make room there and give the same command again: it "
+                "goes on from the parts that are whole"
+            ) from error
         raise
     except ValueError as error:
         if "corresponds to no data" not in str(error):  # what `datasets` says of a generator that gave nothing
@@ -196,7 +209,10 @@ def drop_leakage(ledger: Ledger, benchmarks: list[Source], config: PrepareConfig
     # The limits are for what is trained on; a test structure beyond them must still be found.
     lenient = replace(config, max_sites=MAX_INPUT_SITES, max_tokens=10**6, min_distance_angstrom=0.0, split_column=None)
     tests = describe_all(
-        read(benchmarks, None, shop, title="read benchmark"), lenient, shop, title="describe benchmarks"
+        read(benchmarks, None, shop, title="read benchmark", max_file_mb=config.max_file_mb),
+        lenient,
+        shop,
+        title="describe benchmarks",
     )
     known = tests.kept
     candidates = compare.leakage_candidates(ledger.traits, ledger.kept, tests.traits, known)

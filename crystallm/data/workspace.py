@@ -14,6 +14,7 @@ from crystallm.config import to_mapping
 from crystallm.data.config import PrepareConfig
 from crystallm.data.sources import Source
 from crystallm.errors import InputError
+from crystallm.folder_lock import is_empty
 from crystallm.provenance import output_folder, write_json
 
 PARTS = "parts"
@@ -50,7 +51,7 @@ class Workspace:
         elif unfinished.exists():
             what = f"{out} holds an unfinished preparation made"
             _require_equal(_load(unfinished), wanted, what, f"delete {out / PARTS} to start anew")
-        elif any(out.iterdir()):
+        elif not _is_unused(out):
             raise InputError(f"{out} is not empty and was not made by this command; choose a new folder")
         else:
             output_folder(out / PARTS)
@@ -75,6 +76,12 @@ class Workspace:
     def clear(self) -> None:
         """Drop the parts; the results stand on their own."""
         shutil.rmtree(self.out / PARTS, ignore_errors=True)
+
+
+def _is_unused(out: Path) -> bool:
+    """Whether a folder holds nothing, or no more than an empty folder for parts, of a run killed as it began."""
+    parts = out / PARTS
+    return is_empty(out, but=PARTS) and (not parts.is_dir() or is_empty(parts))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from crystallm.crystal.cell import Cell, Rejection, lattice_from_parameters
 from crystallm.crystal.cif import read_cif
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.benchmark import data_folder, load_benchmark
-from crystallm.eval.inputs import plain_cif
+from crystallm.eval.frames import plain_cif
 from crystallm.eval.prediction import library_rows
 from crystallm.eval.score import choose_targets
 from crystallm.eval.substitution import SubstitutionLibrary

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import warnings
-import zipfile
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet as pq
 
-from crystallm.crystal.cell import Cell, Reason, Rejection
+from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.cif.several import one_by_one
 from crystallm.errors import InputError
+from crystallm.eval.frames import read_frames
+from crystallm.input_files import (
+    MAX_FILE_MB,
+    Unread,
+    check_limit,
+    cif_files,
+    is_cif_name,
+    members,
+    read_text,
+    require_file,
+)
+from crystallm.provenance import readable
 
 KINDS = (
-    "a folder or zip of .cif files, a .cif, a .jsonl with a `cif` key, a .parquet with a `cif` column, or an .extxyz"
+    "a folder, zip or tar of .cif files (or .mcif, .cif.gz and so on), one such file, a .jsonl with a `cif` key, a "
+    ".parquet with a `cif` column, or an .extxyz"
 )
 
 
@@ -32,24 +43,37 @@ class Record:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def read_records(path: Path) -> list[Record]:
-    """All crystals of a source in a fixed order; a broken file is a record with a reason, never left out."""
+def read_records(path: Path, *, max_file_mb: float = MAX_FILE_MB) -> list[Record]:
+    """All crystals of a source in a fixed order; a broken file is a record with a reason, never left out.
+
+    Args:
+        path: of one of KINDS.
+        max_file_mb: a file or member of an archive with more megabytes than these is a record that says so.
+
+    Raises:
+        InputError: the source as a whole cannot be read, or holds nothing that is taken for a crystal.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist; give {KINDS}")
+    require_file(path)
+    check_limit(max_file_mb)
     suffix = path.suffix.lower()
     try:
         if path.is_dir():
-            records = list(_folder(path))
-        elif suffix == ".cif":
-            records = [Record(path.name, _decode(path.read_bytes()))]
-        elif suffix == ".zip":
-            records = list(_zip(path))
+            records = list(_folder(path, max_file_mb))
+        elif suffix == ".zip" or tarfile_name(path.name):
+            records = [record for name, text in members(path, max_file_mb=max_file_mb) for record in _of(name, text)]
+        elif is_cif_name(path.name):
+            text = read_text(path, max_file_mb=max_file_mb)
+            if isinstance(text, Unread) and not os.access(path, os.R_OK):
+                raise InputError(f"{path} {text.reason}")
+            records = list(_of(readable(path.name), text))
         elif suffix == ".jsonl":
             records = list(_jsonl(path))
         elif suffix == ".parquet":
             records = list(_parquet(path))
         elif suffix in {".extxyz", ".xyz"}:
-            records = list(_extxyz(path))
+            records = [Record(name, cif, fields) for name, cif, fields in read_frames(path)]
         else:
             raise InputError(f"{path}: {suffix or 'a file without suffix'} is not understood; give {KINDS}")
     except OSError as error:
@@ -59,36 +83,24 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
-def _decode(content: bytes) -> str | Rejection:
-    if not content.strip():
-        return Rejection(Reason.EMPTY, "the file is empty")
-    if b"\0" in content[:4096]:
-        return Rejection(Reason.UNREADABLE, "a binary file, not CIF text")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")  # older CIFs hold accented names
+def tarfile_name(name: str) -> bool:
+    """Whether a file is taken for a tar archive by its name."""
+    return name.lower().endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
 
 
-def _folder(path: Path) -> Iterator[Record]:
-    for file in sorted(file for file in path.rglob("*") if file.suffix.lower() == ".cif"):
-        name = str(file.relative_to(path))
-        try:
-            yield Record(name, _decode(file.read_bytes()))
-        except OSError as error:  # no permission, a dangling link, a folder named .cif
-            yield Record(name, Rejection(Reason.UNREADABLE, f"cannot be read: {error.strerror}"))
+def _of(name: str, text: str | Unread) -> Iterator[Record]:
+    """The structures in a file: a CIF may hold several, each in a block of its own."""
+    if isinstance(text, Unread):
+        yield Record(name, Rejection(Reason.EMPTY if text.empty else Reason.UNREADABLE, text.reason))
+        return
+    for block, part in one_by_one(text):
+        yield Record(f"{name}#{readable(block)}" if block else name, part)
 
 
-def _zip(path: Path) -> Iterator[Record]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(name for name in archive.namelist() if name.lower().endswith(".cif")):
-                try:
-                    yield Record(name, _decode(archive.read(name)))
-                except (zipfile.BadZipFile, RuntimeError) as error:  # damaged or encrypted member
-                    yield Record(name, Rejection(Reason.UNREADABLE, str(error)))
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is no zip archive: {error}") from error
+def _folder(path: Path, max_file_mb: float) -> Iterator[Record]:
+    for found in cif_files(path):
+        refusal = None if found.refusal is None else Unread(found.refusal)
+        yield from _of(found.name, refusal or read_text(found.path, max_file_mb=max_file_mb))
 
 
 def _jsonl(path: Path) -> Iterator[Record]:
@@ -99,7 +111,7 @@ def _jsonl(path: Path) -> Iterator[Record]:
             continue
         try:
             fields = json.loads(line)
-        except ValueError as error:  # a truncated line, or bytes that are no UTF-8
+        except (ValueError, RecursionError) as error:  # a truncated line, bytes that are no UTF-8, endless brackets
             yield Record(f"line {number}", Rejection(Reason.UNREADABLE, f"line {number} is no JSON: {error}"))
             continue
         if not isinstance(fields, dict):
@@ -107,9 +119,10 @@ def _jsonl(path: Path) -> Iterator[Record]:
             continue
         usable = usable or "cif" in fields
         cif = fields.pop("cif", None)
-        name = str(fields.get("id", f"line {number}"))
+        name = readable(str(fields.get("id", f"line {number}")))
+        fields = {key: readable(value) if isinstance(value, str) else value for key, value in fields.items()}
         missing = Rejection(Reason.EMPTY, str(fields.get("reason") or "no CIF in the record"))
-        yield Record(name, cif if isinstance(cif, str) and cif.strip() else missing, fields)
+        yield Record(name, readable(cif) if isinstance(cif, str) and cif.strip() else missing, fields)
     if lines and not usable:
         raise InputError(f"{path}: no line is a JSON object with the key `cif`")
 
@@ -119,41 +132,6 @@ def _parquet(path: Path) -> Iterator[Record]:
         cif = row.pop("cif")
         missing = Rejection(Reason.EMPTY, "no CIF in the row")
         yield Record(str(row.get("id", f"row {number}")), cif if isinstance(cif, str) else missing, row)
-
-
-def _extxyz(path: Path) -> Iterator[Record]:
-    """Frames by their number from 0; what a frame's comment line says is in `fields`."""
-    from ase.io import iread
-
-    path.open("rb").close()  # what cannot be opened at all is no broken frame
-    frames = iread(path, index=":", format="extxyz")
-    for number in itertools.count():
-        try:
-            atoms = next(frames)
-        except StopIteration:
-            return
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:  # how ASE reports a broken frame
-            yield Record(str(number), Rejection(Reason.UNREADABLE, f"frame {number} and what follows: {error}"))
-            return
-        yield Record(str(number), _cif_of_atoms(atoms), dict(atoms.info))
-
-
-def _cif_of_atoms(atoms: Any) -> str | Rejection:
-    numbers = np.array(atoms.numbers, dtype=np.int64)
-    if not atoms.pbc.all() or abs(np.linalg.det(np.array(atoms.cell))) < 1e-6:
-        return Rejection(Reason.BAD_CELL, "the frame has no cell that repeats in three directions")
-    if len(numbers) == 0 or numbers.min() < 1:
-        return Rejection(Reason.EMPTY, "the frame has no atoms, or atoms without an element")
-    return plain_cif(Cell(np.array(atoms.cell), atoms.get_scaled_positions(wrap=False), numbers))
-
-
-def plain_cif(cell: Cell) -> str:
-    """A CIF that lists all atoms of a cell under P 1, eight decimals."""
-    from pymatgen.io.cif import CifWriter
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns about noble gases
-        return str(CifWriter(cell.to_structure()))
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,8 @@ def _named(record: Record, rows: Mapping[str, tuple[str, int | None]] | None) ->
         return rows.get(record.name, (None, None))
     if "target_id" in record.fields:
         return record.fields["target_id"], _whole(record.fields.get("sample"))
-    stem = Path(record.name).name.removesuffix(".cif").removesuffix(".CIF")
+    # A file of several structures gives several records, `x__0.cif#block`; they are one attempt, the first.
+    stem = Path(re.sub(r"\.m?cif(\.\w+)?(#.*)?$", "", record.name, flags=re.IGNORECASE)).name
     name, mark, number = stem.rpartition("__")
     return (name, int(number)) if mark and number.isdecimal() else (None, None)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from crystallm.crystal.composition import format_formula
 from crystallm.errors import InputError
+from crystallm.folder_lock import SUFFIX
 from crystallm.provenance import output_folder, write_json
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.crystal import Crystal
@@ -21,9 +19,6 @@ from crystallm.sample.prompts import NamedPrompt
 
 DEFAULT_PARENT = Path("crystals")
 PROVENANCE, RANKING = "provenance.json", "crystals.jsonl"
-
-LOCK = "writing.partial"
-"""Held by the run that writes into a folder; the system lets go of it when that run ends, however it ends."""
 
 
 def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: str) -> dict[str, Any]:
@@ -67,21 +62,6 @@ def open_folder(path: Path | None, title: str, settings: Mapping[str, Any]) -> P
         number += 1
 
 
-@contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Keep other runs out of a folder. Raises InputError if one is at it."""
-    lock = FileLock(path / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"another run is writing into {path}; wait for it, or choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
-        (path / LOCK).unlink(missing_ok=True)
-
-
 def _why_not(path: Path, settings: Mapping[str, Any]) -> str | None:
     """Why a run with these settings cannot use a folder; None if it can."""
     try:
@@ -90,7 +70,7 @@ def _why_not(path: Path, settings: Mapping[str, Any]) -> str | None:
         return f"cannot be read ({error.strerror})"
     if path.exists() and not path.is_dir():
         return "is a file, not a folder"
-    if all(name.endswith(".partial") for name in names):
+    if all(name.endswith(SUFFIX) for name in names):
         return None
     old = read_provenance(path).get("settings")
     if not isinstance(old, dict):

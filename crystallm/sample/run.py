@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from crystallm.crystal.layout import get_layout
 from crystallm.crystal.text_layout import TextLayout
+from crystallm.folder_lock import only_writer
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.provenance import provenance, sha256
 from crystallm.sample import folder
@@ -78,7 +79,8 @@ def run(
     assert out is not None
     layout = get_layout(layout_name)
     job = _Job(out, prompts, config, answers, model, label, settings, device, precision, prompts_file)
-    with folder.only_writer(out) if first else nullcontext():  # what the other processes write belongs to the first
+    # What the other processes write belongs to the first.
+    with only_writer(out, remedy="choose another --out") if first else nullcontext():
         try:
             if state is None:
                 _draw_and_answer(job, output, layout)

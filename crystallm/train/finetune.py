@@ -16,8 +16,9 @@ from crystallm.config import load_recipe, to_mapping, write_recipe
 from crystallm.data.sources import open_source
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.prediction import plain
+from crystallm.folder_lock import is_empty, only_writer
 from crystallm.model.architecture import shape_of
-from crystallm.model.checkpoint import load_checkpoint
+from crystallm.model.checkpoint import Checkpoint, load_checkpoint
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 from crystallm.train.adapter import require_peft
 from crystallm.train.batches import draw_replay, plan_epoch
@@ -52,11 +53,18 @@ def finetune(
     `resume` what an earlier run finished is kept. Raises InputError, ConfigError or CheckpointError.
     """
     checkpoint = load_checkpoint(folder_of(config.model))
-    shape, layout = shape_of(checkpoint.model.config), checkpoint.layout_name
-    require_vocabulary(checkpoint, load_tokenizer(layout, None))
+    require_vocabulary(checkpoint, load_tokenizer(checkpoint.layout_name, None))
     for source in sources:
         open_source(source)  # a slip of the pen must not leave a folder behind
     open_folder(config, out, resume=resume)
+    with only_writer(out, remedy="choose another --out"):
+        return _finetune(config, sources, out, checkpoint, before=before)
+
+
+def _finetune(
+    config: FinetuneConfig, sources: Sequence[str], out: Path, checkpoint: Checkpoint, *, before: Path | None
+) -> dict[str, Any]:
+    shape, layout = shape_of(checkpoint.model.config), checkpoint.layout_name
     if (out / "report.json").is_file():  # written last
         logger.info("%s is finished; nothing to do", out)
         done: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -92,7 +100,7 @@ def open_folder(config: FinetuneConfig, out: Path, *, resume: bool) -> None:
     """Take possession of `out`, or check that it holds a run of the same recipe."""
     recipe = out / RECIPE
     if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or not is_empty(out)):
             raise InputError(f"{out} is not empty; add --resume to continue that run, or choose another --out")
         output_folder(out)
         write_recipe(config, recipe)

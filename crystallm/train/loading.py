@@ -1,12 +1,15 @@
 """How the texts of a step reach the processor: padded or packed, made ahead where it pays, copied beside its work."""
 
+import os
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from crystallm.launch import end_with
 from crystallm.train.batches import Ints, pad, share, widths
 from crystallm.train.config import TrainConfig
 from crystallm.train.corpus import Corpus, redraw
@@ -94,6 +97,11 @@ def _workers(config: TrainConfig, *, on_gpu: bool) -> int:
     return config.workers if config.workers is not None else GPU_WORKERS if on_gpu else 0
 
 
+def _end_with(trainer: int, worker: int) -> None:
+    """Let a worker end with the process that trains, even where that is killed."""
+    end_with(trainer)
+
+
 def _loader(dataset: Dataset[Item], order: Sequence[int] | None, *, workers: int, on_gpu: bool) -> DataLoader[Item]:
     return DataLoader(
         dataset,
@@ -101,6 +109,7 @@ def _loader(dataset: Dataset[Item], order: Sequence[int] | None, *, workers: int
         batch_size=None,
         num_workers=workers,
         prefetch_factor=PREFETCHED if workers else None,
+        worker_init_fn=partial(_end_with, os.getpid()) if workers else None,
         pin_memory=on_gpu,  # copies from pinned memory run beside the computation
         # Its own generator, unused: the loader would otherwise draw from the random state that dropout continues.
         generator=torch.Generator(),

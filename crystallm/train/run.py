@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from crystallm.config import from_mapping, load_recipe, to_mapping, write_recipe
 from crystallm.errors import CheckpointError, ConfigError, InputError
+from crystallm.folder_lock import is_empty, only_writer
 from crystallm.provenance import output_folder, write_json
 from crystallm.train.config import CHANGEABLE, TrainConfig
 from crystallm.train.schedule import Position
@@ -35,10 +37,19 @@ class RunFolder:
         self.after_evaluation: Callable[[], None] = lambda: None
         """Called on the main process when an evaluation is logged and its models are written."""
 
-    def start(self, config: TrainConfig, *, resume: bool) -> None:
-        """Create the folder, or check that it holds a run that `config` continues; InputError or ConfigError if not."""
+    @contextmanager
+    def start(self, config: TrainConfig, *, resume: bool) -> Iterator[None]:
+        """Create the folder, or check that it holds a run that `config` continues, and keep other runs out of it.
+
+        Raises InputError or ConfigError if it cannot be had.
+        """
+        self._take(config, resume=resume)
+        with only_writer(self.path, remedy="choose another --out"):
+            yield
+
+    def _take(self, config: TrainConfig, *, resume: bool) -> None:
         if not resume:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self.path.is_dir() and not is_empty(self.path):
                 raise InputError(
                     f"{self.path} is not empty; add --resume to continue that run, or choose another --out"
                 )

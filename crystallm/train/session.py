@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,19 +42,9 @@ def train(
     config: TrainConfig, data: Path, out: Path, *, resume: bool = False, tokenizer_folder: Path | None = None
 ) -> Trained:
     """Train by `config` on the prepared folder `data`, writing the run directory `out`."""
-    from accelerate.utils import set_seed
-
-    from crystallm.model.architecture import count_parameters
-    from crystallm.provenance import provenance
-    from crystallm.train.corpus import load_corpus
-    from crystallm.train.disk import or_room
-    from crystallm.train.loop import Trainer
-    from crystallm.train.memory import keep_freed_memory, or_advice
+    from crystallm.train.memory import keep_freed_memory
     from crystallm.train.packing import settle
-    from crystallm.train.page import explained
     from crystallm.train.run import RunFolder
-    from crystallm.train.shards import files_of
-    from crystallm.train.stream import TextStream
     from crystallm.train.tracking import require_tracker
 
     require_tracker(config.track)
@@ -61,11 +52,34 @@ def train(
     keep_freed_memory()
     accelerator = make_accelerator(config)
     config = settle(config, on_cpu=accelerator.device.type == "cpu")
-    if accelerator.is_main_process:
-        run.start(config, resume=resume)
-    else:
+    if not accelerator.is_main_process:
         logging.disable(logging.INFO)
-    accelerator.wait_for_everyone()
+    with run.start(config, resume=resume) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        return _train(config, data, run, accelerator, resume=resume, tokenizer_folder=tokenizer_folder)
+
+
+def _train(
+    config: TrainConfig,
+    data: Path,
+    run: RunFolder,
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+    tokenizer_folder: Path | None,
+) -> Trained:
+    from accelerate.utils import set_seed
+
+    from crystallm.model.architecture import count_parameters
+    from crystallm.provenance import provenance
+    from crystallm.train.corpus import load_corpus
+    from crystallm.train.disk import or_room
+    from crystallm.train.loop import Trainer
+    from crystallm.train.memory import or_advice
+    from crystallm.train.page import explained
+    from crystallm.train.shards import files_of
+    from crystallm.train.stream import TextStream
+
     tokenizer = load_tokenizer(config.layout, tokenizer_folder)
     augmented = config.descriptions == "augmented"
     limit = config.longest_text
@@ -145,7 +159,7 @@ def train(
         export=export,
         probe=probe_of(config, accelerator, val_corpus, tokenizer, run),
     )
-    with or_advice(config), or_room(out), explained(run, origin, enabled=accelerator.is_main_process):
+    with or_advice(config), or_room(run.path), explained(run, origin, enabled=accelerator.is_main_process):
         loss = trainer.fit(resume=resume)
     if accelerator.num_processes > 1:
         accelerator.end_training()

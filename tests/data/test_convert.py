@@ -6,7 +6,7 @@ import pytest
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.data.config import PrepareConfig
 from crystallm.data.convert import Row, closer_than, convert, read_structure
-from crystallm.data.readers import Entry, Form, cif_entry
+from crystallm.data.readers import Entry, Form
 
 
 def converted(text: str, **options: object) -> Row | Rejection:
@@ -60,11 +60,6 @@ def test_limits(cifs: SimpleNamespace) -> None:
     assert converted(cifs.rutile, max_tokens=22).reason is Reason.TOO_LONG  # type: ignore[union-attr]
     # Eight times 8 atoms are given, but the limit is on the primitive cell, which holds 2.
     assert isinstance(converted(cifs.rock_salt_supercell, max_sites=2), Row)
-
-
-def test_binary_content_is_no_cif() -> None:
-    assert cif_entry("photo.cif", b"\x89PNG\r\n\x1a\n\0\0").form is Form.UNREADABLE
-    assert cif_entry("old.cif", "_author 'Müller'".encode("latin-1")).text == "_author 'Müller'"
 
 
 def cubic(a: float, *positions: tuple[float, float, float]) -> Cell:

@@ -21,8 +21,8 @@ from crystallm.config import load_recipe
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import read_cif, write_cif
 from crystallm.crystal.description import Description
+from crystallm.folder_lock import only_writer
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.folder import only_writer
 from crystallm.sample.prompts import read_prompts
 from crystallm.sample.records import RecordFile
 
@@ -361,7 +361,8 @@ def test_one_run_at_a_time_writes_into_a_folder(cli: Run, tmp_path: Path) -> Non
     cli(*RUTILE, "-n", "1", "--no-checks", "--out", str(out))
     with only_writer(out):
         said = cli(*RUTILE, "-n", "2", "--no-checks", "--out", str(out), exit_code=2)
-    assert f"another run is writing into {out}; wait for it" in said
+    assert f"is writing into {out}; wait for its end, or choose another --out" in said
+    assert f"another run (process {os.getpid()}, " in said
     assert len(texts(out)) == 1
     cli(*RUTILE, "-n", "2", "--no-checks", "--out", str(out))
     assert len(texts(out)) == 2

@@ -76,6 +76,10 @@ class Items(Mapping[str, "str | list[str]"]):
     def __len__(self) -> int:
         return len(self._raw)
 
+    def as_text(self) -> str:
+        """The block as a CIF file of its own."""
+        return self._source[1].as_string()
+
     def text(self, *names: str) -> str | None:
         """The first value that one of the items states (of a column: its first row), None if none does."""
         for name in names:

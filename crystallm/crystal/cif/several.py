@@ -1,0 +1,40 @@
+"""A CIF file of several structures as several texts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cif.document import structures
+
+_HEADING = re.compile(r"^[ \t\ufeff]*data_\S", re.IGNORECASE | re.MULTILINE)
+
+
+def one_by_one(text: str) -> list[tuple[str, str]]:
+    """The structures of a file as texts of their own.
+
+    Args:
+        text: of a CIF file.
+
+    Returns:
+        Name of the block and text of each block with atoms, in the order of the file; names that come again are
+        numbered. Where there is one structure, or none can be read, one pair: no name, and the text as it is.
+
+    Example:
+        >>> one = "_atom_site_fract_x 0 "
+        >>> [name for name, _ in one_by_one(f"data_a {one}" + chr(10) + f"data_b {one}")]
+        ['a', 'b']
+    """
+    if len(_HEADING.findall(text)) < 2:
+        return [("", text)]
+    found = structures(text)
+    if isinstance(found, Rejection) or len(found) < 2:
+        return [("", text)]
+    seen: Counter[str] = Counter()
+    parts = []
+    for block in found:
+        seen[block.name] += 1
+        number = seen[block.name]
+        parts.append((block.name if number == 1 else f"{block.name}-{number}", block.items.as_text()))
+    return parts
