@@ -28,6 +28,7 @@ TOO_NEAR_ANGSTROM = 0.6
 
 _COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 _FRACTION = re.compile(r"([+-]?\d+)/(\d+)")
+_LETTERED = re.compile(r"([A-Z][a-z]?)[B-Z]\d*'*$")
 _NO_GROUP = frozenset(("", "0"))
 
 
@@ -80,7 +81,11 @@ def read_sites(items: Items, present: frozenset[int] | None = None, *, trust_lab
     types = _column(items, "_atom_site_type_symbol", count)
     if not any(types) and not any(labels):
         return Rejection(Reason.UNREADABLE, "the atoms have neither type symbols nor labels")
-    species = [_species(label, symbol, present, trust_labels) for label, symbol in zip(labels, types, strict=True)]
+    series = frozenset() if all(types) else frozenset(label.rstrip("0123456789'") for label in labels)
+    species = [
+        species_of_type(symbol) if symbol else _named(label, present, series, trust_labels)
+        for label, symbol in zip(labels, types, strict=True)
+    ]
     kept = _without_dummies(items, species)
     kept = [k for k in kept if labels[k] or types[k] or any(column[k] for column in columns)]
     if len(kept) < count:
@@ -194,10 +199,10 @@ def _distances(differences: NDArray[np.float64], lattice: NDArray[np.float64]) -
     return np.asarray(np.sqrt(np.einsum("...k,...k->...", wrapped, wrapped)))
 
 
-def _species(label: str, symbol: str, present: frozenset[int] | None, trust_labels: bool) -> Species:
-    if symbol:
-        return species_of_type(symbol)
+def _named(label: str, present: frozenset[int] | None, series: frozenset[str], trust_labels: bool) -> Species:
     named = species_of_label(label, present)
+    if named.kind in (Kind.MIXTURE, Kind.OPEN) and (found := _LETTERED.match(label)) and f"{found[1]}A" in series:
+        named = species_of_label(found[1], present)  # BeB beside BeA is no mixture with boron
     if trust_labels and present is not None and named.kind is Kind.OPEN:
         return species_of_label(label)
     return named
