@@ -151,7 +151,6 @@ def test_the_first_block_with_atoms_counts() -> None:
         (cif("", NACL.replace("0.5 0.5 0.5 1", "0.5 0.5 0.5 0.5")), Reason.DISORDERED),
         (cif("", NACL + "\nK1 K 0 0 0 0.2"), Reason.DISORDERED),
         (cif("", NACL.replace("Na1 Na", "X1 X")), Reason.UNKNOWN_SPECIES),
-        (cif("", NACL.replace("Na1 Na", "D1 D")), Reason.UNKNOWN_SPECIES),
         (cif("", NACL.replace("Na 0 0 0", "Na ? ? ?")), Reason.UNREADABLE),
         (cif("", NACL, a=0.01), Reason.BAD_CELL),
         (cif("", NACL, alpha=20, gamma=150), Reason.BAD_CELL),
@@ -160,6 +159,10 @@ def test_the_first_block_with_atoms_counts() -> None:
 )
 def test_what_is_refused(text: str, reason: Reason) -> None:
     assert refusal(text).reason is reason
+
+
+def test_deuterium_is_hydrogen() -> None:
+    assert read(cif("_space_group_IT_number 225", NACL.replace("Na1 Na", "D1 D"))).amounts == {1: 4, 17: 4}
 
 
 def test_a_refusal_names_the_site() -> None:
@@ -313,7 +316,7 @@ def test_operators_are_those_of_the_group(random_descriptions: dict[int, Descrip
 )
 def test_a_missing_length_or_coordinate_is_not_guessed(tag: str, reason: Reason) -> None:
     # Left to itself, gemmi takes 1 angstrom and coordinate 0.
-    text = cif("_symmetry_space_group_name_H-M 'F m -3 m'", NACL)
+    text = cif("_symmetry_space_group_name_H-M 'F m m m'", NACL)
     assert isinstance(read(text), Cell)
     assert refusal(text.replace(tag, "_other_tag")).reason is reason
 

@@ -1,7 +1,9 @@
 """CIF text to cells, and descriptions to CIF text."""
 
-from crystallm.crystal.cif.reading import FULL_OCCUPANCY, MERGE_ANGSTROM, merge_images, read_cif, read_cif_with_items
-from crystallm.crystal.cif.writing import CELL_ITEMS, operators, write_cif
+from crystallm.crystal.cif.atoms import FULL_OCCUPANCY, MERGE_ANGSTROM, merge_images
+from crystallm.crystal.cif.cell_items import CELL_ITEMS
+from crystallm.crystal.cif.reading import read_cif, read_cif_with_items, read_structures, read_with_reasons
+from crystallm.crystal.cif.writing import operators, write_cif
 
 __all__ = [
     "CELL_ITEMS",
@@ -11,5 +13,7 @@ __all__ = [
     "operators",
     "read_cif",
     "read_cif_with_items",
+    "read_structures",
+    "read_with_reasons",
     "write_cif",
 ]

@@ -8,12 +8,11 @@ import gemmi
 import numpy as np
 
 from crystallm.crystal.cell import volume_of
+from crystallm.crystal.cif.cell_items import CELL_ITEMS
 from crystallm.crystal.composition import format_formula
 from crystallm.crystal.description import Description
 from crystallm.crystal.symmetry import hermann_mauguin
 from crystallm.crystal.wyckoff import GRID, space_group
-
-CELL_ITEMS = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 
 
 def write_cif(description: Description) -> str:
