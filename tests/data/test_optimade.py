@@ -127,6 +127,59 @@ def test_a_mixture_on_a_site_is_disorder() -> None:
     assert cell.positions.tolist() == [[0.5, 0, 0]]
 
 
+BRUCITE = {
+    "lattice_vectors": [[3.142, 0, 0], [-1.571, 2.72105, 0], [0, 0, 4.766]],
+    "cartesian_site_positions": [[0, 0, 0], [0, 1.81403, 1.05], [1.571, 0.90702, 3.716]],
+    "species_at_sites": ["Mg", "O", "O"],
+    "species": species("Mg", "O"),
+    "nsites": 3,
+}
+"""Brucite, Mg(OH)2, without its hydrogen."""
+
+HYDROXYL = [
+    {"name": "Mg", "chemical_symbols": ["Mg"], "concentration": [1.0]},
+    {"name": "O", "chemical_symbols": ["O"], "concentration": [1.0], "attached": ["H"], "nattached": [1]},
+]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason", "said"),
+    [
+        ({"species": HYDROXYL}, Reason.CONTRADICTORY, "species 'O' has H attached"),
+        ({"species": json.dumps(HYDROXYL)}, Reason.CONTRADICTORY, "species 'O' has H attached"),
+        ({"structure_features": ["site_attachments"]}, Reason.CONTRADICTORY, "site_attachments"),
+        ({"structure_features": ["implicit_atoms"]}, Reason.CONTRADICTORY, "atoms of the crystal that have no site"),
+        ({"structure_features": '["implicit_atoms"]'}, Reason.CONTRADICTORY, "implicit_atoms"),
+        ({"structure_features": ["disorder"]}, Reason.DISORDERED, "'disorder'"),
+        ({"structure_features": ["assemblies"]}, Reason.DISORDERED, "assemblies"),
+        ({"assemblies": [{"sites_in_groups": [[1], [2]]}]}, Reason.DISORDERED, "exclude each other"),
+        ({"chemical_formula_reduced": "H2MgO2"}, Reason.CONTRADICTORY, "is H2MgO2, the sites make MgO2"),
+        ({"nsites": 5}, Reason.CONTRADICTORY, "nsites is 5, the record lists 3 sites"),
+    ],
+)
+def test_what_a_record_says_of_its_sites_is_taken_at_its_word(
+    columns: dict[str, Any], reason: Reason, said: str
+) -> None:
+    refusal = read_optimade(BRUCITE | columns)
+    assert isinstance(refusal, Rejection)
+    assert refusal.reason is reason
+    assert said in refusal.detail
+    trusted = read_optimade(BRUCITE | columns, trust_atoms=True)
+    assert isinstance(trusted, Cell) == (reason is Reason.CONTRADICTORY)
+
+
+@pytest.mark.parametrize("formula", ["MgO2", "Mg2O4", None])
+def test_a_record_that_agrees_with_itself_is_read(formula: str | None) -> None:
+    cell = read_optimade(BRUCITE | {"chemical_formula_reduced": formula, "structure_features": []})
+    assert isinstance(cell, Cell)
+    assert cell.amounts == {8: 2, 12: 1}
+
+
+def test_hydrogen_attached_to_a_species_that_no_site_holds_is_not_missing() -> None:
+    unused = [*HYDROXYL[:1], {**HYDROXYL[1], "name": "OH"}, {"name": "O", "chemical_symbols": ["O"]}]
+    assert isinstance(read_optimade(BRUCITE | {"species": unused}), Cell)
+
+
 def test_a_part_of_a_hub_data_set(monkeypatch: pytest.MonkeyPatch, config: Callable[..., PrepareConfig]) -> None:
     import datasets
 
