@@ -103,7 +103,7 @@ def read_block(block: Block, *, trust_atoms: bool = False) -> ReadBlock:
     if isinstance(stated_cell, Rejection):
         return ReadBlock(block, stated_cell, symmetry=symmetry)
     statements = statements_of(block.items)
-    sites = read_sites(block.items, statements.present)
+    sites = read_sites(block.items, statements.present, trust_labels=trust_atoms)
     if isinstance(sites, Rejection):
         return ReadBlock(block, sites, stated_cell, symmetry, statements)
     found = settle(symmetry, stated_cell, sites, statements, trust_atoms=trust_atoms)
