@@ -23,6 +23,9 @@ ANGLES_DEGREES = (1.0, 179.0)
 SMALLEST_VOLUME = 1.0
 """Cubic angstrom; the cube of one angstrom that programs write where they know no cell is not above it."""
 
+STRAIN_TOLERANCE = 0.01
+"""Operators may change elements of the metric tensor by this fraction: lengths by 0.5 %, angles by 0.6 degrees."""
+
 AXES = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Elements of the metric tensor, in the order of the parameters."""
 
@@ -94,6 +97,9 @@ def complete(stated: CellItems, operations: Operations, name: str) -> tuple[floa
     values = stated.values
     if None in values:
         filled = _fixed(values, operations)
+        if filled is None:
+            stated_values = " ".join("?" if value is None else f"{value:g}" for value in values)
+            return Rejection(Reason.CONTRADICTORY, f"{name} does not leave a cell of {stated_values} as it is")
         for tag, value in zip(TAGS, filled, strict=True):
             if value is None:
                 detail = f"no {tag} in the file, and {name} does not fix it"
@@ -106,10 +112,12 @@ def complete(stated: CellItems, operations: Operations, name: str) -> tuple[floa
     return parameters
 
 
-def _fixed(values: tuple[float | None, ...], operations: Operations) -> tuple[float | None, ...]:
-    """The parameters with those that follow from the others: by invariant metric tensors."""
+def _fixed(values: tuple[float | None, ...], operations: Operations) -> tuple[float | None, ...] | None:
+    """The parameters with those that follow from the others; None if those that are known contradict the symmetry."""
     basis = _invariant_metrics(operations)
     known: dict[int, float] = {n: value**2 for n, value in enumerate(values[:3]) if value is not None}
+    if known and not _is_invariant(basis, known):
+        return None
     angles = values[3:]
     lengths = [_solve(basis, known, n) for n in range(3)]
     if any(square is None or square <= 0 for square in lengths):
@@ -140,6 +148,11 @@ def _solve(basis: NDArray[np.float64], known: dict[int, float], wanted: int) -> 
     weights = np.linalg.pinv(rows, rcond=1e-9) @ right
     null = basis[wanted] - basis[wanted] @ np.linalg.pinv(rows, rcond=1e-9) @ rows
     return float(basis[wanted] @ weights) if np.abs(null).max() < 1e-6 else None
+
+
+def _is_invariant(basis: NDArray[np.float64], known: dict[int, float]) -> bool:
+    rows, right = basis[list(known)], np.array(list(known.values()))
+    return bool(np.allclose(rows @ np.linalg.pinv(rows, rcond=1e-9) @ right, right, rtol=STRAIN_TOLERANCE))
 
 
 def _invariant_metrics(operations: Operations) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 ALIASES = {
@@ -29,3 +30,28 @@ def canonical_name(tag: str) -> str:
     """
     name = tag.lower().replace(".", "_")
     return ALIASES.get(name, name)
+
+
+CAPITALS = (
+    ("_it_", "_IT_"),
+    ("_int_tables_", "_Int_Tables_"),
+    ("_h-m", "_H-M"),
+    ("_hall", "_Hall"),
+    ("_units_z", "_units_Z"),
+    ("_schoenflies", "_Schoenflies"),
+    ("_bns", "_BNS"),
+    ("_og", "_OG"),
+    ("_uni", "_UNI"),
+)
+
+
+def displayed(name: str) -> str:
+    """A canonical name with the capitals that dictionaries give it.
+
+    Example:
+        >>> displayed("_space_group_it_number")
+        '_space_group_IT_number'
+    """
+    for lower, capital in CAPITALS:
+        name = name.replace(lower, capital) if lower[-1] == "_" else re.sub(f"{lower}(?=_|$)", capital, name)
+    return name

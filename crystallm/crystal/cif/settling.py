@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import gemmi
@@ -10,12 +11,9 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif.atoms import MERGE_ANGSTROM, Sites, orbit
-from crystallm.crystal.cif.cell_items import CellItems, complete
-from crystallm.crystal.cif.content import Content, Statements, judge, written
+from crystallm.crystal.cif.cell_items import STRAIN_TOLERANCE, CellItems, complete
+from crystallm.crystal.cif.content import Content, Statements, judge, units_in_cell, written
 from crystallm.crystal.cif.symmetry_statements import Reading, Symmetry
-
-STRAIN_TOLERANCE = 0.01
-"""Operators may change elements of the metric tensor by this fraction: lengths by 0.5 %, angles by 0.6 degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +24,8 @@ class Candidate:
     parameters: tuple[float, ...]
     cell: Cell
     content: Content
+    exact: bool = True
+    """Whether Z and multiplicities are those of this very cell, not of a primitive one or another unit."""
     all_listed: bool = False
     """Whether the list holds the whole cell already, though the symmetry has more operators than one."""
     dismissed: tuple[str, ...] = ()
@@ -62,12 +62,15 @@ def settle(
         tried = [_candidate(reading, stated_cell, sites, statements) for reading in tier]
         unfit += [one for one in tried if isinstance(one, Unfit)]
         fitting = [one for one in tried if isinstance(one, Candidate)]
+        open_cell = next((one for one in unfit if one.refusal.reason is Reason.BAD_CELL), None)
+        if open_cell is not None:
+            return open_cell.refusal
         consistent = [one for one in fitting if not one.content.contradictions]
         refused += [one for one in fitting if one.content.contradictions]
         if not consistent and trust_atoms:
             consistent = fitting
         if consistent:
-            chosen = _only(consistent)
+            chosen = _only([one for one in consistent if one.exact] or consistent)
             if isinstance(chosen, Rejection):
                 return chosen
             against = [f"{one.reading.name}: {'; '.join(one.content.contradictions)}" for one in refused]
@@ -87,10 +90,8 @@ def _candidate(reading: Reading, stated_cell: CellItems, sites: Sites, statement
         return _as_listed(reading, parameters, lattice, unit_cell.volume, sites, statements)
     strain = operations.strain(lattice)
     if strain > STRAIN_TOLERANCE:
-        cell = " ".join(f"{value:g}" for value in parameters)
-        detail = (
-            f"{reading.name} does not leave the cell {cell} as it is (lengths or angles change by {50 * strain:.2g} %)"
-        )
+        stated = " ".join(f"{value:g}" for value in parameters)
+        detail = f"{reading.name} does not leave the cell {stated} as it is (lengths or angles change by {50 * strain:.2g} %)"
         return Unfit(reading, Rejection(Reason.CONTRADICTORY, detail))
     orbits = [orbit(k, sites, operations.rotations, operations.translations, lattice) for k in range(len(sites))]
     if _is_whole_cell(sites, orbits, lattice):
@@ -99,7 +100,8 @@ def _candidate(reading: Reading, stated_cell: CellItems, sites: Sites, statement
     centring = int((operations.rotations == np.eye(3)).all(axis=(1, 2)).sum())
     content = judge(statements, sites, sizes, order=len(operations), centring=centring, volume=unit_cell.volume)
     numbers = np.repeat(np.array(content.numbers, dtype=np.int64), sizes)
-    return Candidate(reading, parameters, Cell(lattice, np.concatenate(orbits), numbers), content)
+    cell = Cell(lattice, np.concatenate(orbits), numbers)
+    return Candidate(reading, parameters, cell, content, _is_exact(statements, sites, sizes, cell))
 
 
 def _as_listed(
@@ -114,7 +116,20 @@ def _as_listed(
     content = judge(statements, sites, [1] * len(sites), order=1, centring=1, volume=volume)
     positions = sites.positions - np.floor(sites.positions)
     cell = Cell(lattice, positions, np.array(content.numbers, dtype=np.int64))
-    return Candidate(reading, parameters, cell, content, all_listed=len(reading.operations) > 1)
+    exact = len(reading.operations) > 1 or _is_exact(statements, sites, [1] * len(sites), cell)
+    return Candidate(reading, parameters, cell, content, exact, all_listed=len(reading.operations) > 1)
+
+
+def _is_exact(statements: Statements, sites: Sites, sizes: Sequence[int], cell: Cell) -> bool:
+    """Whether the statements hold as the dictionary defines them: Z and multiplicities count in the cell as given."""
+    if statements.units is not None and statements.formula is not None:
+        units = units_in_cell(statements.formula, cell.amounts)
+        if units is None or not units[0] * 0.999 <= statements.units <= units[1] * 1.001:
+            return False
+    return all(
+        not text or float(gemmi.cif.as_number(text)) == size
+        for text, size in zip(sites.multiplicities, sizes, strict=False)
+    )
 
 
 def _is_whole_cell(sites: Sites, orbits: list[NDArray[np.float64]], lattice: NDArray[np.float64]) -> bool:
@@ -143,11 +158,8 @@ def _only(candidates: list[Candidate]) -> Candidate | Rejection:
     first = candidates[0]
     for other in candidates[1:]:
         if not _same(first.cell, other.cell):
-            one, two = (f"{c.reading.name} makes {_formula(c.cell)}" for c in (first, other))
-            return Rejection(
-                Reason.AMBIGUOUS,
-                f"{one}, {two}, and nothing in the file decides; state operators, or Z and formula sum",
-            )
+            one, two = (f"{_formula(c.cell)} with {c.reading.name}" for c in (first, other))
+            return Rejection(Reason.AMBIGUOUS, f"the cell holds {one} or {two}, and nothing in the file decides")
     if first.content.open:
         return Rejection(Reason.AMBIGUOUS, first.content.open)
     return first
@@ -162,7 +174,7 @@ def _same(one: Cell, other: Cell) -> bool:
 
 
 def _formula(cell: Cell) -> str:
-    return f"{written(cell.amounts, reduced=False)} in the cell"
+    return written(cell.amounts, reduced=False)
 
 
 def _why_none(refused: list[Candidate], unfit: list[Unfit]) -> Rejection:

@@ -16,6 +16,7 @@ from functools import cache, lru_cache
 import spglib
 
 from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.cif.names import displayed
 from crystallm.crystal.cif.operators import Operations, operation_of, operations_of
 from crystallm.crystal.space_group_symbols import (
     Setting,
@@ -166,7 +167,7 @@ def _modulated(name: str, value: str | list[str]) -> Rejection | None:
     text = value if isinstance(value, str) else next((one for one in value if one), "")
     if not text or (name.endswith("_dimension") and text.strip() in ("0", "0.0")):
         return None
-    return Rejection(Reason.MODULATED, f"{name} {text[:40]!r}: a modulated structure has no cell of atoms")
+    return Rejection(Reason.MODULATED, f"{displayed(name)} {text[:40]!r}: a modulated structure has no cell of atoms")
 
 
 @lru_cache(maxsize=1024)
@@ -176,7 +177,7 @@ def _combined(stated: tuple[tuple[str, tuple[str, ...]], ...]) -> Symmetry | Rej
     if not understood:
         first = min(statements, key=lambda one: one.kind)
         why = first.problem or f"unknown space group {first.text!r}"
-        return Rejection(Reason.UNREADABLE, f"{first.item}: {why}, and nothing else states the symmetry")
+        return Rejection(Reason.UNREADABLE, f"{displayed(first.item)}: {why}, and nothing else states the symmetry")
     tiers = understood[0].tiers
     for statement in understood[1:]:
         tiers = _with(tiers, statement)
@@ -285,7 +286,11 @@ def _of_operators(name: str, texts: tuple[str, ...], *, generators: bool = False
     text = f"{len(texts)} operators"
     if isinstance(operations, str):
         return Statement(name, text, Kind.OPERATORS, (), operations)
-    return Statement(name, text, Kind.OPERATORS, ((Reading(f"the {len(operations)} operators", operations),),))
+    return Statement(name, text, Kind.OPERATORS, ((Reading(_count(operations), operations),),))
+
+
+def _count(operations: Operations) -> str:
+    return "no operator but the identity" if len(operations) == 1 else f"the {len(operations)} operators"
 
 
 def _magnetic(stated: Mapping[str, tuple[str, ...]]) -> Statement | None:
@@ -302,7 +307,7 @@ def _magnetic(stated: Mapping[str, tuple[str, ...]]) -> Statement | None:
     text = f"{len(stated[name])} operators"
     if isinstance(operations, str):
         return Statement(name, text, Kind.OPERATORS, (), operations)
-    reading = Reading(f"the {len(operations)} operators of the magnetic group", operations)
+    reading = Reading(f"{_count(operations)} of the magnetic group", operations)
     return Statement(name, text, Kind.OPERATORS, ((reading,),))
 
 
