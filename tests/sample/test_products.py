@@ -29,9 +29,10 @@ def test_packed_or_not_it_is_the_product(dtype: torch.dtype, rows: int, monkeypa
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_row_does_not_hang_on_the_others(dtype: torch.dtype) -> None:
-    multiply = product(numbers(1013, 256, seed=0).to(dtype))
-    x = numbers(130, 256, seed=1).to(dtype)
+@pytest.mark.parametrize(("outputs", "inputs"), [(1013, 256), (256, 688), (256, 1376)])
+def test_a_row_does_not_hang_on_the_others(outputs: int, inputs: int, dtype: torch.dtype) -> None:
+    multiply = product(numbers(outputs, inputs, seed=0).to(dtype))
+    x = numbers(130, inputs, seed=1).to(dtype)
     with torch.inference_mode():
         alone = torch.cat([multiply(row[None].clone()) for row in x])
         for count in (2, 7, 16, 31, 32, 33, 64, 100, 130):
