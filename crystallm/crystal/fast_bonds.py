@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from crystallm.crystal.bonds import HEAVIEST_WITH_RADIUS, HYDROGEN_FACTOR, NO_RADIUS, SHORTEST_BOND, is_reasonable
+from crystallm.crystal.bonds import (
+    COINCIDENT,
+    COINCIDENT_ANGSTROM,
+    HEAVIEST_WITH_RADIUS,
+    HYDROGEN_FACTOR,
+    NO_BONDS,
+    NO_RADIUS,
+    SHORTEST_BOND,
+    is_reasonable,
+)
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.composition import symbol_of
 from crystallm.crystal.radii import COVALENT_RADII, LONGEST_BOND, expected_length
@@ -53,15 +62,20 @@ def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> BondVerdict:
         return BondVerdict(NO_RADIUS, f"no radius is tabulated for {', '.join(heavy)}")
     kinds, kind_of_atom = np.unique(cell.numbers, return_inverse=True)
     covalent, expected = (table[np.ix_(kind_of_atom, kind_of_atom)] for table in _pair_tables(tuple(kinds.tolist())))
-    shortest = _shortest_between(cell, float(covalent.max()) + REACH_ANGSTROM)
+    shortest, nearest = _shortest_between(cell, float(covalent.max()) + REACH_ANGSTROM)
+    if nearest < COINCIDENT_ANGSTROM:
+        return BondVerdict(COINCIDENT, f"two atoms are {nearest:.3f} A apart")
     within = shortest < covalent + REACH_ANGSTROM
-    # Where there may be no bond between different atoms at all, the images of an atom are judged.
-    bonded = bool((shortest <= covalent + FULL_WEIGHT_ANGSTROM).any())
     doubtful = np.asarray((within & ~_reasonable(shortest / expected, cell.numbers)).any(axis=1))
+    # Doubtful atoms are looked at; and others, until one of them has a bond to another atom: near neighbours alone do
+    # not make one. Most likely has the atom with the nearest neighbour for its radius.
+    order = np.argsort((shortest - covalent).min(axis=1), kind="stable")
+    some = np.arange(len(cell)) if atoms is None else np.unique(np.asarray(atoms, dtype=np.int64))
+    order = order[np.isin(order, some)]
     found_between, own_images = 0, []
-    for atom in range(len(cell)) if atoms is None else atoms:
-        if bonded and not doubtful[atom]:
-            continue
+    for atom in (*order[doubtful[order]].tolist(), *order[~doubtful[order]].tolist()):
+        if found_between and not doubtful[atom]:
+            break
         bonds = crystal_nn_bonds(cell, atom)
         if bonds is None:
             return BondVerdict("no neighbours found", f"the Voronoi cell of site {atom} does not close")
@@ -75,10 +89,10 @@ def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> BondVerdict:
                 return verdict
             else:
                 found_between += 1
-    if bonded or found_between:
+    if found_between:
         return BondVerdict("")
     if not own_images:
-        return BondVerdict("no bonds")
+        return BondVerdict(NO_BONDS)
     return next((verdict for verdict in own_images if verdict.reason), BondVerdict(""))
 
 
@@ -208,13 +222,15 @@ def _neighbours(
     return found[0], found[1], found[2], found[3]
 
 
-def _shortest_between(cell: Cell, radius: float) -> NDArray[np.float64]:
-    """Shortest distances (N, N) in angstrom between different atoms; infinite beyond the radius and on the diagonal."""
-    first, second, _, distances = _neighbours(cell, cell.positions @ cell.lattice, radius)
+def _shortest_between(cell: Cell, radius: float) -> tuple[NDArray[np.float64], float]:
+    """Shortest distances (N, N) in angstrom between different atoms, infinite beyond the radius and on the diagonal;
+    and the shortest of all, images of one atom included."""
+    first, second, images, distances = _neighbours(cell, cell.positions @ cell.lattice, radius)
     shortest = np.full((len(cell), len(cell)), np.inf)
     np.minimum.at(shortest, (first, second), distances)
     np.fill_diagonal(shortest, np.inf)
-    return shortest
+    others = (first != second) | images.any(axis=1)
+    return shortest, float(distances[others].min(initial=np.inf))
 
 
 def _reasonable(ratios: NDArray[np.float64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:

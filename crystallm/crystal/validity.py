@@ -1,8 +1,8 @@
-"""Named checks of one crystal, each with its reason: the reference path (pymatgen, spglib, CrystalNN).
+"""Named checks of one crystal, each with its reason: the reference path (spglib, CrystalNN, pymatgen's densities).
 
 Formula, multiplicity, bond lengths and space group are those of CrystaLLM (Antunes et al., Nat. Commun. 2024); together
 they make `valid`. Distance, density, and whether the density is one for the composition are reported beside them.
-docs/eval.md says where we had to decide ourselves.
+docs/eval.md says where we had to decide ourselves. The atoms are those of `read_cif`, in both paths.
 """
 
 from __future__ import annotations
@@ -17,23 +17,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Composition, DummySpecies, Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 
-from crystallm.crystal.bonds import NoBondLengths, bond_lengths
+from crystallm.crystal.bonds import COINCIDENT, COINCIDENT_ANGSTROM, NO_BONDS, NoBondLengths, bond_lengths
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.claims import Claims, counted_atoms, formula_of, looks_like_formula, read_claims
+from crystallm.crystal.claims import Claims, counted_atoms, formula_in_name, formula_of, whole_number
+from crystallm.crystal.composition import symbol_of
+from crystallm.crystal.subject import Subject, Unreadable, read_subject, refuse
 from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, space_group_from_name, space_group_number
 from crystallm.crystal.volumes import load_volumes
 from crystallm.errors import SymmetryError
 
 SHORTEST_DISTANCE_ANGSTROM = 0.5
 DENSITY_RANGE_G_CM3 = (0.05, 30.0)
-CELL_LENGTHS_ANGSTROM = (0.5, 1000.0)
-CELL_ANGLES_DEGREES = (1.0, 179.0)
-"""Beyond these (lengths: CrystaLLM, `is_sensible`) a cell is no crystal's, and neighbour searches exhaust memory."""
-
-SMALLEST_VOLUME = 0.1
-"""Cubic angstrom (CDVAE)."""
 
 NOBLE_GASES = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})
 
@@ -69,11 +65,14 @@ class Check:
     reason: str = ""
     detail: str = ""
     value: float | None = None
+    undecided: bool = False
+    """Whether there is no verdict, because time or memory ran out; `passed` is False then."""
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as a JSON object; empty fields are left out."""
         rest = {"reason": self.reason, "detail": self.detail, "value": self.value}
-        return {"passed": self.passed} | {key: value for key, value in rest.items() if value not in ("", None)}
+        mark = {"undecided": True} if self.undecided else {}
+        return {"passed": self.passed} | {key: value for key, value in rest.items() if value not in ("", None)} | mark
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Check:
@@ -95,31 +94,21 @@ class Checks:
         """Whether every check that makes a crystal valid was made and passed."""
         return all(name in self.by_name and self.by_name[name].passed for name in VALID)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether it is not known if the crystal is valid: no check failed, and one gave no verdict."""
+        found = [self.by_name[name] for name in VALID if name in self.by_name]
+        return any(one.undecided for one in found) and all(one.passed or one.undecided for one in found)
+
     def to_json(self) -> dict[str, Any]:
         """All verdicts as a JSON object."""
-        return {"valid": self.valid} | {str(name): check.to_json() for name, check in self.by_name.items()}
+        mark = {"undecided": True} if self.undecided else {}
+        return {"valid": self.valid} | mark | {str(name): check.to_json() for name, check in self.by_name.items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Checks:
         """The verdicts that `to_json` wrote."""
         return cls({name: Check.from_json(value[name]) for name in CheckName if name in value})
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a check looks at: all atoms of the cell, and what the CIF claims about them."""
-
-    structure: Structure
-    claims: Claims
-    p1_is_claim: bool = False
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """Why no crystal could be made of a text or structure."""
-
-    reason: str
-    detail: str
 
 
 def check_cif(text: str, *, names: Sequence[CheckName] = tuple(CheckName), p1_is_claim: bool = False) -> Checks:
@@ -133,13 +122,23 @@ def check_cif(text: str, *, names: Sequence[CheckName] = tuple(CheckName), p1_is
 
 def check_structure(structure: Structure | Cell, *, names: Sequence[CheckName] = tuple(CheckName)) -> Checks:
     """Check a structure, which claims nothing beyond its atoms."""
-    structure = structure.to_structure() if isinstance(structure, Cell) else structure
-    return _check(_refusal(structure) or Subject(structure, Claims()), names)
+    return _check(_subject_of(structure), names)
 
 
 def failed_checks(reason: str, detail: str = "") -> Checks:
-    """The verdict on a crystal that never came to be checked (broken file, time limit): every check fails."""
+    """The verdict on a crystal that cannot be checked, such as a broken file: every check fails."""
     return Checks({name: Check(False, reason, detail) for name in CheckName})
+
+
+def undecided_checks(reason: str, detail: str = "") -> Checks:
+    """No verdict, on a crystal whose checks did not come to an end (time limit, memory): every check is undecided.
+
+    Example:
+        >>> checks = undecided_checks("timed out", "after 60 s")
+        >>> checks.valid, checks.undecided
+        (False, True)
+    """
+    return Checks({name: Check(False, reason, detail, undecided=True) for name in CheckName})
 
 
 def shortest_distance_angstrom(structure: Structure) -> float:
@@ -171,71 +170,24 @@ def _check(subject: Subject | Unreadable, names: Sequence[CheckName]) -> Checks:
         return Checks({name: CHECKS[name](subject) for name in names})
 
 
-def read_subject(text: str, *, p1_is_claim: bool = False) -> Subject | Unreadable:
-    """The crystal of a CIF as pymatgen reads it, with its claims."""
-    from pymatgen.io.cif import CifParser  # half a second that only the reference path needs
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what pymatgen says about a foreign CIF is not about this program
-        try:
-            parser = CifParser.from_str(text)
-            structure = parser.parse_structures(primitive=False, on_error="raise")[0]
-        except CIF_ERRORS as error:
-            detail = " ".join(f"{type(error).__name__}: {error}".split())
-            return Unreadable("not a CIF that pymatgen reads", detail[:200])
-    refusal = _refusal(structure)
-    if refusal is not None:
-        return refusal
-    if any(hasattr(site.specie, "oxi_state") for site in structure):
-        structure = structure.copy().remove_oxidation_states()
-    blocks = parser.as_dict()
-    name = next((name for name, block in blocks.items() if "_atom_site_fract_x" in block), "")
-    return Subject(structure, read_claims(name, blocks.get(name, {})), p1_is_claim)
-
-
-CIF_ERRORS = (
-    ValueError,  # no structure, numbers that are none, occupancies above 1, an impossible cell
-    KeyError,  # columns that belong together, one missing; unknown elements
-    IndexError,  # truncated loops and empty blocks
-    TypeError,  # a loop where one value belongs, or the reverse
-    AttributeError,  # a cell without lengths
-    ZeroDivisionError,  # a loop header without rows
-    NotImplementedError,  # incommensurate and disordered magnetic structures
-    np.linalg.LinAlgError,  # three axes in a plane
-    AssertionError,  # operators that are no operators
-    OverflowError,  # digits without end
-    RecursionError,  # brackets without end
-)
-"""What pymatgen's reader raises on text that is no CIF of a crystal; found by cutting and corrupting CIFs."""
-
-
-def _refusal(structure: Structure) -> Unreadable | None:
-    if len(structure) == 0:
-        return Unreadable("no atoms", "")
-    if not structure.is_ordered:
-        return Unreadable("disordered", "a site is shared or partly occupied")
-    strange = sorted({str(site.specie) for site in structure if isinstance(site.specie, DummySpecies)})
-    if strange:
-        return Unreadable("unknown species", ", ".join(strange))
-    if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
-        return Unreadable("not finite", "a cell parameter or coordinate is not a finite number")
-    return refuse_cell(structure.lattice.abc, structure.lattice.angles, structure.volume)
-
-
-def refuse_cell(lengths: Sequence[float], angles: Sequence[float], volume: float) -> Unreadable | None:
-    """Why a cell is no crystal's, None if it may be one; in angstrom, degrees and cubic angstrom."""
-    (short, long), (sharp, blunt) = CELL_LENGTHS_ANGSTROM, CELL_ANGLES_DEGREES
-    if min(lengths) < short or max(lengths) > long or min(angles) < sharp or max(angles) > blunt:
-        return Unreadable("cell out of range", f"lengths {np.round(lengths, 3)} A, angles {np.round(angles, 2)}")
-    if not volume > SMALLEST_VOLUME:
-        return Unreadable("no volume", f"the cell holds {volume:g} cubic angstrom")
-    return None
+def _subject_of(structure: Structure | Cell) -> Subject | Unreadable:
+    if isinstance(structure, Structure):
+        if not structure.is_ordered:
+            return Unreadable("disordered", "a site is shared or partly occupied")
+        strange = sorted({str(site.specie) for site in structure if getattr(site.specie, "Z", 0) < 1})
+        if strange:
+            return Unreadable("unknown species", ", ".join(strange))
+        structure = Cell.from_structure(structure)
+    return refuse(structure) or Subject(structure, Claims())
 
 
 def judge_formula(composition: Composition, claims: Claims) -> Check:
-    """Formula lines, and a block name that is a formula, reduce to the formula of the atoms."""
-    name = claims.block_name if claims.block_name and looks_like_formula(claims.block_name) else None
-    stated = {"data_": name, "sum": claims.formula_sum, "structural": claims.formula_structural}
+    """Formula lines, and a block name that is meant as a formula, reduce to the formula of the atoms."""
+    stated = {
+        "data_": formula_in_name(claims, composition),
+        "sum": claims.formula_sum,
+        "structural": claims.formula_structural,
+    }
     of_atoms = composition.reduced_formula
     for line, text in stated.items():
         if text is None:
@@ -252,21 +204,21 @@ def judge_multiplicity(composition: Composition, claims: Claims) -> Check:
     """Stated multiplicities add up to the atoms of the cell and to the formula sum, given for the cell or one unit."""
     if not claims.multiplicities:
         return Check(True, NOT_STATED)
-    stated = counted_atoms(claims)
+    stated = counted_atoms(claims, composition)
     if stated is None:
-        return Check(False, "multiplicity is no whole number", str(dict(claims.multiplicities))[:200])
-    atoms = {element.symbol: round(count) for element, count in composition.items()}
-    if stated != atoms:
-        return Check(False, "multiplicities differ from the atoms", f"stated {dict(stated)}, atoms {atoms}")
+        return Check(False, "multiplicity is no whole number", ", ".join(s.multiplicity for s in claims.multiplicities))
+    atoms = {str(element): round(count) for element, count in composition.items()}
+    missing = {symbol: count - stated.atoms[symbol] for symbol, count in atoms.items()}
+    if stated.atoms.keys() - atoms or any(left if s not in stated.partly else left < 0 for s, left in missing.items()):
+        return Check(False, "multiplicities differ from the atoms", f"stated {dict(stated.atoms)}, atoms {atoms}")
     formula = formula_of(claims.formula_sum) if claims.formula_sum else None
     if formula is None:
         return Check(True)
-    units = int(claims.formula_units) if claims.formula_units and claims.formula_units.isdecimal() else 1
+    units = whole_number(claims.formula_units or "") or 1
     # The dictionary wants the sum for one formula unit and Z beside it; pymatgen and CrystaLLM write the whole cell.
-    in_cell = Composition(stated)
-    if not any(in_cell.almost_equals(formula * times, rtol=1e-6, atol=1e-6) for times in (1, max(units, 1))):
+    if not any(composition.almost_equals(formula * times, rtol=1e-6, atol=1e-6) for times in (1, max(units, 1))):
         return Check(
-            False, "multiplicities differ from the formula sum", f"{in_cell.formula}, sum {claims.formula_sum}"
+            False, "multiplicities differ from the formula sum", f"{composition.formula}, sum {claims.formula_sum}"
         )
     return Check(True)
 
@@ -294,15 +246,28 @@ def judge_space_group(claims: Claims, find: Callable[[], int | None], *, p1_is_c
 
 def _bond_lengths(subject: Subject) -> Check:
     """Every bond has a reasonable length (score 1); a crystal without bonds passes only if it is a noble gas."""
+    shortest = shortest_distance_angstrom(subject.structure)
+    if shortest < COINCIDENT_ANGSTROM:
+        return coincident(shortest)
     found = bond_lengths(subject.structure)
     if isinstance(found, NoBondLengths):
         return Check(False, found.reason, found.detail)
     if found.score is None:
-        noble = all(site.specie.symbol in NOBLE_GASES for site in subject.structure)
-        return Check(noble, "no bonds", "CrystalNN finds no bond at all")
+        return without_bonds(subject)
     if found.reasonable == found.counted:
         return Check(True, value=1.0)
     return Check(False, "unreasonable bond", f"{found.reasonable} of {found.counted}; {found.worst}", found.score)
+
+
+def coincident(shortest: float) -> Check:
+    """The verdict on bonds where two atoms, `shortest` angstrom apart, stand in one place."""
+    return Check(False, COINCIDENT, f"two atoms are {shortest:.3f} A apart")
+
+
+def without_bonds(subject: Subject) -> Check:
+    """The verdict on bonds where no atom has one: only noble gases may have none."""
+    noble = all(symbol_of(number) in NOBLE_GASES for number in subject.cell.amounts)
+    return Check(noble, NO_BONDS, "no bond at all is found")
 
 
 def judge_distance(shortest: float) -> Check:
@@ -342,13 +307,13 @@ def judge_plausible_density(composition: Composition, volume: float, density: fl
 
 
 def _find_space_group(subject: Subject) -> int | None:
-    return space_group_number(Cell.from_structure(subject.structure), symprec_angstrom=SYMPREC_ANGSTROM)
+    return space_group_number(subject.cell, symprec_angstrom=SYMPREC_ANGSTROM)
 
 
 CHECKS: Mapping[CheckName, Callable[[Subject], Check]] = {
-    CheckName.READABLE: lambda s: Check(True, value=float(len(s.structure))),
-    CheckName.FORMULA: lambda s: judge_formula(s.structure.composition, s.claims),
-    CheckName.MULTIPLICITY: lambda s: judge_multiplicity(s.structure.composition, s.claims),
+    CheckName.READABLE: lambda s: Check(True, value=float(len(s.cell))),
+    CheckName.FORMULA: lambda s: judge_formula(s.composition, s.claims),
+    CheckName.MULTIPLICITY: lambda s: judge_multiplicity(s.composition, s.claims),
     CheckName.SPACE_GROUP: lambda s: judge_space_group(
         s.claims, lambda: _find_space_group(s), p1_is_claim=s.p1_is_claim
     ),
@@ -356,7 +321,7 @@ CHECKS: Mapping[CheckName, Callable[[Subject], Check]] = {
     CheckName.DISTANCE: lambda s: judge_distance(shortest_distance_angstrom(s.structure)),
     CheckName.DENSITY: lambda s: judge_density(float(s.structure.density)),
     CheckName.PLAUSIBLE_DENSITY: lambda s: judge_plausible_density(
-        s.structure.composition, float(s.structure.volume), float(s.structure.density)
+        s.composition, s.cell.volume, float(s.structure.density)
     ),
 }
 """The reference path. `crystallm.crystal.fast_validity` is the fast one, with the same names."""

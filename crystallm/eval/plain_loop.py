@@ -15,7 +15,6 @@ from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.limited import run_limited
 from crystallm.crystal.matching import matcher, rms_distance
-from crystallm.crystal.validity import CIF_ERRORS
 from crystallm.eval.benchmark import Benchmark
 from crystallm.eval.comparisons import Group, match
 from crystallm.eval.prediction import ScoreConfig
@@ -25,6 +24,21 @@ from crystallm.eval.targets import Target
 
 NOISE, DRAWS = 1e-7, 10
 """Moves of sites, in cell edges, that no file resolves, and how many are tried on a verdict that differs."""
+
+CIF_ERRORS = (
+    ValueError,  # no structure, numbers that are none, occupancies above 1, an impossible cell
+    KeyError,  # columns that belong together, one missing; unknown elements
+    IndexError,  # truncated loops and empty blocks
+    TypeError,  # a loop where one value belongs, or the reverse
+    AttributeError,  # a cell without lengths
+    ZeroDivisionError,  # a loop header without rows
+    NotImplementedError,  # incommensurate and disordered magnetic structures
+    np.linalg.LinAlgError,  # three axes in a plane
+    AssertionError,  # operators that are no operators
+    OverflowError,  # digits without end
+    RecursionError,  # brackets without end
+)
+"""What pymatgen's reader raises on text that is no CIF of a crystal; found by cutting and corrupting CIFs."""
 
 Verdict = tuple[bool, bool]
 """Whether a sample matches under the standard and under the strict tolerances."""
