@@ -6,20 +6,25 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crystallm.crystal.cell import Reason, Rejection
+from crystallm import input_files
+from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.errors import ConfigError, InputError
+from crystallm.input_files import MAX_FILE_MB, Unread, check_limit, is_cif_name
 
-DESCRIPTION = """Show how crystals are written as text and tokenised. A folder stands for all .cif files in it. Files
-that cannot be shown are named on stderr with the reason, the others are shown, and the exit code is 2."""
+if TYPE_CHECKING:
+    from crystallm.crystal.cif.reasons import Finding
 
-BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a]")
-"""Bytes that no text file holds."""
+DESCRIPTION = """Show how crystals are written as text and tokenised. A folder stands for all CIF files in it, packed
+ones too. What cannot be shown is named on stderr with the reason, the others are shown, and the exit code is 2."""
+
+BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
+"""Characters that no text file holds."""
 
 REMEDIES = {
     Reason.UNREADABLE: "give a complete CIF text file",
@@ -29,6 +34,9 @@ REMEDIES = {
     Reason.BAD_CELL: "check the cell parameters",
     Reason.SYMMETRY_FAILED: "check for atoms on top of each other",
     Reason.NOT_EXPRESSIBLE: "see the limits in docs/tokenizer.md",
+    Reason.CONTRADICTORY: "mend the statement that is wrong, or see --why; --trust-atoms takes the list of atoms",
+    Reason.AMBIGUOUS: "state the symmetry operators, or Z and formula sum, or the elements",
+    Reason.MODULATED: "give an approximant: the cell of a superstructure with all its atoms",
 }
 
 
@@ -41,14 +49,12 @@ class Shown:
     text: str
 
 
-def show(text: str, layout: TextLayout, *, augmented_seed: int | None = None) -> Shown | Rejection:
-    """The text and tokens of the crystal in a CIF text: canonical, or drawn at random with a seed."""
+def show(cell: Cell | Rejection, layout: TextLayout, *, augmented_seed: int | None = None) -> Shown | Rejection:
+    """The text and tokens of a crystal: canonical, or drawn at random with a seed."""
     import numpy as np
 
-    from crystallm.crystal.cif import read_cif
     from crystallm.crystal.description import augment, describe
 
-    cell = read_cif(text)
     if isinstance(cell, Rejection):
         return cell
     description = describe(cell)
@@ -65,6 +71,27 @@ def show(text: str, layout: TextLayout, *, augmented_seed: int | None = None) ->
     return Shown(tokens, [place[token] for token in tokens], layout.text(tokens))
 
 
+@dataclass(frozen=True)
+class Structure:
+    """One structure of a file: its name for people, its atoms or a refusal, and what `--why` says of it."""
+
+    name: str
+    cell: Cell | Rejection
+    why: list[Finding]
+
+
+def structures_of(file: Path, *, trust_atoms: bool, max_file_mb: float = MAX_FILE_MB) -> list[Structure]:
+    """All structures of a CIF file. InputError if it is missing, empty or binary."""
+    from crystallm.crystal.cif import read_with_reasons
+    from crystallm.crystal.cif.reasons import reasons
+
+    blocks = read_with_reasons(read_text(file, max_file_mb), trust_atoms=trust_atoms)
+    if isinstance(blocks, Rejection):
+        return [Structure(str(file), blocks, [])]
+    names = [str(file)] if len(blocks) == 1 else [f"{file}: {read.block.name}" for read in blocks]
+    return [Structure(name, read.cell, reasons(read)) for name, read in zip(names, blocks, strict=True)]
+
+
 def text(argv: list[str]) -> None:
     """Run `crystallm text FILE.cif ...`."""
     parser = argparse.ArgumentParser(prog="crystallm text", description=DESCRIPTION)
@@ -76,28 +103,72 @@ def text(argv: list[str]) -> None:
     parser.add_argument(
         "--augmented", type=int, metavar="SEED", help="an equivalent text drawn at random instead of the canonical one"
     )
+    parser.add_argument(
+        "--why", action="store_true", help="say which statements of the file were used, not needed, or contradict"
+    )
+    parser.add_argument(
+        "--trust-atoms",
+        action="store_true",
+        help="take the list of atoms where formula sum, Z or multiplicities differ",
+    )
+    parser.add_argument(
+        "--max-file-mb",
+        type=float,
+        default=MAX_FILE_MB,
+        metavar="MB",
+        help="files with more megabytes, packed or unpacked, are refused (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text for people")
     options = parser.parse_args(argv)
     if options.augmented is not None and options.augmented < 0:
         raise ConfigError(f"--augmented must be a seed >= 0, got {options.augmented}")
+    check_limit(options.max_file_mb)
     layout = get_layout(options.layout)
     files = [file for source in options.sources for file in files_of(source)]
-    failures = []
+    shown = _Outcome()
     for file in files:
         try:
-            found = show(read_text(file), layout, augmented_seed=options.augmented)
+            structures = structures_of(file, trust_atoms=options.trust_atoms, max_file_mb=options.max_file_mb)
+        except InputError as error:
+            shown.fail(str(error))
+            continue
+        for structure in structures:
+            found = show(structure.cell, layout, augmented_seed=options.augmented)
+            why = structure.why if options.why else None
+            with_title = len(files) > 1 or len(structures) > 1
             if isinstance(found, Rejection):
                 remedy = REMEDIES.get(found.reason)
-                raise InputError(f"{file}: {found}" + (f"; {remedy}" if remedy else ""))
-        except InputError as error:
-            if len(files) == 1:
-                raise
-            failures.append(file)
-            print(f"crystallm: {error}", file=sys.stderr)
-            continue
-        _print(file, found, layout, with_ids=options.ids, as_json=options.json, with_title=len(files) > 1)
-    if failures:
-        raise InputError(f"{len(failures)} of {len(files)} files could not be shown; the reasons stand above")
+                shown.fail(f"{structure.name}: {found}" + (f"; {remedy}" if remedy else ""))
+                _print_why(structure.name, why, as_json=options.json, with_title=with_title)
+                continue
+            shown.count += 1
+            if options.json:
+                _print_json(structure.name, found, layout, why, with_ids=options.ids)
+            else:
+                _print(structure.name, found, with_ids=options.ids, with_title=with_title)
+                _print_why(structure.name, why)
+    shown.finish()
+
+
+@dataclass
+class _Outcome:
+    """How many structures were shown, and what is said of the others."""
+
+    count: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def fail(self, message: str) -> None:
+        self.failures.append(message)
+
+    def finish(self) -> None:
+        """InputError if one was not shown: its reason, or how many of how many if there are several."""
+        total = self.count + len(self.failures)
+        if total == 1 and self.failures:
+            raise InputError(self.failures[0])
+        for message in self.failures:
+            print(f"crystallm: {message}", file=sys.stderr)
+        if self.failures:
+            raise InputError(f"{len(self.failures)} of {total} structures could not be shown; the reasons stand above")
 
 
 def files_of(source: Path) -> list[Path]:
@@ -105,7 +176,7 @@ def files_of(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
     try:
-        files = sorted(file for file in source.iterdir() if file.suffix.lower() == ".cif")
+        files = sorted(file for file in source.iterdir() if is_cif_name(file.name))
     except OSError as error:
         raise InputError(f"cannot read {source}: {error.strerror}; check its permissions") from error
     if not files:
@@ -113,39 +184,50 @@ def files_of(source: Path) -> list[Path]:
     return files
 
 
-def read_text(file: Path) -> str:
-    """The content of a text file. InputError if it is missing, empty or binary."""
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{file} does not exist; give a CIF file or a folder of them") from None
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}; give a CIF file or a folder of them") from error
-    if not content.strip():
-        raise InputError(f"{file} is empty; {REMEDIES[Reason.UNREADABLE]}")
-    if BINARY.search(content):
-        raise InputError(f"{file} is a binary file, not CIF text; {REMEDIES[Reason.UNREADABLE]}")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")  # older CIFs hold accented names
+def read_text(file: Path, max_file_mb: float = MAX_FILE_MB) -> str:
+    """The text of a CIF file, packed or not. InputError if it is missing, too large, empty or binary."""
+    if not file.exists() and not file.is_symlink():
+        raise InputError(f"{file} does not exist; give a CIF file or a folder of them")
+    found = input_files.read_text(file, max_file_mb=max_file_mb)
+    if isinstance(found, str) and not BINARY.search(found):
+        return found
+    if isinstance(found, Unread) and not found.reason.startswith("binary"):
+        reason = found.reason if not found.empty else "is empty"
+        raise InputError(f"{file} {reason}; {REMEDIES[Reason.UNREADABLE]}")
+    raise InputError(f"{file} is a binary file, not CIF text; {REMEDIES[Reason.UNREADABLE]}")
 
 
-def _print(file: Path, found: Shown, layout: TextLayout, *, with_ids: bool, as_json: bool, with_title: bool) -> None:
-    if as_json:
-        record: dict[str, Any] = {"file": str(file), "layout": layout.name, "text": found.text}
-        record["n_tokens"] = len(found.tokens)
-        if with_ids:
-            record |= {"tokens": found.tokens, "ids": found.ids}
-        print(json.dumps(record, ensure_ascii=False))
-        return
+def _print_json(name: str, found: Shown, layout: TextLayout, why: list[Finding] | None, *, with_ids: bool) -> None:
+    record: dict[str, Any] = {"file": name, "layout": layout.name, "text": found.text}
+    record["n_tokens"] = len(found.tokens)
+    if with_ids:
+        record |= {"tokens": found.tokens, "ids": found.ids}
+    if why is not None:
+        record["why"] = [asdict(finding) for finding in why]
+    print(json.dumps(record, ensure_ascii=False))
+
+
+def _print(name: str, found: Shown, *, with_ids: bool, with_title: bool) -> None:
     if with_title:
-        print(f"== {file}")
+        print(f"== {name}")
     print(found.text)
     print(f"{len(found.tokens)} tokens")
     if with_ids:
         for number, token in zip(found.ids, found.tokens, strict=True):
             print(f"{number:6d} {token!r}")
+
+
+def _print_why(name: str, why: list[Finding] | None, *, as_json: bool = False, with_title: bool = False) -> None:
+    """The findings on a structure, refused or not; nothing if they were not asked for."""
+    if why is None:
+        return
+    if as_json:
+        print(json.dumps({"file": name, "why": [asdict(finding) for finding in why]}, ensure_ascii=False))
+        return
+    if with_title:
+        print(f"== {name}")
+    for finding in why:
+        print(finding)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_one_bad_file_among_several_does_not_hide_the_others(folder: Path, capsy
     out, err = capsys.readouterr()
     assert out == f"== {folder / 'rutile.cif'}\n{TEXT}23 tokens\n"
     assert f"{folder / 'missing.cif'} does not exist" in err
-    assert err.splitlines()[-1] == "crystallm: 10 of 11 files could not be shown; the reasons stand above"
+    assert err.splitlines()[-1] == "crystallm: 10 of 11 structures could not be shown; the reasons stand above"
 
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,9 @@ SMALLEST_VOLUME = 1.0
 STRAIN_TOLERANCE = 0.01
 """Operators may change elements of the metric tensor by this fraction: lengths by 0.5 %, angles by 0.6 degrees."""
 
+DOES_NOT_FIT = "does not leave the cell"
+"""In every refusal of operators that are no isometries."""
+
 AXES = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Elements of the metric tensor, in the order of the parameters."""
 
@@ -99,7 +102,7 @@ def complete(stated: CellItems, operations: Operations, name: str) -> tuple[floa
         filled = _fixed(values, operations)
         if filled is None:
             stated_values = " ".join("?" if value is None else f"{value:g}" for value in values)
-            return Rejection(Reason.CONTRADICTORY, f"{name} does not leave a cell of {stated_values} as it is")
+            return Rejection(Reason.CONTRADICTORY, f"{name} {DOES_NOT_FIT} of {stated_values} as it is")
         for tag, value in zip(TAGS, filled, strict=True):
             if value is None:
                 detail = f"no {tag} in the file, and {name} does not fix it"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif.atoms import MERGE_ANGSTROM, Sites, orbit
-from crystallm.crystal.cif.cell_items import STRAIN_TOLERANCE, CellItems, complete
+from crystallm.crystal.cif.cell_items import DOES_NOT_FIT, STRAIN_TOLERANCE, CellItems, complete
 from crystallm.crystal.cif.content import Content, Statements, judge, units_in_cell, written
 from crystallm.crystal.cif.symmetry_statements import Reading, Symmetry
 
@@ -91,7 +91,8 @@ def _candidate(reading: Reading, stated_cell: CellItems, sites: Sites, statement
     strain = operations.strain(lattice)
     if strain > STRAIN_TOLERANCE:
         stated = " ".join(f"{value:g}" for value in parameters)
-        detail = f"{reading.name} does not leave the cell {stated} as it is (lengths or angles change by {50 * strain:.2g} %)"
+        change = f"lengths or angles change by {50 * strain:.2g} %"
+        detail = f"{reading.name} {DOES_NOT_FIT} {stated} as it is ({change})"
         return Unfit(reading, Rejection(Reason.CONTRADICTORY, detail))
     orbits = [orbit(k, sites, operations.rotations, operations.translations, lattice) for k in range(len(sites))]
     if _is_whole_cell(sites, orbits, lattice):
@@ -158,8 +159,11 @@ def _only(candidates: list[Candidate]) -> Candidate | Rejection:
     first = candidates[0]
     for other in candidates[1:]:
         if not _same(first.cell, other.cell):
-            one, two = (f"{_formula(c.cell)} with {c.reading.name}" for c in (first, other))
-            return Rejection(Reason.AMBIGUOUS, f"the cell holds {one} or {two}, and nothing in the file decides")
+            names, formulas = zip(*((c.reading.name, _formula(c.cell)) for c in (first, other)), strict=True)
+            held = [f"{formula} with {name}" for name, formula in zip(names, formulas, strict=True)]
+            if len(set(formulas)) == 1:
+                held = [f"{formulas[0]} in the places of {names[0]}", f"of {names[1]}"]
+            return Rejection(Reason.AMBIGUOUS, f"the cell holds {' or '.join(held)}, and nothing in the file decides")
     if first.content.open:
         return Rejection(Reason.AMBIGUOUS, first.content.open)
     return first

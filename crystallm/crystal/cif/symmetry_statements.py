@@ -82,6 +82,9 @@ class Reading:
     operations: Operations
 
 
+ReadingTiers = tuple[tuple[Reading, ...], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Statement:
     """What one item states; without readings it was not understood."""
@@ -89,7 +92,7 @@ class Statement:
     item: str
     text: str
     kind: Kind
-    tiers: tuple[tuple[Reading, ...], ...]
+    tiers: ReadingTiers
     problem: str = ""
 
     @property
@@ -109,7 +112,7 @@ class Symmetry:
     tiers: Later ones are tried where none of the earlier fits cell and content; those of one tier are equals.
     """
 
-    tiers: tuple[tuple[Reading, ...], ...]
+    tiers: ReadingTiers
     statements: tuple[Statement, ...]
     notes: tuple[str, ...] = ()
     only_system: str = ""
@@ -179,24 +182,35 @@ def _combined(stated: tuple[tuple[str, tuple[str, ...]], ...]) -> Symmetry | Rej
         why = first.problem or f"unknown space group {first.text!r}"
         return Rejection(Reason.UNREADABLE, f"{displayed(first.item)}: {why}, and nothing else states the symmetry")
     tiers = understood[0].tiers
+    others: ReadingTiers = ()
     for statement in understood[1:]:
-        tiers = _with(tiers, statement)
-    return Symmetry(tiers, tuple(statements), notes)
+        if kept := _narrowed(tiers, statement):
+            tiers = kept
+        else:
+            others = _narrowed(others, statement) or others + statement.tiers
+    return Symmetry(_side_by_side(tiers, others), tuple(statements), notes)
 
 
-def _with(tiers: tuple[tuple[Reading, ...], ...], statement: Statement) -> tuple[tuple[Reading, ...], ...]:
-    """The readings left by one more statement, less explicit than those before it."""
+def _narrowed(tiers: ReadingTiers, statement: Statement) -> ReadingTiers:
+    """The readings that a less explicit statement allows, too; empty if it contradicts all."""
     for allowed in (statement.tiers[:1], statement.tiers):
         keys = {reading.operations.key for tier in allowed for reading in tier}
         kept = tuple(tuple(one for one in tier if one.operations.key in keys) for tier in tiers)
         if any(kept):
             return tuple(tier for tier in kept if tier)
-    known = {reading.operations.key for tier in tiers for reading in tier}
-    new = tuple(tuple(one for one in tier if one.operations.key not in known) for tier in statement.tiers)
-    if statement.kind is Kind.REFERENCE or tiers[0][0].operations.number == new[0][0].operations.number:
-        # The same group in another setting: what is stated in more detail goes first.
-        return tiers + tuple(tier for tier in new if tier)
-    return (tiers[0] + new[0], *tiers[1:], *(tier for tier in new[1:] if tier))
+    return ()
+
+
+def _side_by_side(tiers: ReadingTiers, others: ReadingTiers) -> ReadingTiers:
+    """The readings of statements that contradict each other, for cell and content to decide.
+
+    Another setting of the same group is tried where the more explicit one does not fit; another group is its equal.
+    """
+    if not others:
+        return tiers
+    if others[0][0].operations.number == tiers[0][0].operations.number:
+        return tiers + others
+    return (tiers[0] + others[0], *tiers[1:], *others[1:])
 
 
 def _statements(stated: Mapping[str, tuple[str, ...]]) -> tuple[tuple[Statement, ...], tuple[str, ...]]:
@@ -283,7 +297,7 @@ def _of_operators(name: str, texts: tuple[str, ...], *, generators: bool = False
     if len(texts) == 1 and texts[0].count(",") > 2:  # one text of several lines or separated by semicolons
         texts = tuple(part.strip() for part in re.split(r"[;\n]", texts[0]) if part.strip())
     operations = operations_of(texts, generators=generators)
-    text = f"{len(texts)} operators"
+    text = f"({len(texts)})"
     if isinstance(operations, str):
         return Statement(name, text, Kind.OPERATORS, (), operations)
     return Statement(name, text, Kind.OPERATORS, ((Reading(_count(operations), operations),),))
@@ -302,9 +316,9 @@ def _magnetic(stated: Mapping[str, tuple[str, ...]]) -> Statement | None:
     triplets = [_triplet(text) for text in texts]
     if None in triplets:
         wrong = texts[triplets.index(None)]
-        return Statement(name, f"{len(texts)} operators", Kind.OPERATORS, (), f"{wrong!r} is no magnetic operator")
+        return Statement(name, f"({len(texts)})", Kind.OPERATORS, (), f"{wrong!r} is no magnetic operator")
     operations = operations_of(tuple(text for text in triplets if text), generators=True)
-    text = f"{len(stated[name])} operators"
+    text = f"({len(stated[name])})"
     if isinstance(operations, str):
         return Statement(name, text, Kind.OPERATORS, (), operations)
     reading = Reading(f"{_count(operations)} of the magnetic group", operations)
