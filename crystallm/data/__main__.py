@@ -113,6 +113,12 @@ def parser() -> argparse.ArgumentParser:
         type=_part,
         metavar="I/N",
     )
+    option(
+        "trust_atoms",
+        "",
+        action="store_true",
+        help="take the list of atoms where formula sum, Z, multiplicities or attached hydrogens contradict it",
+    )
     option("max_file_mb", "most megabytes of a file or member of an archive", type=float, metavar="MB")
     option("workers", "processes; all cores unless given; does not change the result", type=int, metavar="N")
     return root

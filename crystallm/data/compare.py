@@ -165,6 +165,6 @@ def _matches(pairs: list[Pair], tolerances: Tolerances) -> list[dict[str, Any]]:
 
 
 def _structure(entry: Entry) -> Structure:
-    cell = read_entry(entry)
+    cell = read_entry(entry, trust_atoms=True)  # what contradicts its atoms was refused before, unless they are trusted
     assert not isinstance(cell, Rejection)  # it was read before, when its traits were found
     return cell.to_structure()

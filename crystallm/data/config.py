@@ -47,6 +47,8 @@ class PrepareConfig:
     """Write the training rows as files of up to so many rows in a folder train; one file train.parquet by default."""
     shard: tuple[int, int] | None = None
     """(i, n): only describe the i-th of every n crystals, for a later run over the n folders to put together."""
+    trust_atoms: bool = False
+    """Take the list of atoms where formula sum, Z, multiplicities or attached hydrogens contradict it."""
     max_file_mb: float = MAX_FILE_MB
     """Files and members of archives with more megabytes than these, packed or unpacked, are refused."""
     workers: int | None = None

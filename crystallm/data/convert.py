@@ -54,7 +54,7 @@ class Row:
 
 def convert(entry: Entry, config: PrepareConfig) -> Row | Rejection:
     """Read, screen, describe and write one crystal."""
-    cell = read_entry(entry)
+    cell = read_entry(entry, trust_atoms=config.trust_atoms)
     if isinstance(cell, Rejection):
         return cell
     refusal = screen(cell, config.min_distance_angstrom)
@@ -91,14 +91,14 @@ def is_other_split(entry: Entry, config: PrepareConfig) -> bool:
     return config.split_column is not None and entry.split not in SPLITS
 
 
-def read_entry(entry: Entry) -> Cell | Rejection:
-    """The cell of an entry, whatever its form."""
+def read_entry(entry: Entry, *, trust_atoms: bool = False) -> Cell | Rejection:
+    """The cell of an entry, whatever its form; `trust_atoms` as in `read_cif`."""
     if entry.form is Form.CIF:
-        return read_cif(entry.text)
+        return read_cif(entry.text, trust_atoms=trust_atoms)
     if entry.form is Form.STRUCTURE:
         return read_structure(json.loads(entry.text))
     if entry.form is Form.OPTIMADE:
-        return read_optimade(json.loads(entry.text))
+        return read_optimade(json.loads(entry.text), trust_atoms=trust_atoms)
     return Rejection(Reason.UNREADABLE, entry.text)
 
 
