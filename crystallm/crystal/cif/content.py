@@ -191,8 +191,14 @@ def _said(statements: Statements) -> str:
 def _is_z(
     stated: float, formula: StatedFormula, units: tuple[float, float], counts: Mapping[int, int], centring: int
 ) -> bool:
-    """Whether Z counts the formula as stated or reduced, in the cell or in its primitive cell."""
+    """Whether Z counts the formula as stated or reduced, in the cell or in its primitive cell.
+
+    Where the formula is the content of the cell, Z may count any unit that divides it: programs reduce it as they like
+    (`K4 O4` with Z 2 are two K2O2).
+    """
     reduced = reduce(gcd, counts.values())
+    if units == (1, 1) and reduced % stated == 0:
+        return True
     for z in {stated, stated * centring}:
         if units[0] * (1 - 1e-3) <= z <= units[1] * (1 + 1e-3) or z in (reduced, units[1] * formula.divisor):
             return True
