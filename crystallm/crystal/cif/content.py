@@ -197,7 +197,7 @@ def _is_z(
     (`K4 O4` with Z 2 are two K2O2).
     """
     reduced = reduce(gcd, counts.values())
-    if units == (1, 1) and reduced % stated == 0:
+    if units == (1.0, 1.0) and reduced % stated == 0:
         return True
     for z in {stated, stated * centring}:
         if units[0] * (1 - 1e-3) <= z <= units[1] * (1 + 1e-3) or z in (reduced, units[1] * formula.divisor):
