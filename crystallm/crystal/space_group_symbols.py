@@ -65,9 +65,7 @@ def settings_of_number(number: int, code: str = "") -> Tiers:
     every = _by_number().get(number, ())
     if not every:
         return ()
-    coded = tuple(entry for entry in every if code.lower() in _codes(entry)) if code else ()
-    if coded:
-        return _tiers(coded)
+    every = tuple(entry for entry in every if code and code.lower() in _codes(entry)) or every
     reference = gemmi.find_spacegroup_by_number(number).hm
     standard = tuple(entry for entry in every if entry.hm == reference)
     return _tiers(standard, tuple(entry for entry in every if entry.hm != reference))
