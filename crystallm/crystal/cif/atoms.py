@@ -87,7 +87,8 @@ def read_sites(items: Items, present: frozenset[int] | None = None, *, trust_lab
         for label, symbol in zip(labels, types, strict=True)
     ]
     kept = _without_dummies(items, species)
-    kept = [k for k in kept if labels[k] or types[k] or any(column[k] for column in columns)]
+    if not all(labels):
+        kept = [k for k in kept if labels[k] or types[k] or any(column[k] for column in columns)]
     if len(kept) < count:
         labels, types = [labels[k] for k in kept], [types[k] for k in kept]
         species = [species[k] for k in kept]
@@ -104,7 +105,9 @@ def read_sites(items: Items, present: frozenset[int] | None = None, *, trust_lab
         stated = [column[site] or "?" for column in columns]
         return Rejection(Reason.UNREADABLE, f"site {labels[site]!r}: coordinates {' '.join(stated)}")
     attached = _numbers(items, "_atom_site_attached_hydrogens", kept, missing=0.0)
-    has_deuterium = "D" in {name.rstrip("0123456789+-").upper() for name in (*types, *labels)}
+    has_deuterium = any(
+        name[:1] in ("D", "d") and name.rstrip("0123456789+-").upper() == "D" for name in (*set(types), *labels)
+    )
     notes = [f"{count - len(kept)} dummy sites left out"] if len(kept) < count else []
     if has_deuterium:
         notes.append("D is read as hydrogen")
@@ -221,13 +224,12 @@ def _read_by_elements(
     ]
 
 
-def _without_dummies(items: Items, species: Sequence[Species]) -> list[int]:
+def _without_dummies(items: Items, species: Sequence[Species]) -> Sequence[int]:
+    places = range(len(species))
+    if "_atom_site_calc_flag" not in items and all(one.kind is Kind.ATOM for one in species):
+        return places
     flags = _column(items, "_atom_site_calc_flag", len(species))
-    return [
-        k
-        for k, (flag, one) in enumerate(zip(flags, species, strict=True))
-        if one.kind is not Kind.DUMMY and flag[:3].lower() != "dum"
-    ]
+    return [k for k in places if species[k].kind is not Kind.DUMMY and flags[k][:3].lower() != "dum"]
 
 
 def _why_no_atom(
@@ -272,11 +274,17 @@ def _column(items: Items, name: str, count: int) -> list[str]:
 def _stated(items: Items, name: str, kept: Sequence[int]) -> tuple[str, ...]:
     """The texts of a column at the kept sites; nothing where the file has no such column."""
     column = items.column(name)
-    return tuple(column[k] for k in kept) if kept and len(column) > kept[-1] and any(column) else ()
+    if not kept or len(column) <= kept[-1] or not any(column):
+        return ()
+    return tuple(column) if len(kept) == len(column) else tuple(column[k] for k in kept)
 
 
 def _numbers(items: Items, name: str, kept: Sequence[int], *, missing: float) -> list[float]:
-    return [_number(text) if text else missing for text in _stated(items, name, kept)]
+    texts = _stated(items, name, kept)
+    if len(known := set(texts)) == 1:  # as a rule all are 1, or all 0
+        (text,) = known
+        return [_number(text) if text else missing] * len(texts)
+    return [_number(text) if text else missing for text in texts]
 
 
 def _positions(columns: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -285,12 +293,10 @@ def _positions(columns: Sequence[Sequence[str]]) -> NDArray[np.float64]:
 
 def _number(text: str) -> float:
     """A number with or without its standard uncertainty, or a fraction; NaN for anything else."""
-    try:
-        return float(text)
-    except ValueError:
-        if fraction := _FRACTION.fullmatch(text):
-            return int(fraction[1]) / int(fraction[2]) if int(fraction[2]) else float("nan")
-        return float(gemmi.cif.as_number(text))
+    number = float(gemmi.cif.as_number(text))
+    if number != number and (fraction := _FRACTION.fullmatch(text)) and int(fraction[2]):
+        return int(fraction[1]) / int(fraction[2])
+    return number
 
 
 @lru_cache(maxsize=4096)

@@ -222,7 +222,8 @@ def _missing_hydrogens(sites: Sites, sizes: Sequence[int], counts: Mapping[int, 
 
 
 def _wrong_multiplicities(sites: Sites, sizes: Sequence[int], order: int, centring: int) -> Iterator[str]:
-    stated = [_positive(text) for text in sites.multiplicities]
+    known = {text: _positive(text) for text in set(sites.multiplicities)}
+    stated = [known[text] for text in sites.multiplicities]
     pairs = [(k, given, size) for k, (given, size) in enumerate(zip(stated, sizes, strict=True)) if given is not None]
     if all(given == size for _, given, size in pairs):
         return

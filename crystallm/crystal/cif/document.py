@@ -18,6 +18,9 @@ COORDINATE = "_atom_site_fract_x"
 READ = ("_cell_", "_atom_site_", "_symmetry_", "_space_group_", "_chemical_formula_")
 """Categories whose items say what the crystal is: two values for one of these names are a contradiction."""
 
+NOT_READ = ("_atom_site_aniso_", "_atom_site_symmetry_multiplicity")
+"""Of these, what is not needed, and what older and newer names mean differently."""
+
 SHARED = ("_cell_", "_symmetry_", "_space_group_")
 """Categories that a block without atoms may hold on behalf of the only block with atoms."""
 
@@ -49,12 +52,14 @@ class Items(Mapping[str, "str | list[str]"]):
         if name not in self._raw:
             self._raw[name] = value
             return
-        kept = self[name]
-        del self._raw[name]
+        kept, old = self[name], self._raw[name]
         self._columns.pop(name, None)
         self._raw[name] = value
         new = self[name]
-        if not _blank(kept) and not _blank(new) and not _same(kept, new) and name.startswith(READ):
+        if _blank(new):
+            self._columns.pop(name, None)
+            self._raw[name] = old
+        elif not _blank(kept) and not _same(kept, new) and name.startswith(READ) and not name.startswith(NOT_READ):
             self.stated_twice[name] = (_shown(kept), _shown(new))
 
     def __getitem__(self, name: str) -> str | list[str]:
@@ -67,7 +72,9 @@ class Items(Mapping[str, "str | list[str]"]):
             values = self._values.get(id(loop))
             if values is None:
                 values = self._values[id(loop)] = loop.values
-            self._columns[name] = [_plain(value) for value in values[column :: loop.width()]]
+            self._columns[name] = [
+                _plain(value) if value[:1] in _MARKS else value for value in values[column :: loop.width()]
+            ]
         return self._columns[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -222,6 +229,7 @@ def _plain(value: str) -> str:
 
 _QUOTES = frozenset("'\";")
 _NULL = frozenset("?.")
+_MARKS = _QUOTES | _NULL
 
 
 def _blank(value: str | list[str]) -> bool:
