@@ -35,7 +35,8 @@ NAMES_OF_NO_ELEMENT = frozenset(
     ["ree", "ln", "me", "an", "va", "vac", "vacancy", "void", "du", "dum", "dummy", "bq", "cg", "cent", "lp", "xx"]
 ) | frozenset("xqmtarzleg")
 ROMAN = re.compile(r"(?:I{1,3}|I?V|VI{0,3}|I?X)(?![A-Za-z])")
-_AFTER_SEPARATOR = re.compile(r"[,/|&;+:]\s*\(?([A-Z][a-z]?)|[-_]([A-Z][a-z])")
+WORD = re.compile(r"[A-Z][a-z]{3}")
+_AFTER_SEPARATOR = re.compile(r"[,/|&;+:]\s*\(?([A-Z][a-z]?)|[-_]([A-Z][a-z]|[D-HJ-UW-Z])(?![A-Za-z])")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 _NEVER_CATIONS = frozenset({"H", "C", "N", "O", "F", "S", "Cl", "Se", "Br", "I", "He", "Ne", "Ar", "Kr", "Xe", "Rn"})
@@ -126,6 +127,8 @@ def species_of_label(label: str, present: frozenset[int] | None = None) -> Speci
     if WATER.match(label):
         return _water(present)
     if not letters or letters.lower() in NAMES_OF_NO_ELEMENT:
+        return Species(Kind.UNKNOWN)
+    if WORD.match(letters) and present is None:  # Atom1 is no astatine, Carbon1 no calcium
         return Species(Kind.UNKNOWN)
     parts = _parts(letters)
     double, single = _number(letters[:2]) if len(letters) > 1 else None, _number(letters[:1])
