@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.parquet as pq
 
 from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.cif.reading import trusting_atoms
 from crystallm.crystal.cif.several import one_by_one
 from crystallm.errors import InputError
 from crystallm.eval.frames import read_frames
@@ -43,12 +44,13 @@ class Record:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def read_records(path: Path, *, max_file_mb: float = MAX_FILE_MB) -> list[Record]:
+def read_records(path: Path, *, max_file_mb: float = MAX_FILE_MB, trust_atoms: bool = False) -> list[Record]:
     """All crystals of a source in a fixed order; a broken file is a record with a reason, never left out.
 
     Args:
         path: of one of KINDS.
         max_file_mb: a file or member of an archive with more megabytes than these is a record that says so.
+        trust_atoms: of a CIF whose formula sum, Z or multiplicities contradict its atoms, only the atoms are kept.
 
     Raises:
         InputError: the source as a whole cannot be read, or holds nothing that is taken for a crystal.
@@ -80,7 +82,11 @@ def read_records(path: Path, *, max_file_mb: float = MAX_FILE_MB) -> list[Record
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     if not records:
         raise InputError(f"{path} holds no CIF; give {KINDS}")
-    return records
+    return [_trusted(record) for record in records] if trust_atoms else records
+
+
+def _trusted(record: Record) -> Record:
+    return record if isinstance(record.cif, Rejection) else replace(record, cif=trusting_atoms(record.cif))
 
 
 def tarfile_name(name: str) -> bool:

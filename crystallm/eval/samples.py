@@ -53,19 +53,22 @@ class SampleSet:
         return SampleSet({name: list(found)[:most] for name, found in self.by_target.items()}, self.ignored)
 
 
-def read_samples(path: Path, targets: Sequence[Target], *, table: Path | None = None) -> SampleSet:
+def read_samples(
+    path: Path, targets: Sequence[Target], *, table: Path | None = None, trust_atoms: bool = False
+) -> SampleSet:
     """Attempts by target.
 
     A JSONL, parquet or extxyz record names its target by `target_id` (and `sample`, and SCORES); a CIF of a folder or
     zip by its name, <target id>__<sample number>.cif; and any record by a row of `table` (CSV with the columns file,
     target_id and, if wanted, sample), `file` being the name in the folder, or the number of an extxyz frame. An id may
     leave out what stands before its colon (mp_20:mp-1 is mp-1). InputError where nothing fits.
+    trust_atoms: as in `read_records`.
     """
     known = _aliases(target.id for target in targets)
     rows = None if table is None else _read_table(table)
     found: dict[str, dict[int, Sample]] = {target.id: {} for target in targets}
     ignored: Counter[str] = Counter()
-    for record in read_records(path):
+    for record in read_records(path, trust_atoms=trust_atoms):
         name, number = _named(record, rows)
         if name is None:
             broken = isinstance(record.cif, Rejection) and record.cif.reason is Reason.UNREADABLE

@@ -11,6 +11,7 @@ from crystallm.crystal.cif.content import Statements, statements_of
 from crystallm.crystal.cif.document import Block, Items, structures
 from crystallm.crystal.cif.settling import Candidate, settle
 from crystallm.crystal.cif.symmetry_statements import Symmetry, read_symmetry
+from crystallm.crystal.cif.writing import write_atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,19 @@ def read_cif_with_items(text: str, *, trust_atoms: bool = False) -> tuple[Cell, 
         return blocks
     cell = read_block(blocks[0], trust_atoms=trust_atoms).cell
     return cell if isinstance(cell, Rejection) else (cell, blocks[0].name, blocks[0].items)
+
+
+def trusting_atoms(text: str) -> str:
+    """A CIF text that reads without `trust_atoms` as the given one reads with it.
+
+    The text itself, unless its first structure is refused because its content contradicts its atoms: then the list of
+    all atoms alone.
+    """
+    found = read_cif(text)
+    if isinstance(found, Cell) or found.reason is not Reason.CONTRADICTORY:
+        return text
+    trusted = read_cif(text, trust_atoms=True)
+    return text if isinstance(trusted, Rejection) else write_atoms(trusted)
 
 
 def read_with_reasons(text: str, *, trust_atoms: bool = False) -> list[ReadBlock] | Rejection:

@@ -7,9 +7,9 @@ from functools import cache
 import gemmi
 import numpy as np
 
-from crystallm.crystal.cell import volume_of
+from crystallm.crystal.cell import Cell, parameters_of, volume_of
 from crystallm.crystal.cif.cell_items import CELL_ITEMS
-from crystallm.crystal.composition import format_formula
+from crystallm.crystal.composition import format_formula, symbol_of
 from crystallm.crystal.description import Description
 from crystallm.crystal.symmetry import hermann_mauguin
 from crystallm.crystal.wyckoff import GRID, space_group
@@ -51,6 +51,36 @@ def write_cif(description: Description) -> str:
         label = f"{site.element}{seen[site.element]}"
         lines.append(f"{label} {site.element} {position.multiplicity} {site.letter} {x} {y} {z} 1")
     return "\n".join(lines) + "\n"
+
+
+def write_atoms(cell: Cell, name: str = "atoms") -> str:
+    """A CIF that lists all atoms of a cell and states nothing else, not even a formula.
+
+    Args:
+        cell: Any cell.
+        name: Of the block.
+
+    Example:
+        >>> write_atoms(Cell(np.eye(3) * 3.35, np.zeros((1, 3)), np.array([84]))).splitlines()[-1]
+        'Po1 Po 0.0000000000 0.0000000000 0.0000000000'
+    """
+    parameters = zip(CELL_ITEMS, parameters_of(cell.lattice), strict=True)
+    tags = ("label", "type_symbol", "fract_x", "fract_y", "fract_z")
+    sites = zip(map(symbol_of, cell.numbers.tolist()), cell.positions.tolist(), strict=True)
+    return "\n".join(
+        [
+            f"data_{name}",
+            *(f"_cell_{item} {value:.10f}" for item, value in parameters),
+            "_space_group_name_H-M_alt 'P 1'",
+            "loop_",
+            *(f"_atom_site_{tag}" for tag in tags),
+            *(
+                f"{symbol}{n} {symbol} {x:.10f} {y:.10f} {z:.10f}"
+                for n, (symbol, (x, y, z)) in enumerate(sites, start=1)
+            ),
+            "",
+        ]
+    )
 
 
 @cache
