@@ -40,6 +40,8 @@ class DenovoConfig:
     split_column: str = ""
     split: str = ""
     """Take only rows of the reference with this value in this column; empty takes all."""
+    trust_atoms: bool = False
+    """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
     stability: StabilityConfig | None = None
     """Settings of the energy part; None leaves it out."""
 

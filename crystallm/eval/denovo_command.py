@@ -30,13 +30,14 @@ def main(argv: list[str]) -> None:
         time_limit=options.time_limit,
         reference_rows=options.reference_rows,
         seed=options.seed,
+        trust_atoms=options.trust_atoms,
         split_column=options.split_column if options.split else "",
         split=options.split,
         stability=_stability(options, workers) if options.energy else None,
     )
     if config.stability is not None:
         require(config.stability.relaxation.potential)  # before an hour's work, not after it
-    samples = read_records(options.samples)
+    samples = read_records(options.samples, trust_atoms=config.trust_atoms)
     if options.number:
         samples = samples[: options.number]
     reference = Reference(options.reference, split_column=config.split_column, split=config.split)
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split-column", default="suggested_split", help="(%(default)s)")
     add("--reference-rows", type=int, default=default.reference_rows, help="drawn for distances (%(default)s)")
     add("--seed", type=int, default=default.seed, help="of that draw (%(default)s)")
+    add("--trust-atoms", action="store_true", help="take the list of atoms where formula sum, Z or multiplicities contradict it")
     add("--workers", type=int, default=0, help="processes (default: one per core)")
     add("--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds per step (%(default)s)")
     add("--energy", action="store_true", help="relax and place above a hull; needs `pip install crystallm[energy]`")

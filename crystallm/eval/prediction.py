@@ -46,6 +46,8 @@ class ScoreConfig:
     """Tell seen from unseen prototypes."""
     metre: bool = True
     """METRe and cRMSE, for which targets of one formula meet each other's samples."""
+    trust_atoms: bool = False
+    """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
 
     def __post_init__(self) -> None:
         if self.time_limit <= 0 or self.validity_time_limit <= 0:

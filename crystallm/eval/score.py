@@ -92,7 +92,7 @@ def score_files(
     that made the samples; None: what they say of it. print_seen: show match rates even of targets it has seen.
     """
     targets = chosen.targets
-    sets = [read_samples(path, targets, table=table) for path in paths]
+    sets = [read_samples(path, targets, table=table, trust_atoms=config.trust_atoms) for path in paths]
     asked = config.prototypes and benchmark.train is not None
     prototypes = seen_of(benchmark, targets, data_folder(data), cache, config) if asked else None
     maker = maker or maker_of_samples(paths)
@@ -170,6 +170,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="for training prototypes (default: the --out folder)")
     parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
+    parser.add_argument("--trust-atoms", action="store_true", help="take the list of atoms where formula sum, Z or multiplicities contradict it")
     for name, text in {
         "time_limit": "seconds for one comparison (%(default)s)",
         "validity_time_limit": "seconds for the checks of one crystal (%(default)s)",
@@ -193,6 +194,7 @@ def score_config(options: argparse.Namespace) -> ScoreConfig:
         validity=options.validity,
         prototypes=options.prototypes,
         metre=options.metre,
+        trust_atoms=options.trust_atoms,
     )
 
 
@@ -279,7 +281,9 @@ def main(argv: list[str]) -> None:
         print_seen=options.print_seen,
     )
     if options.compare_plain:
-        samples = read_samples(options.samples[0], chosen.targets, table=options.table)
+        samples = read_samples(
+            options.samples[0], chosen.targets, table=options.table, trust_atoms=config.trust_atoms
+        )
         report["plain_loop"] = compare_with_plain(
             benchmark, chosen.targets, samples, config, most=options.compare_plain
         )

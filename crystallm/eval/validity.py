@@ -33,6 +33,8 @@ class ValidityConfig:
     """Seconds for one crystal; one that takes longer fails every check."""
     p1_is_claim: bool = False
     """Count a CIF that lists all atoms under P 1 as stating that space group, as CrystaLLM does."""
+    trust_atoms: bool = False
+    """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
     fast: bool = False
     """The fast path, for filtering; published numbers come from the reference path."""
 
@@ -128,6 +130,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
     parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
+    parser.add_argument("--trust-atoms", action="store_true", help="take the list of atoms where formula sum, Z or multiplicities contradict it")
     add_options(parser)
     options = parser.parse_args(argv)
     config = ValidityConfig(
@@ -135,10 +138,11 @@ def main(argv: list[str]) -> None:
         time_limit=options.time_limit,
         p1_is_claim=options.p1_is_claim,
         fast=options.fast,
+        trust_atoms=options.trust_atoms,
     )
     if options.json and not os.access(options.json.resolve().parent, os.W_OK):
         raise ConfigError(f"cannot write {options.json}: its folder is missing or not writable; choose another place")
-    records = read_records(options.source)
+    records = read_records(options.source, trust_atoms=config.trust_atoms)
     verdicts: dict[int, Checks] = {}
     complete = False
     try:
