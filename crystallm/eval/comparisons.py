@@ -18,9 +18,10 @@ from crystallm.crystal.cif import read_cif
 from crystallm.crystal.displacement import rms_of_many
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.prepared import Prepared, amounts_of, cannot_match, prepare
+from crystallm.crystal.subject import SMALLEST_VOLUME
 from crystallm.crystal.symmetry import primitive, space_group_number
 from crystallm.crystal.tolerances import Tolerances
-from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, SMALLEST_VOLUME
+from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM
 from crystallm.energy.journal import open_to_append
 from crystallm.errors import InputError
 from crystallm.eval.charge_neutrality import smact_valid

@@ -15,9 +15,10 @@ from crystallm.energy.relaxation import RelaxationSettings
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, DenovoScore, score_denovo
 from crystallm.eval.denovo_report import choose_pictures, draw_figures, markdown, page
-from crystallm.eval.inputs import read_records
+from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.reference import Reference
 from crystallm.eval.stability import StabilityConfig
+from crystallm.folder_lock import only_writer
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 
@@ -42,6 +43,13 @@ def main(argv: list[str]) -> None:
         samples = samples[: options.number]
     reference = Reference(options.reference, split_column=config.split_column, split=config.split)
     out = output_folder(options.out)
+    with only_writer(out, remedy="choose another --out"):
+        _judge(samples, reference, config, out, options)
+
+
+def _judge(
+    samples: list[Record], reference: Reference, config: DenovoConfig, out: Path, options: argparse.Namespace
+) -> None:
     score = score_denovo(samples, reference, config, folder=out, energies=options.energy_cache)
     rows = choose_pictures(score, samples, reference)
     figures = draw_figures(score, rows, out)

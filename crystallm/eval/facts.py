@@ -13,8 +13,9 @@ from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import Amounts, reduce_amounts, symbol_of
 from crystallm.crystal.fast_validity import density_of
 from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.subject import refuse_cell
 from crystallm.crystal.symmetry import space_group_number
-from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, refuse_cell, shortest_in_lattice
+from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM, shortest_in_lattice
 from crystallm.eval.charge_neutrality import smact_valid
 
 

@@ -42,10 +42,22 @@ def html_page(
         for label, found in rows
         if found
     ]
-    # Inside a script element only `</` could end it.
-    data = json.dumps(crystals).replace("</", "<\\/")
+    data = in_script(crystals)
     parts = {"TITLE": html.escape(title), "BODY": "\n".join(lines), "DATA": data}
     return re.sub("@@([A-Z]+)@@", lambda found: parts[found[1]], TEMPLATE.read_text(encoding="utf-8"))
+
+
+def in_script(value: Any) -> str:
+    """A value as JSON that can stand in a script element, whatever names of strangers it holds.
+
+    `</script>` would end the element, and `<!--` with `<script` keep the true end from being seen; so no `<` stands
+    there at all.
+
+    Example:
+        >>> in_script("</script>")
+        '"\\\\u003c/script\\\\u003e"'
+    """
+    return json.dumps(value).translate({ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"})
 
 
 def crystal_data(title: str, cell: Cell) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def draw_crystals(rows: Sequence[tuple[str, Sequence[tuple[str, Cell]]]], path: 
             axes.set_axis_off()
             if place < len(crystals):
                 title, cell = crystals[place]
-                axes.set_title(f"{label}\n{title}" if place == 0 else f"\n{title}", fontsize=8, loc="left")
+                told = f"{label}\n{title}" if place == 0 else f"\n{title}"
+                axes.set_title(told, fontsize=8, loc="left", parse_math=False)  # an id may hold dollar signs
                 draw_cell(axes, cell)
     figure.savefig(path, dpi=130)
     return True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from crystallm.errors import ConfigError, InputError
-from crystallm.eval.benchmark import data_folder, load_benchmark
+from crystallm.eval.benchmark import Benchmark, data_folder, load_benchmark
+from crystallm.eval.prediction import ScoreConfig, over_seeds
 from crystallm.eval.rate import Rate
 from crystallm.eval.score import (
     add_options,
@@ -23,22 +23,27 @@ from crystallm.eval.score import (
     score_free_samples,
     write_report,
 )
-from crystallm.eval.seen import maker_in
+from crystallm.eval.seen import Maker, maker_in
 from crystallm.eval.select import write_targets
+from crystallm.folder_lock import only_writer
 from crystallm.launch import launch_command, run_command
 from crystallm.model.checkpoint import chosen_folder
 from crystallm.model.editions import EDITIONS
-from crystallm.provenance import output_folder
+from crystallm.provenance import output_folder, write_json, write_text
 
 DRAWS_ALONE = ("--no-checks", "--no-merge", "--generated-only", "--no-energies")
 """What is measured are draws as they are drawn; a crystal that is looked up is no prediction."""
 
 
 def sample_command(
-    prompts: Path, out: Path, *, model: Path, n: int, seed: int, processes: int, more: list[str]
+    prompts: Path | None, out: Path, *, model: Path, n: int, seed: int, processes: int, more: list[str]
 ) -> list[str]:
-    """The command line that draws samples: evaluation never imports the model, so another process does."""
-    wanted = ["--prompts", str(prompts), "-n", str(n), "--seed", str(seed), "--out", str(out)]
+    """The command line that draws samples: evaluation never imports the model, so another process does.
+
+    prompts: file of prompts; None for free samples, whose compositions the model chooses.
+    """
+    wanted = [] if prompts is None else ["--prompts", str(prompts)]
+    wanted += ["-n", str(n), "--seed", str(seed), "--out", str(out)]
     wanted += [*DRAWS_ALONE, "--model", str(model)]
     return launch_command("crystallm.sample", [*wanted, *more], processes=processes)
 
@@ -105,11 +110,55 @@ def main(argv: list[str]) -> None:
     if n < 1 or len(set(options.seed)) < len(options.seed):
         raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {options.seed}")
     if benchmark.task == "de_novo":
-        prompts = ["-n", str(n), "--seed", str(options.seed[0]), "--out", str(out / "samples")]
-        prompts += [*DRAWS_ALONE, "--model", str(model), *more]
-        draw([sys.executable, "-m", "crystallm.sample", *prompts])
-        score_free_samples(benchmark, out / "samples" / "samples.jsonl", data, out, [])
+        judge_free_samples(benchmark, out, data, model=model, n=n, options=options, more=more)
         return
+    with only_writer(out, remedy="choose another --out"):
+        predict(benchmark, out, data, config, model=model, n=n, label=label, options=options, more=more, maker=maker)
+
+
+def judge_free_samples(
+    benchmark: Benchmark, out: Path, data: Path, *, model: Path, n: int, options: argparse.Namespace, more: list[str]
+) -> None:
+    """Draw without prompts and judge, seed by seed; several seeds have folders of their own, and a table of all."""
+    several = len(options.seed) > 1
+    found: dict[str, list[Rate]] = {}
+    for seed in options.seed:
+        folder = output_folder(out / f"seed{seed}") if several else out
+        command = sample_command(
+            None, folder / "samples", model=model, n=n, seed=seed, processes=options.processes, more=more
+        )
+        draw(command)
+        score_free_samples(benchmark, folder / "samples" / "samples.jsonl", data, folder, [])
+        rates = json.loads((folder / "denovo.json").read_text(encoding="utf-8"))["rates"]
+        for name, rate in rates.items():
+            found.setdefault(name, []).append(Rate(rate["passed"], rate["attempted"]))
+    if several:
+        by_seed = [{name: rates[place] for name, rates in found.items()} for place in range(len(options.seed))]
+        table = over_seeds(by_seed)
+        write_json(out / "denovo.json", {"seeds": options.seed, "over_seeds": table})
+        lines = [f"{benchmark.name}, seeds {', '.join(map(str, options.seed))}: mean and spread of shares", ""]
+        lines += ["| | mean | spread | by seed |", "|---|---:|---:|---|"]
+        for name, row in table.items():
+            shares = ", ".join(rate.with_interval() for rate in found[name])
+            lines.append(f"| {name} | {row['mean']:.4f} | {row['spread']:.4f} | {shares} |")
+        write_text(out / "denovo.md", "\n".join(lines) + "\n")
+        print("\n".join(lines))
+
+
+def predict(
+    benchmark: Benchmark,
+    out: Path,
+    data: Path,
+    config: ScoreConfig,
+    *,
+    model: Path,
+    n: int,
+    label: str,
+    options: argparse.Namespace,
+    more: list[str],
+    maker: Maker,
+) -> None:
+    """Draw for the targets of a benchmark and score, over all seeds."""
     chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
     level = options.prompt or benchmark.prompt
     _, prompts_file = write_targets(out, chosen.targets, level=level)

@@ -19,6 +19,7 @@ from crystallm.eval.report import SEEN_DIVISION, markdown
 from crystallm.eval.samples import read_samples, samples_digest
 from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
 from crystallm.eval.targets import Target, read_targets
+from crystallm.folder_lock import only_writer
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 LEVELS = ("formula", "formula_units", "space_group")
@@ -266,6 +267,20 @@ def main(argv: list[str]) -> None:
         if not path.exists():
             raise InputError(f"{path} does not exist; give the samples to score")
     out, config = output_folder(out), score_config(options)
+    with only_writer(out, remedy="choose another --out"):
+        _score(benchmark, chosen, out, config, label=label, maker=maker, options=options)
+
+
+def _score(
+    benchmark: Benchmark,
+    chosen: TargetSet,
+    out: Path,
+    config: ScoreConfig,
+    *,
+    label: str,
+    maker: Maker | None,
+    options: argparse.Namespace,
+) -> None:
     report = score_files(
         benchmark,
         chosen,

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import isinf
 from typing import Any, Literal
 
 from crystallm.errors import ConfigError
@@ -25,6 +26,10 @@ def parse_spread(text: str, option: str) -> Spread:
     if found is None:
         raise ConfigError(f"{option} {text!r} is not understood; write top:5, or top:5:even for as many draws of each")
     return Spread(int(found[1]), evenly=found[2] is not None)
+
+
+MOST_DRAWS = 10**12
+"""Of a prompt: more than anyone can wait for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +78,9 @@ class SampleConfig:
         for name in ("n", "batch_size", "max_atoms"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.temperature > 0:
+        if self.n > MOST_DRAWS:
+            raise ConfigError(f"n must be at most {MOST_DRAWS}, got one of {len(str(self.n))} digits")
+        if not self.temperature > 0 or isinf(self.temperature):
             raise ConfigError(f"temperature must be above 0, got {self.temperature}; for the most probable use top_k=1")
         if self.top_k < 0:
             raise ConfigError(f"top_k must not be negative, got {self.top_k}; 0 keeps all tokens")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -137,23 +137,27 @@ class OtherFormulas:
     """
 
     def __init__(
-        self, make: Callable[[int, Collection[tuple[Amounts, int]]], Job | None], numbers: Sequence[int]
+        self, make: Callable[[int, Collection[tuple[Amounts, int]]], Job | None], numbers: Iterable[int]
     ) -> None:
-        self._make, self._numbers = make, numbers
-        self._open = len(numbers)
+        self._make, self._numbers = make, iter(numbers)
+        self._next = next(self._numbers, None)
+        self._open = 0
+        """Draws that were begun and do not stand yet."""
         self._tried: dict[int, list[Outcome]] = {}
         self._settled: list[tuple[int, Outcome]] = []
 
     @property
     def finished(self) -> bool:
         """Whether all draws stand."""
-        return self._open == 0
+        return self._next is None and self._open == 0
 
     def begin(self) -> Iterator[Job]:
-        """All draws with their first formulas."""
-        for number in self._numbers:
-            job = self._make(number, ())
+        """All draws with their first formulas, each made when it is asked for."""
+        while self._next is not None:
+            job = self._make(self._next, ())
             assert job is not None  # nothing is left out yet
+            self._next = next(self._numbers, None)
+            self._open += 1
             yield job
 
     def end(self, outcome: Outcome) -> list[Job]:

@@ -212,7 +212,7 @@ class Generator:
         for index, item in enumerate(prompts):
             if all(skip(item.name, number) for number in range(config.n)):
                 continue  # planning may ask the model
-            missing = [number for number in range(config.n) if not skip(item.name, number)]
+            missing = (number for number in range(config.n) if not skip(item.name, number))
             if isinstance(grammar, Grammar) and chooses_formula(item.prompt):
                 engine = Engine(self.decoder, rows=config.batch_size, context=self.context)
                 make = formula_jobs(grammar, self.model, engine, (index, item), config, warp, plans)

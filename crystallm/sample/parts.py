@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import InputError
+from crystallm.folder_lock import only_writer
 from crystallm.launch import is_one_of_several
 from crystallm.sample.records import RECORDS, RecordFile, read_records
 
@@ -74,4 +75,5 @@ def main(argv: list[str]) -> None:
     for folder in parser.parse_args(argv).folders:
         if not any(file.is_file() for file in record_files(folder)):
             raise InputError(f"{folder} holds no samples.jsonl; give a folder that `crystallm sample` has written")
-        print(f"{folder / RECORDS}: {gather(folder)} draws")
+        with only_writer(folder):
+            print(f"{folder / RECORDS}: {gather(folder)} draws")

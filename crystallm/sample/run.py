@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,12 +23,11 @@ from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
 from crystallm.sample.garbage import old_objects_left_alone
 from crystallm.sample.output.formats import FILE_SUFFIX
+from crystallm.sample.output.missing import Missing, all_of, deal
 from crystallm.sample.output.writer import OutputConfig, Writer
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
-from crystallm.sample.plans import waits
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
-from crystallm.sample.shares import shares, work_of
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -128,31 +126,21 @@ class _Job:
         return 0 if self.answers.known == "only" else self.config.n
 
 
-Missing = list[tuple[str, int]]
-"""Draws that the folder does not hold: prompt name, number."""
-
-
 def _missing(job: _Job, state: PartialState | None) -> Missing:
     """This process's share of the draws that are missing."""
-    done = {(record["target_id"], record["sample"]) for record in read_all_records(job.out)}
-    missing = [(item.name, n) for item in job.prompts for n in range(job.n) if (item.name, n) not in done]
+    done = ((record["target_id"], record["sample"]) for record in read_all_records(job.out))
     if state is None:
-        return missing
-    named = {item.name: item for item in job.prompts}
-    # The draws of a prompt that wait for each other stay together.
-    units = [(name, -1 if waits(named[name], job.config) else number) for name, number in missing]
-    work = Counter[tuple[str, int]]()
-    for unit in units:
-        work[unit] += work_of(named[unit[0]].prompt)
-    dealt = shares(list(work.values()), state.num_processes)[state.process_index]
-    own = {list(work)[place] for place in dealt}
+        return Missing(all_of(job.prompts), job.n, done)
+    own = deal(job.prompts, job.config, process=state.process_index, processes=state.num_processes)
+    missing = Missing(own, job.n, done)
     state.wait_for_everyone()  # nobody appends before everybody has read
-    return [draw for draw, unit in zip(missing, units, strict=True) if unit in own]
+    return missing
 
 
 def _draw(job: _Job, missing: Missing, state: PartialState | None) -> Iterator[Attempt]:
     """Make the missing draws; each is in the folder before it is yielded."""
-    if not missing:
+    prompts = [item for item in job.prompts if missing.left(item.name)]
+    if not prompts:
         return
     from crystallm.sample.generator import Generator
 
@@ -161,12 +149,11 @@ def _draw(job: _Job, missing: Missing, state: PartialState | None) -> Iterator[A
         _note_run(job)
     device = job.device or (None if state is None else str(state.device))
     generator = Generator.from_pretrained(job.model, device=device, precision=job.precision)
-    mine = set(missing)
-    draws = generator.attempts(job.prompts, job.config, skip=lambda name, number: (name, number) not in mine)
+    draws = generator.attempts(prompts, job.config, skip=lambda name, number: (name, number) not in missing)
     with (
         old_objects_left_alone(),
         RecordFile(part_file(job.out, state)) as records,
-        tqdm(total=len(missing), desc="drawing", unit="crystal", disable=None if first else True, leave=False) as bar,
+        tqdm(total=missing.total, desc="drawing", unit="crystal", disable=None if first else True, leave=False) as bar,
     ):
         for attempt in draws:
             records.append(record_of(attempt, job.config, job.label))
@@ -203,9 +190,9 @@ class _Answers:
 def _draw_and_answer(job: _Job, output: OutputConfig, layout: TextLayout) -> None:
     """Draw what is missing; a prompt is answered as soon as nothing of it is."""
     missing = _missing(job, None)
-    if not missing and not folder.read_provenance(job.out):  # nothing is drawn here, now or before
+    if not missing.total and not folder.read_provenance(job.out):  # nothing is drawn here, now or before
         _note_run(job)
-    left = Counter(name for name, _ in missing)
+    left = {item.name: missing.left(item.name) for item in job.prompts}
     answers = _Answers(job, output, layout)
     for item in job.prompts:
         if not left[item.name]:

@@ -1,5 +1,6 @@
 """Pictures of crystals: what is drawn is what a textbook draws."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -51,13 +52,23 @@ def test_a_figure_is_written_unless_there_is_nothing_to_draw(tmp_path: Path, cry
     assert not (tmp_path / "none.png").exists()
 
 
-def test_the_page_holds_its_crystals_and_escapes_what_others_wrote(crystals: dict[str, Structure]) -> None:
-    name = "</script><b>odd</b>"
+@pytest.mark.parametrize(
+    "name", ["</script><b>odd</b>", "</SCRIPT >", "<!--<script>", "]]>", "' onerror='1", '" onerror="1', "&lt;", "$x_"]
+)
+def test_the_page_holds_its_crystals_and_escapes_what_others_wrote(
+    name: str, crystals: dict[str, Structure], tmp_path: Path
+) -> None:
+    """Harmless marks of what would run, or end the script, if it were written as it is."""
     rows = [("generated", [(name, Cell.from_structure(crystals["CsCl"]))]), ("true", [])]
-    page = html_page("A <title>", {"a & b": (Rate(1, 2), "x < y")}, [], rows)
-    assert "<h1>A &lt;title&gt;</h1>" in page
+    figure = tmp_path / 'a" onerror="1.png'
+    figure.write_bytes(b"")
+    page = html_page(f"A <title>{name}", {"a & b": (Rate(1, 2), "x < y"), name: (Rate(0, 1), name)}, [figure], rows)
+    assert f"<h1>A &lt;title&gt;{html.escape(name)}</h1>" in page
+    assert f"<td>{html.escape(name)}</td>" in page
+    assert '" onerror="' not in page
+    assert page.lower().count("</script") == 2
+    assert "<!--" not in page
     assert "<td>a &amp; b</td><td>1/2 (50.0%" in page
-    assert name not in page
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, flags=re.DOTALL)
     assert found is not None
     (row,) = json.loads(found[1])

@@ -8,6 +8,8 @@ import pytest
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval import run
+from crystallm.eval.__main__ import main
+from crystallm.folder_lock import only_writer
 from crystallm.model.checkpoint import default_folder
 
 
@@ -57,7 +59,7 @@ def test_one_command_from_targets_to_report(
 
 def test_several_processes_are_started_by_accelerate() -> None:
     command = run.sample_command(Path("p"), Path("o"), model=Path("m"), n=3, seed=1, processes=2, more=[])
-    assert "accelerate.commands.launch" in command
+    assert command[1:3] == ["-m", "crystallm.launch"]
     assert command[command.index("--model") + 1] == "m"
     assert {"--generated-only", "--no-energies"} <= set(command)  # a look-up is no prediction
     stated = ("--num_processes", "--num_machines", "--mixed_precision", "--dynamo_backend")
@@ -74,3 +76,48 @@ def test_what_the_sampler_refuses_ends_the_run(tmp_path: Path, salts: Path) -> N
         run.draw([sys.executable, "-c", "raise SystemExit(1)"])
     with pytest.raises(ConfigError, match="seeds must differ"):
         run.main([str(salts), "--seed", "1", "1", "--data", str(tmp_path), "--out", str(tmp_path / "o")])
+
+
+def test_free_samples_of_several_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is drawn by as many processes as were asked for and judged in a folder of its own; a table shows all."""
+    commands: list[list[str]] = []
+    shares = iter([(3, 4), (4, 4)])
+
+    def score(benchmark: object, samples: Path, data: Path, out: Path, more: list[str]) -> None:
+        passed, attempted = next(shares)
+        rates = {"valid": {"passed": passed, "attempted": attempted}}
+        (out / "denovo.json").write_text(json.dumps({"rates": rates}))
+        assert samples == out / "samples" / "samples.jsonl"
+
+    monkeypatch.setattr(run, "draw", commands.append)
+    monkeypatch.setattr(run, "score_free_samples", score)
+    there = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--processes", "2", "-n", "4"]
+    run.main(["de_novo", "--seed", "3", "5", *there])
+    assert [command[command.index("--seed") + 1] for command in commands] == ["3", "5"]
+    assert all(command[1:3] == ["-m", "crystallm.launch"] and "--prompts" not in command for command in commands)
+    assert [command[command.index("--out") + 1] for command in commands] == [
+        str(tmp_path / "out" / folder / "samples") for folder in ("seed3", "seed5")
+    ]
+    table = json.loads((tmp_path / "out" / "denovo.json").read_text())
+    assert table["seeds"] == [3, 5]
+    assert table["over_seeds"]["valid"]["values"] == [0.75, 1.0]
+    assert table["over_seeds"]["valid"]["mean"] == pytest.approx(0.875)
+    assert "| valid | 0.8750 | 0.1768 | 3/4 (75.0%" in (tmp_path / "out" / "denovo.md").read_text()
+    commands.clear()
+    shares = iter([(3, 4)])
+    run.main(["de_novo", "--seed", "3", *there[:2], "--out", str(tmp_path / "one"), "-n", "4"])
+    assert commands[0][commands[0].index("--out") + 1] == str(tmp_path / "one" / "samples")
+
+
+@pytest.mark.parametrize("name", ["run", "score"])
+def test_one_run_at_a_time_writes_a_report(
+    name: str, salts: Path, cifs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "draw", sampler(cifs, []))
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "s").mkdir()
+    there = ["--data", str(tmp_path), "--out", str(out), "--workers", "1", "--no-validity"]
+    command = {"run": [str(salts), "--targets", "2"], "score": ["score", str(salts), str(tmp_path / "s")]}[name]
+    with only_writer(out), pytest.raises(InputError, match=r"another run \(process \d+, .*wait for its end, or choose"):
+        run.main([*command, *there]) if name == "run" else main(["score", *command[1:], *there])

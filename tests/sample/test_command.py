@@ -340,6 +340,28 @@ def test_two_processes_killed_and_resumed(cli: Run, tmp_path: Path, checkpoints:
     assert cifs(out) == cifs(whole)
 
 
+def test_processes_end_with_a_parent_that_is_killed(cli: Run, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    """Only the command itself is killed: what it started ends by itself, and the next command works at once."""
+    out = tmp_path / "out"
+    command = ["BaTiO3", "CsCl", "--space-group", "221", "--formula-units", "1", "--no-checks", "--out", str(out)]
+    model = ["--model", str(checkpoints["llama"])]
+    source = "import sys; from crystallm.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["sample", *command, *model, "-n", "100000", "--batch-size", "2", "--processes", "2", "--contact", "0"]
+    process = subprocess.Popen([sys.executable, "-c", source, *arguments], stdout=subprocess.PIPE, text=True)
+    wait_for_draws(process, out, more_than=2, file="samples.1.jsonl")
+    members = psutil.Process(process.pid).children(recursive=True)
+    assert len(members) >= 3  # what starts the processes, and two of them
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(members, timeout=10)
+    assert not [member for member in alive if member.status() != psutil.STATUS_ZOMBIE]
+    cli_gather(out)
+    drawn = out / "samples.jsonl"
+    drawn.write_text("".join(f"{json.dumps(line)}\n" for line in lines(drawn) if line["sample"] < 3))
+    cli(*command, "-n", "3")
+    assert len(texts(out)) == 6
+
+
 def test_impossible_numbers_of_processes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["sample", "NaCl", "--processes", "0"])

@@ -3,11 +3,12 @@
 import gc
 from dataclasses import replace
 from io import StringIO
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 
 import ase.io
 import numpy as np
+import psutil
 import pytest
 from pymatgen.core import Composition
 
@@ -21,7 +22,7 @@ from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.crystal import rank
 from crystallm.sample.generator import Generator
-from crystallm.sample.prompts import make_prompt, read_prompts
+from crystallm.sample.prompts import NamedPrompt, make_prompt, read_prompts
 from crystallm.sample.rounds import Rounds
 
 TIO2 = (("Ti", 1), ("O", 2))
@@ -315,3 +316,15 @@ def test_unreadable_prompt_files(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(InputError, match="cannot read"):
         read_prompts(binary)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "repeat"),
+    [(make_prompt("CsCl"), 1.0), (make_prompt("CsCl"), 0.0), (make_prompt(None, space_group=221), 1.0)],
+)
+def test_draws_are_a_stream(generator: Generator, prompt: NamedPrompt, repeat: float) -> None:
+    """A hundred million asked for: the first ones come at once, and no list is made of the others."""
+    before = psutil.Process().memory_info().rss
+    draws = generator.attempts([prompt], SampleConfig(n=10**8, repeat=repeat, batch_size=2, bond_tries=0))
+    assert len({attempt.number for attempt in islice(draws, 3)}) == 3
+    assert psutil.Process().memory_info().rss - before < 400e6
