@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split-column", default="suggested_split", help="(%(default)s)")
     add("--reference-rows", type=int, default=default.reference_rows, help="drawn for distances (%(default)s)")
     add("--seed", type=int, default=default.seed, help="of that draw (%(default)s)")
-    add("--trust-atoms", action="store_true", help="take the list of atoms where formula sum, Z or multiplicities contradict it")
+    add("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
     add("--workers", type=int, default=0, help="processes (default: one per core)")
     add("--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds per step (%(default)s)")
     add("--energy", action="store_true", help="relax and place above a hull; needs `pip install crystallm[energy]`")

@@ -171,7 +171,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="for training prototypes (default: the --out folder)")
     parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
-    parser.add_argument("--trust-atoms", action="store_true", help="take the list of atoms where formula sum, Z or multiplicities contradict it")
+    parser.add_argument("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
     for name, text in {
         "time_limit": "seconds for one comparison (%(default)s)",
         "validity_time_limit": "seconds for the checks of one crystal (%(default)s)",

@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
     parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
-    parser.add_argument("--trust-atoms", action="store_true", help="take the list of atoms where formula sum, Z or multiplicities contradict it")
+    parser.add_argument("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
     add_options(parser)
     options = parser.parse_args(argv)
     config = ValidityConfig(
