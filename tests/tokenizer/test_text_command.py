@@ -1,5 +1,6 @@
 """`crystallm text`: what it shows, and what it says about files it cannot show."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -168,3 +169,84 @@ def test_names_in_latin_1_are_read(folder: Path, capsys: pytest.CaptureFixture[s
     (folder / "rutile.cif").write_bytes(b"# H. G\xf6ttingen\n" + RUTILE.encode())
     assert main(["text", str(folder / "rutile.cif")]) == 0
     assert capsys.readouterr().out.startswith(TEXT)
+
+
+BRUCITE = """data_brucite
+_chemical_formula_sum 'H2 Mg O2'
+_cell_length_a 3.142
+_cell_length_b 3.142
+_cell_length_c 4.766
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 120
+_cell_volume 50
+_space_group_name_H-M_alt 'P -3 m 1'
+_symmetry_Int_Tables_number 225
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Mg1 0 0 0
+O1 0.33333 0.66667 0.2203
+"""
+
+
+def test_why_names_what_was_used_what_was_not_needed_and_what_contradicts(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sure = RUTILE.replace("loop_", "_space_group_IT_number 136\n_cell_formula_units_Z 2\nloop_", 1)
+    (folder / "rutile.cif").write_text(sure.replace("_cell_angle_gamma 90\n", ""))
+    assert main(["text", str(folder / "rutile.cif"), "--why"]) == 0
+    why = capsys.readouterr().out.split("23 tokens\n")[1].splitlines()
+    assert why == [
+        "cell: used: length_a 4.5937, length_b 4.5937, length_c 2.9587, angle_alpha 90, angle_beta 90",
+        "cell: used: angle_gamma 90: not stated, P 42/m n m leaves no choice",
+        "symmetry: used: _symmetry_space_group_name_H-M P 42/m n m as P 42/m n m",
+        "symmetry: not needed: _space_group_IT_number 136: agrees",
+        "content: used: 2 sites of the list of atoms",
+        "content: used: _cell_formula_units_Z 2: agrees with the atoms",
+    ]
+
+
+def test_why_of_a_refused_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "brucite.cif").write_text(BRUCITE)
+    assert main(["text", str(folder / "brucite.cif"), "--why", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert "the formula sum is 'H2 Mg O2', the atoms make MgO2" in err
+    assert "--trust-atoms" in err
+    last = json.loads(out)["why"][-1]
+    assert last == {
+        "topic": "content",
+        "use": "contradicts",
+        "text": "the formula sum is 'H2 Mg O2', the atoms make MgO2",
+    }
+
+
+def test_atoms_can_be_trusted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "brucite.cif").write_text(BRUCITE)
+    assert main(["text", str(folder / "brucite.cif"), "--trust-atoms", "--why"]) == 0
+    out = capsys.readouterr().out
+    assert "\nMg\nO2\n" in out
+    assert "cell: contradicts: _cell_volume 50; the cell has 40.7471 cubic angstrom" in out
+    assert "symmetry: contradicts: _symmetry_Int_Tables_number 225: another group than P -3 m 1" in out
+    assert "content: contradicts: the formula sum is 'H2 Mg O2', the atoms make MgO2" in out
+
+
+def test_every_structure_of_a_file_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = folder / "both.cif"
+    both.write_text(RUTILE + RUTILE.replace("data_rutile", "data_again") + RUTILE.replace("Ti1 Ti", "X1 X"))
+    assert main(["text", str(both)]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"== {both}: rutile\n{TEXT}23 tokens\n== {both}: again\n{TEXT}23 tokens\n"
+    assert f"{both}: rutile: unknown species" in err
+    assert "1 of 3 structures could not be shown" in err
+
+
+def test_packed_and_large_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with gzip.open(folder / "packed.cif.gz", "wt") as file:
+        file.write(RUTILE)
+    assert main(["text", str(folder / "packed.cif.gz")]) == 0
+    assert capsys.readouterr().out == TEXT + "23 tokens\n"
+    assert main(["text", str(folder / "packed.cif.gz"), "--max-file-mb", "0.0001"]) == 2
+    assert "max_file_mb" in capsys.readouterr().err
