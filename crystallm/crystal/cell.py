@@ -47,6 +47,17 @@ class Rejection:
         return f"{self.reason}: {self.detail}"
 
 
+MAX_INPUT_SITES = 5000
+"""Larger cells are refused before their primitive cell is looked for: that alone would take minutes."""
+
+
+def refuse_large(cell: Cell) -> Rejection | None:
+    """Why a cell is too large to be described; None if it is not."""
+    if len(cell) <= MAX_INPUT_SITES:
+        return None
+    return Rejection(Reason.TOO_MANY_SITES, f"{len(cell)} atoms in the cell as given, limit {MAX_INPUT_SITES}")
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """A periodic cell of ordered, neutral atoms.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crystallm.crystal.cell import Cell, Reason, Rejection
+from crystallm.crystal.cell import Cell, Reason, Rejection, refuse_large
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import format_formula
 from crystallm.crystal.description import Description, describe
@@ -19,9 +19,6 @@ from crystallm.data.config import SPLITS, PrepareConfig
 from crystallm.data.optimade import read_optimade
 from crystallm.data.readers import Entry, Form
 from crystallm.data.screening import atomic_number, sensible_cell
-
-MAX_INPUT_SITES = 5000
-"""Larger cells are refused before their primitive cell is looked for: that alone would take minutes."""
 
 OTHER_SPLIT = "another split"
 """Drop reason of rows that the split column sends neither to train, val nor test."""
@@ -130,8 +127,8 @@ def read_structure(structure: Mapping[str, Any]) -> Cell | Rejection:
 
 def screen(cell: Cell, min_distance_angstrom: float) -> Rejection | None:
     """Refuse cells that are too large to work on or hold atoms on top of each other."""
-    if len(cell) > MAX_INPUT_SITES:
-        return Rejection(Reason.TOO_MANY_SITES, f"{len(cell)} atoms in the cell as given, limit {MAX_INPUT_SITES}")
+    if (too_large := refuse_large(cell)) is not None:
+        return too_large
     close = closer_than(cell, min_distance_angstrom)
     if close is None:
         return None

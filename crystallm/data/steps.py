@@ -14,12 +14,12 @@ import datasets
 import pyarrow as pa
 from tqdm import tqdm
 
-from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.cell import MAX_INPUT_SITES, Reason, Rejection
 from crystallm.crystal.limited import Lost
 from crystallm.data import compare
 from crystallm.data.compare import Pair, Verdict
 from crystallm.data.config import SPLITS, PrepareConfig
-from crystallm.data.convert import MAX_INPUT_SITES, OTHER_SPLIT, Traits, convert, is_other_split
+from crystallm.data.convert import OTHER_SPLIT, Traits, convert, is_other_split
 from crystallm.data.parts import Job
 from crystallm.data.readers import Entry, Form
 from crystallm.data.sources import Source

@@ -13,6 +13,7 @@ from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS
 from crystallm.crystal.spelling import balanced_alternative
 from crystallm.crystal.symmetry import space_group_from_name
 from crystallm.errors import CompositionError, CrystallmError, InputError
+from crystallm.provenance import readable
 from crystallm.sample.bounds import Limits
 from crystallm.sample.possible import Prompt, check_prompt, multiple_that_fits, notes_on_units
 
@@ -152,7 +153,7 @@ def read_prompts(path: Path) -> list[NamedPrompt]:
 def _prompt_of_line(line: str, where: str) -> NamedPrompt:
     try:
         entry: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error})") from error
     if not isinstance(entry, dict) or not set(entry) <= KEYS:
         raise InputError(f"{where}: expected an object with keys out of {sorted(KEYS)}, got {line.strip()[:80]}")
@@ -160,6 +161,8 @@ def _prompt_of_line(line: str, where: str) -> NamedPrompt:
     if not (formula is None or isinstance(formula, str)) or not (units is None or isinstance(units, int)):
         raise InputError(f"{where}: formula must be text and formula_units a whole number, got {line.strip()[:80]}")
     try:
-        return make_prompt(formula, formula_units=units, space_group=group, name=None if name is None else str(name))
+        return make_prompt(
+            formula, formula_units=units, space_group=group, name=None if name is None else readable(str(name))
+        )
     except CrystallmError as error:
         raise type(error)(f"{where}: {error}") from error

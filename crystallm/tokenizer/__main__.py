@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystallm import input_files
-from crystallm.crystal.cell import Cell, Reason, Rejection
+from crystallm.crystal.cell import Cell, Reason, Rejection, refuse_large
 from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.errors import ConfigError, InputError
@@ -33,6 +33,7 @@ REMEDIES = {
     Reason.UNKNOWN_SPECIES: "name one of the elements 1 to 118 for every site, isotopes and dummy atoms left out",
     Reason.BAD_CELL: "check the cell parameters",
     Reason.SYMMETRY_FAILED: "check for atoms on top of each other",
+    Reason.TOO_MANY_SITES: "give the primitive cell, or a smaller model of it",
     Reason.NOT_EXPRESSIBLE: "see the limits in docs/tokenizer.md",
     Reason.CONTRADICTORY: "mend the wrong statement (--why lists all), or give --trust-atoms if it is the content",
     Reason.AMBIGUOUS: "state the symmetry operators, or Z and formula sum, or the elements",
@@ -57,6 +58,8 @@ def show(cell: Cell | Rejection, layout: TextLayout, *, augmented_seed: int | No
 
     if isinstance(cell, Rejection):
         return cell
+    if (too_large := refuse_large(cell)) is not None:
+        return too_large
     description = describe(cell)
     if isinstance(description, Rejection):
         return description

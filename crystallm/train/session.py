@@ -259,7 +259,7 @@ def templates_of(config: TrainConfig, texts: Sequence[Path], run: RunFolder) -> 
         known = [*filter(names_crystals, texts), *(file for file in before if file.is_file())]
         if not known:
             return None
-        write_library(known, library, layout=config.layout)
+        write_library(known, library, layout=config.layout, replace=True)
     return library
 
 

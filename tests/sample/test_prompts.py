@@ -1,12 +1,14 @@
 """Prompts of what people type, and what they are told of it."""
 
+from pathlib import Path
+
 import pytest
 
 from crystallm.crystal.composition import parse_formula
-from crystallm.errors import CompositionError, InputError
+from crystallm.errors import CompositionError, CrystallmError, InputError
 from crystallm.sample.bounds import Limits
 from crystallm.sample.possible import Prompt
-from crystallm.sample.prompts import make_prompt, with_unseen, within
+from crystallm.sample.prompts import make_prompt, read_prompts, with_unseen, within
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,22 @@ def test_unseen_elements_are_said() -> None:
 def test_a_formula_is_a_text(formula: object) -> None:
     with pytest.raises(InputError, match="a formula is a text"):
         make_prompt(formula)  # type: ignore[arg-type]
+
+
+def test_odd_lines_of_a_file_are_sentences(tmp_path: Path) -> None:
+    """Endless brackets, a number of 400 digits, half a character: each is refused or taken, and can be printed."""
+    path = tmp_path / "prompts.jsonl"
+    for line, said in (
+        ("[" * 100_000, "line 1: not JSON"),
+        ('{"formula": "NaCl' + "9" * 400 + '"}', "has 404 letters, more than 200"),
+        ('{"formula": "NaCl", "formula_units": 1' + "0" * 5000 + "}", "line 1: not JSON"),
+        ('{"formula": "Na\\ud800Cl"}', "cannot read formula"),
+        ('{"space_group": 1e999}', "unknown space group"),
+    ):
+        path.write_text(line)
+        with pytest.raises(CrystallmError, match=said) as caught:
+            read_prompts(path)
+        str(caught.value).encode()
+    path.write_text('{"formula": "NaCl", "id": "a\\ud800"}')
+    (prompt,) = read_prompts(path)
+    assert prompt.name == "a\\ud800"

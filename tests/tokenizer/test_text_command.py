@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,20 @@ def test_packed_and_large_files(folder: Path, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == TEXT + "23 tokens\n"
     assert main(["text", str(folder / "packed.cif.gz"), "--max-file-mb", "0.0001"]) == 2
     assert "max_file_mb" in capsys.readouterr().err
+
+
+def test_a_cell_of_too_many_atoms_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `data prepare` refuses it: looking for the symmetry of 5,832 atoms would take minutes."""
+    head = RUTILE[: RUTILE.index("Ti1 ")] if "Ti1 " in RUTILE else RUTILE[: RUTILE.index("Ti ")]
+    head = re.sub(r"(?m)^(_cell_length_[abc]).*", r"\1 60.0", head)
+    head = re.sub(r"(?m)^_(?:symmetry|space_group)_.*\n", "", head)
+    columns = [line for line in head.splitlines() if line.startswith("_atom_site_")]
+    values = {"_atom_site_label": "C{i}", "_atom_site_type_symbol": "C", "_atom_site_occupancy": "1"}
+    rows = []
+    for i in range(18**3):
+        x, y, z = (f"{(i // 18**k % 18) / 18:.5f}" for k in range(3))
+        at = {"_atom_site_fract_x": x, "_atom_site_fract_y": y, "_atom_site_fract_z": z}
+        rows.append(" ".join((values | at)[column].format(i=i) for column in columns))
+    (tmp_path / "large.cif").write_text(head + "\n".join(rows) + "\n")
+    assert main(["text", str(tmp_path / "large.cif")]) == 2
+    assert "too many sites: 5832 atoms in the cell as given, limit 5000" in capsys.readouterr().err

@@ -40,6 +40,7 @@ def write_library(
     without: Path | None = None,
     workers: int = 1,
     show_progress: bool = False,
+    replace: bool = False,
 ) -> Written:
     """Write the crystals of prepared files and of other libraries into one, each text once.
 
@@ -52,12 +53,14 @@ def write_library(
         without: findings of `crystallm data check`; rows with a certain one are left out.
         workers: processes; does not change the result.
         show_progress: on stderr.
+        replace: whether a library that is there may be replaced by one of fewer crystals.
 
     Returns:
         What was written.
 
     Raises:
-        InputError: another layout than `wyckoff`, or a file that is neither prepared nor a library.
+        InputError: another layout than `wyckoff`, a file that is neither prepared nor a library, or a larger library
+            in the place of the new one.
     """
     if not isinstance(get_layout(layout), Layout):
         raise InputError(f"templates are texts of layout 'wyckoff', not {layout!r}")
@@ -68,6 +71,11 @@ def write_library(
     rows = [row for row in rows if row["id"] not in left_out]
     n_left_out = n_before - len(rows)
     rows = _each_text_once(rows)
+    if not replace and (there := _rows_of(out)) > len(rows):
+        raise InputError(
+            f"{out} holds {there:,} known crystals, and the new library would hold {len(rows):,}; add that file to the "
+            "sources to keep its crystals, write to another place, or give --replace"
+        )
     deviations = None
     if corpus:
         join_sources(rows, corpus)
@@ -96,6 +104,14 @@ class Written:
     copies: int
     energies: int
     deviations: Deviations | None
+
+
+def _rows_of(out: Path) -> int:
+    """How many crystals a library that is to be written over holds; 0 if there is none."""
+    try:
+        return int(pq.read_metadata(out).num_rows) if out.is_file() else 0
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def _each_text_once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -191,6 +207,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument(
         "--without", type=Path, metavar="FILE", help="findings of `crystallm data check`; certain ones are left out"
     )
+    command.add_argument(
+        "--replace", action="store_true", help="write over a library that holds more crystals than the new one"
+    )
     command.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
 
 
@@ -207,6 +226,7 @@ def templates_command(options: argparse.Namespace) -> None:
         without=options.without,
         workers=options.workers,
         show_progress=sys.stderr.isatty(),
+        replace=options.replace,
     )
     print(f"{written.rows:,} known crystals in {out}")
     if options.without is not None:

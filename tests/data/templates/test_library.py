@@ -136,6 +136,20 @@ def test_the_command_writes_into_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
     assert len(TemplateLibrary(tmp_path / "checkpoint" / TEMPLATES_FILE)) == 3
 
 
+def test_a_larger_library_is_not_replaced_without_being_told(tmp_path: Path) -> None:
+    out = tmp_path / "templates.parquet"
+    few = prepared(tmp_path / "few.parquet", ["fluorite"])
+    write_library([prepared(tmp_path / "all.parquet")], out, layout="wyckoff")
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="holds 3 known crystals, and the new library would hold 1; add that file"):
+        main(["templates", str(few), str(out)])
+    assert out.read_bytes() == before
+    write_library([few, out], out, layout="wyckoff")  # to add to one is no loss
+    assert len(TemplateLibrary(out)) == 3
+    main(["templates", str(few), str(out), "--replace"])
+    assert len(TemplateLibrary(out)) == 1
+
+
 def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
     damaged = tmp_path / "templates.parquet"
     damaged.write_bytes(b"PAR1 and no more")
