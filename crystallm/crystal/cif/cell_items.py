@@ -20,6 +20,10 @@ LENGTHS_ANGSTROM = (0.5, 1000.0)
 ANGLES_DEGREES = (1.0, 179.0)
 """Beyond these a cell is no crystal's, or its numbers are in another unit."""
 
+LIMITS = tuple(
+    (tag, *limits) for tag, limits in zip(TAGS, (LENGTHS_ANGSTROM,) * 3 + (ANGLES_DEGREES,) * 3, strict=True)
+)
+
 SMALLEST_VOLUME = 1.0
 """Cubic angstrom; the cube of one angstrom that programs write where they know no cell is not above it."""
 
@@ -59,7 +63,7 @@ def read_cell_items(items: Mapping[str, str | list[str]]) -> CellItems | Rejecti
         5.64
     """
     found: list[float | None] = []
-    for tag, (low, high) in zip(TAGS, (LENGTHS_ANGSTROM,) * 3 + (ANGLES_DEGREES,) * 3, strict=True):
+    for tag, low, high in LIMITS:
         text = items.get(tag, "")
         if isinstance(text, list):
             values = [value for value in text if value]
@@ -69,7 +73,7 @@ def read_cell_items(items: Mapping[str, str | list[str]]) -> CellItems | Rejecti
         if not text:
             found.append(None)
             continue
-        value = float(gemmi.cif.as_number(text.strip()))
+        value = float(gemmi.cif.as_number(text))
         if math.isnan(value):
             return Rejection(Reason.BAD_CELL, f"{tag} is {text.strip()[:40]!r}, not a number")
         if not low <= value <= high:

@@ -163,14 +163,16 @@ def structures(text: str) -> list[Block] | Rejection:
 
 
 def _complete(name: str, items: Items, others: list[Items]) -> Block:
+    if not others:
+        return Block(name, items)
     borrowed = []
     missing = [category for category in SHARED if not items.states(category)]
-    if others and "_cell_" in missing:
+    if "_cell_" in missing:
         givers = [other for other in others if other.states("_cell_")]
         if len(givers) == 1:
             items.take(givers[0], "_cell_")
             borrowed.append("_cell_")
-    if others and {"_symmetry_", "_space_group_"} <= set(missing):
+    if {"_symmetry_", "_space_group_"} <= set(missing):
         givers = [other for other in others if _gives_symmetry(other, items)]
         if len(givers) == 1:
             for category in ("_symmetry_", "_space_group_"):

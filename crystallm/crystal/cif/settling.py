@@ -24,8 +24,8 @@ class Candidate:
     parameters: tuple[float, ...]
     cell: Cell
     content: Content
-    exact: bool = True
-    """Whether Z and multiplicities are those of this very cell, not of a primitive one or another unit."""
+    sizes: Sequence[int]
+    """Atoms of the cell that each site stands for."""
     all_listed: bool = False
     """Whether the list holds the whole cell already, though the symmetry has more operators than one."""
     dismissed: tuple[str, ...] = ()
@@ -70,7 +70,9 @@ def settle(
         if not consistent and trust_atoms:
             consistent = fitting
         if consistent:
-            chosen = _only([one for one in consistent if one.exact] or consistent)
+            if len(consistent) > 1:
+                consistent = [one for one in consistent if _is_exact(one, statements, sites)] or consistent
+            chosen = _only(consistent)
             if isinstance(chosen, Rejection):
                 return chosen
             against = [f"{one.reading.name}: {'; '.join(one.content.contradictions)}" for one in refused]
@@ -102,7 +104,7 @@ def _candidate(reading: Reading, stated_cell: CellItems, sites: Sites, statement
     content = judge(statements, sites, sizes, order=len(operations), centring=centring, volume=unit_cell.volume)
     numbers = np.repeat(np.array(content.numbers, dtype=np.int64), sizes)
     cell = Cell(lattice, np.concatenate(orbits), numbers)
-    return Candidate(reading, parameters, cell, content, _is_exact(statements, sites, sizes, cell))
+    return Candidate(reading, parameters, cell, content, sizes)
 
 
 def _as_listed(
@@ -114,22 +116,24 @@ def _as_listed(
     statements: Statements,
 ) -> Candidate:
     """The sites of the list are all atoms of the cell."""
-    content = judge(statements, sites, [1] * len(sites), order=1, centring=1, volume=volume)
+    sizes = [1] * len(sites)
+    content = judge(statements, sites, sizes, order=1, centring=1, volume=volume)
     positions = sites.positions - np.floor(sites.positions)
     cell = Cell(lattice, positions, np.array(content.numbers, dtype=np.int64))
-    exact = len(reading.operations) > 1 or _is_exact(statements, sites, [1] * len(sites), cell)
-    return Candidate(reading, parameters, cell, content, exact, all_listed=len(reading.operations) > 1)
+    return Candidate(reading, parameters, cell, content, sizes, all_listed=len(reading.operations) > 1)
 
 
-def _is_exact(statements: Statements, sites: Sites, sizes: Sequence[int], cell: Cell) -> bool:
+def _is_exact(candidate: Candidate, statements: Statements, sites: Sites) -> bool:
     """Whether the statements hold as the dictionary defines them: Z and multiplicities count in the cell as given."""
+    if candidate.all_listed:
+        return True
     if statements.units is not None and statements.formula is not None:
-        units = units_in_cell(statements.formula, cell.amounts)
+        units = units_in_cell(statements.formula, candidate.cell.amounts)
         if units is None or not units[0] * 0.999 <= statements.units <= units[1] * 1.001:
             return False
     return all(
         not text or float(gemmi.cif.as_number(text)) == size
-        for text, size in zip(sites.multiplicities, sizes, strict=False)
+        for text, size in zip(sites.multiplicities, candidate.sizes, strict=False)
     )
 
 
