@@ -59,8 +59,8 @@ class Statements:
     """Z, formula units in the cell."""
     weight: float | None = None
     """Of one formula unit, in dalton."""
-    density: float | None = None
-    """From the diffraction experiment, in g/cm3."""
+    density: tuple[float, float] | None = None
+    """From the diffraction experiment, in g/cm3, and how far its rounding may be."""
     present: frozenset[int] | None = None
     """Atomic numbers of the elements in the crystal."""
 
@@ -99,7 +99,7 @@ def statements_of(items: Items) -> Statements:
         formula_item=formula_item,
         units=_whole(_positive(items.text("_cell_formula_units_z"))),
         weight=_positive(items.text("_chemical_formula_weight")),
-        density=_positive(items.text("_exptl_crystal_density_diffrn")),
+        density=_with_rounding(items.text("_exptl_crystal_density_diffrn")),
         present=formula.elements if formula is not None else _listed_types(items),
     )
 
@@ -243,9 +243,9 @@ def _wrong_mass(statements: Statements, counts: Mapping[int, int], volume: float
     if units is not None and weight is not None and abs(mass / (units * weight) - 1) > MASS_TOLERANCE:
         yield f"{units:g} times the formula weight {weight:g} is {units * weight:.4g}, the atoms weigh {mass:.4g}"
     elif density is not None and volume > 0:
-        ours = mass * GRAMS_PER_CM3 / volume
-        if abs(ours / density - 1) > MASS_TOLERANCE + 0.05 / density:
-            yield f"the density is {density:g} g/cm3, the atoms make {ours:.4g}"
+        (given, rounding), ours = density, mass * GRAMS_PER_CM3 / volume
+        if abs(ours - given) > MASS_TOLERANCE * given + rounding:
+            yield f"the density is {given:g} g/cm3, the atoms make {ours:.4g}"
 
 
 def _decided(statements: Statements, sites: Sites, sizes: Sequence[int]) -> tuple[list[int], str]:
@@ -297,6 +297,14 @@ def _positive(text: str | None) -> float | None:
         return None
     number = float(gemmi.cif.as_number(text))
     return number if isfinite(number) and number > 0 else None
+
+
+def _with_rounding(text: str | None) -> tuple[float, float] | None:
+    number = _positive(text)
+    if number is None or text is None:
+        return None
+    decimals = len(text.partition(".")[2].partition("(")[0])
+    return number, 0.5 * 10.0**-decimals
 
 
 def _whole(number: float | None) -> float | None:

@@ -37,6 +37,7 @@ NAMES_OF_NO_ELEMENT = frozenset(
 ROMAN = re.compile(r"(?:I{1,3}|I?V|VI{0,3}|I?X)(?![A-Za-z])")
 WORD = re.compile(r"[A-Z][a-z]{3}")
 _AFTER_SEPARATOR = re.compile(r"[,/|&;+:]\s*\(?([A-Z][a-z]?)|[-_]([A-Z][a-z]|[D-HJ-UW-Z])(?![A-Za-z])")
+_PART_OF_SITE = re.compile(r"([A-Z][a-z]?)\d*\.\d+([A-Z][a-z]?)")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 _NEVER_CATIONS = frozenset({"H", "C", "N", "O", "F", "S", "Cl", "Se", "Br", "I", "He", "Ne", "Ar", "Kr", "Xe", "Rn"})
@@ -83,7 +84,7 @@ def species_of_type(symbol: str) -> Species:
         >>> species_of_type("Fe3+").numbers, species_of_type("FeNi").kind.name
         ((26,), 'MIXTURE')
     """
-    letters, rest = _split(symbol)
+    letters, _ = _split(symbol)
     if letters.lower() in ("dummy", "dum"):
         return Species(Kind.DUMMY)
     if shared := _shared_sites(symbol):
@@ -100,9 +101,6 @@ def species_of_type(symbol: str) -> Species:
         if len(parts) > 1 and _may_share(parts):
             return Species(Kind.MIXTURE, readings=" and ".join(parts))
         return Species(Kind.UNKNOWN)
-    other = re.match(r"\d*\.?\d*([A-Z][a-z]?)", rest)
-    if other is not None and NUMBERS.get(other[1], number) != number:
-        return Species(Kind.MIXTURE, readings=f"{ELEMENTS[number - 1]} and {other[1]}")
     return Species(Kind.ATOM, (number,))
 
 
@@ -205,7 +203,10 @@ def _may_share(parts: list[str]) -> bool:
 
 
 def _shared_sites(name: str) -> str:
-    """Two elements with a comma, a slash or the like between them, in words; empty if there are none."""
+    """Two elements with a comma, a slash, an amount or the like between them, in words; empty if there are none."""
+    parts = _PART_OF_SITE.match(name)
+    if parts is not None and parts[1] in NUMBERS and parts[2] in NUMBERS:  # Na0.5K0.5
+        return f"{parts[1]} and {parts[2]}"
     found = _AFTER_SEPARATOR.search(name)
     first = _SYMBOL.search(name)
     if found is None or first is None:
