@@ -15,8 +15,16 @@ from crystallm.crystal.cif.names import canonical_name
 
 COORDINATE = "_atom_site_fract_x"
 
-READ = ("_cell_", "_atom_site_", "_symmetry_", "_space_group_", "_chemical_formula_")
-"""Categories whose items say what the crystal is: two values for one of these names are a contradiction."""
+READ = (
+    "_cell_length_",
+    "_cell_angle_",
+    "_cell_formula_units_z",
+    "_atom_site_",
+    "_symmetry_",
+    "_space_group_",
+    "_chemical_formula_",
+)
+"""Beginnings of names whose items say what the crystal is: two values for one of these names are a contradiction."""
 
 NOT_READ = ("_atom_site_aniso_", "_atom_site_symmetry_multiplicity")
 """Of these, what is not needed, and what older and newer names mean differently."""
