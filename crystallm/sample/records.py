@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -27,12 +27,27 @@ RECORDS = "samples.jsonl"
 FINISHED, UNFINISHED = "finished", "given up"
 
 
+DECIMALS = 6
+"""Of log-probabilities in a record."""
+
+
+def as_recorded(attempt: Attempt) -> Attempt:
+    """A draw with its log-probabilities as a record holds them: what is made of it does not depend on a resumption."""
+    return replace(
+        attempt,
+        token_log_probabilities=tuple(round(score, DECIMALS) for score in attempt.token_log_probabilities),
+        protostructure_log_probability=round(attempt.protostructure_log_probability, DECIMALS),
+        ranking_log_probability=round(attempt.ranking_log_probability, DECIMALS),
+    )
+
+
 def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, Any]:
     """A draw as a JSON object. `target_id`, `sample`, `cif` and `log_probability` are what `crystallm eval` reads."""
     name, asked = attempt.prompt.name, attempt.prompt.prompt
     crystal = attempt.description
-    scores = [round(score, 6) for score in attempt.token_log_probabilities]
-    total = round(sum(scores), 6)
+    attempt = as_recorded(attempt)
+    scores = list(attempt.token_log_probabilities)
+    total = round(sum(scores), DECIMALS)
     return {
         "id": f"{name}/{attempt.number}",
         "target_id": name,
@@ -52,9 +67,9 @@ def record_of(attempt: Attempt, config: SampleConfig, model: str) -> dict[str, A
         "text": attempt.text,
         "cif": None if crystal is None else write_cif(crystal),
         "log_probability": total,
-        "mean_log_probability": round(total / len(scores), 6) if scores else None,
-        "protostructure_log_probability": round(attempt.protostructure_log_probability, 6),
-        "ranking_log_probability": round(attempt.ranking_log_probability, 6),
+        "mean_log_probability": round(total / len(scores), DECIMALS) if scores else None,
+        "protostructure_log_probability": attempt.protostructure_log_probability,
+        "ranking_log_probability": attempt.ranking_log_probability,
         "token_log_probabilities": scores,
         "n_free": len(scores),
         "n_tokens": attempt.n_tokens,

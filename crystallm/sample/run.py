@@ -27,7 +27,7 @@ from crystallm.sample.output.missing import Missing, all_of, deal
 from crystallm.sample.output.writer import OutputConfig, Writer
 from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.sample.records import RECORDS, RecordFile, attempt_of, record_of
+from crystallm.sample.records import RECORDS, RecordFile, as_recorded, attempt_of, record_of
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -155,7 +155,7 @@ def _draw(job: _Job, missing: Missing, state: PartialState | None) -> Iterator[A
         RecordFile(part_file(job.out, state)) as records,
         tqdm(total=missing.total, desc="drawing", unit="crystal", disable=None if first else True, leave=False) as bar,
     ):
-        for attempt in draws:
+        for attempt in map(as_recorded, draws):
             records.append(record_of(attempt, job.config, job.label))
             bar.update()
             yield attempt

@@ -94,9 +94,10 @@ def test_checks_have_a_time_limit(cli: Run, tmp_path: Path, monkeypatch: pytest.
 def test_same_command_twice_draws_nothing_new(cli: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = cli(*RUTILE, "-n", "4", "--out", str(out), "--no-checks")
-    before = (out / "samples.jsonl").read_bytes()
+    before, ranking = ((out / name).read_bytes() for name in ("samples.jsonl", "crystals.jsonl"))
     assert cli(*RUTILE, "-n", "4", "--out", str(out), "--no-checks", "--batch-size", "2") == first
     assert (out / "samples.jsonl").read_bytes() == before
+    assert (out / "crystals.jsonl").read_bytes() == ranking  # to the last decimal: of draws as their records hold them
     cli(*RUTILE, "-n", "7", "--out", str(out), "--no-checks", "--no-merge")
     assert (out / "samples.jsonl").read_bytes().startswith(before)
     assert len(texts(out)) == 7
