@@ -148,7 +148,7 @@ def text_of(name: str, file: IO[bytes], *, size: int, max_file_mb: float = MAX_F
     limit = int(max_file_mb * 1e6)
     too_large = f"than the {max_file_mb:g} MB of max_file_mb; raise that if it is meant"
     if size > limit:
-        return Unread(f"{size / 1e6:.0f} MB, more {too_large}")
+        return Unread(f"{size / 1e6:.3g} MB, more {too_large}")
     packed = _NAME.search(name)
     kind = packed["packed"].lower() if packed is not None and packed["packed"] else None
     if kind is not None and kind not in _OPENERS:

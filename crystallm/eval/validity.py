@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from crystallm.crystal.fast_validity import check_cif_fast
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.validity import CheckName, Checks, check_cif, failed_checks
 from crystallm.errors import ConfigError
-from crystallm.eval.inputs import read_records
+from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.rate import Rate
 from crystallm.provenance import provenance, write_json
+from crystallm.input_files import MAX_FILE_MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +140,34 @@ def main(argv: list[str]) -> None:
         time_limit=options.time_limit,
         p1_is_claim=options.p1_is_claim,
         fast=options.fast,
+NAMED = 20
+"""Most records that cannot be read that are listed one by one."""
+
+
+def list_unread(records: Sequence[Record]) -> None:
+    """Name on stderr what cannot be read; it counts as invalid all the same."""
+    unread = [record for record in records if isinstance(record.cif, Rejection)]
+    for record in unread[:NAMED]:
+        print(f"not read: {record.name}: {record.cif}", file=sys.stderr)
+    if len(unread) > NAMED:
+        print(f"... and {len(unread) - NAMED} more; --json lists all", file=sys.stderr)
+
+
         trust_atoms=options.trust_atoms,
     )
     if options.json and not os.access(options.json.resolve().parent, os.W_OK):
         raise ConfigError(f"cannot write {options.json}: its folder is missing or not writable; choose another place")
-    records = read_records(options.source, trust_atoms=config.trust_atoms)
+    records = read_records(options.source, trust_atoms=config.trust_atoms, max_file_mb=options.max_file_mb)
+    list_unread(records)
     verdicts: dict[int, Checks] = {}
     complete = False
+    parser.add_argument(
+        "--max-file-mb",
+        type=float,
+        default=MAX_FILE_MB,
+        metavar="MB",
+        help="files and members of archives with more megabytes, packed or unpacked, are not read (%(default)s)",
+    )
     try:
         check_all([record.cif for record in records], config, on_result=verdicts.__setitem__)
         complete = True

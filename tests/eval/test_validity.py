@@ -97,6 +97,53 @@ def test_unreadable_file_and_folder_named_cif(tmp_path: Path, cifs: dict[str, st
     assert [isinstance(record.cif, Rejection) for record in records] == [True, True, False]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_cannot_be_opened_costs_no_verdict(
+    as_json: bool,
+    tmp_path: Path,
+    cifs: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A file and a folder without permission, a pipe, a link to nowhere and a file that is too large."""
+    folder = tmp_path / "crystals"
+    (folder / "locked").mkdir(parents=True)
+    for name in ("good.cif", "secret.cif"):
+        (folder / name).write_text(cifs["NaCl"])
+    (folder / "large.cif").write_text(" " * 200_000)
+    (folder / "gone.cif").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe.cif")
+    scan, opened = os.scandir, Path.open
+
+    def refuse_folder(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    def refuse_file(self: Path, *arguments: object, **more: object) -> object:
+        if self.name == "secret.cif":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *arguments, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refuse_folder)
+    monkeypatch.setattr(Path, "open", refuse_file)
+    report = tmp_path / "report.json"
+    options = ["--json", str(report)] if as_json else []
+    assert cli(["eval", "validity", str(folder), "--workers", "1", "--max-file-mb", "0.1", "--fast", *options]) == 0
+    printed = capsys.readouterr()
+    assert "valid              1/6" in printed.out
+    for name in ("secret.cif: unreadable: cannot be read: Permission denied", "pipe.cif: unreadable: a named pipe"):
+        assert f"not read: {name}" in printed.err
+    assert "not read: locked/: unreadable: the folder cannot be read: Permission denied" in printed.err
+    assert "not read: large.cif: unreadable: 0.2 MB, more than the 0.1 MB" in printed.err
+    if as_json:
+        found = json.loads(report.read_text())
+        assert (found["records"], found["rates"]["valid"]["passed"]) == (6, 1)
+        assert {row["name"] for row in found["crystals"]} >= {"gone.cif", "locked/", "secret.cif"}
+        assert found["provenance"]["inputs"]["crystals/secret.cif"] == "unread: Permission denied"
+        assert str(tmp_path) not in report.read_text()
+
+
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["eval", "--help"]) == 0
     printed = capsys.readouterr().out
