@@ -141,12 +141,14 @@ class Generator:
     def answer(self, prompts: Sequence[NamedPrompt], config: SampleConfig, answers: AnswerConfig) -> list[Crystals]:
         """The crystals of each prompt, in their order."""
         from crystallm.sample.answers.assess import Assessor
+        from crystallm.sample.answers.search.further import FurtherDraws
 
         attempts: dict[str, list[Attempt]] = {item.name: [] for item in prompts}
         if answers.known != "only":
             for attempt in self.attempts(prompts, config):
                 attempts[attempt.prompt.name].append(attempt)
-        assessor = Assessor.open(self.checkpoint.folder, answers, drawing=config)
+        further = None if answers.known == "only" else FurtherDraws(lambda: self, config)
+        assessor = Assessor.open(self.checkpoint.folder, answers, drawing=config, further=further)
         return [assessor.answer(item, attempts[item.name]) for item in prompts]
 
     def attempts(

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.provenance import provenance, sha256
 from crystallm.sample import folder
 from crystallm.sample.answers.assess import Assessor
+from crystallm.sample.answers.search.further import FurtherDraws
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
 from crystallm.sample.garbage import old_objects_left_alone
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from crystallm.sample.device import Precision
+    from crystallm.sample.generator import Generator
 
 
 def run(
@@ -161,6 +164,16 @@ def _draw(job: _Job, missing: Missing, state: PartialState | None) -> Iterator[A
             yield attempt
 
 
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _open_generator(job: _Job) -> Generator:
+    from crystallm.sample.generator import Generator
+
+    return Generator.from_pretrained(job.model, device=job.device, precision=job.precision)
+
+
 def _note_run(job: _Job) -> None:
     inputs = [job.model, *([job.file] if job.file else [])]
     folder.add_run(job.out, job.settings, provenance(job.config, inputs=inputs))
@@ -172,7 +185,10 @@ class _Answers:
     def __init__(self, job: _Job, output: OutputConfig, layout: TextLayout) -> None:
         self._prompts = {item.name: item for item in job.prompts}
         self._attempts = read_attempts(job.out, job.prompts, layout)
-        self._assessor = Assessor.open(job.model, job.answers, drawing=job.config, out=job.out)
+        further = FurtherDraws(partial(_open_generator, job), job.config) if job.n else None
+        self._assessor = Assessor.open(
+            job.model, job.answers, drawing=job.config, out=job.out, further=further, tell=_tell
+        )
         self._writer = Writer(job.out, job.prompts, output)
 
     def add(self, attempt: Attempt) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from crystallm.sample.answers.kept import KeptRelaxations
 from crystallm.sample.answers.known import known_crystals
 from crystallm.sample.answers.merging import merged
 from crystallm.sample.answers.search.answering import Searcher
+from crystallm.sample.answers.search.further import FurtherDraws
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
 from crystallm.sample.crystal import Crystal, Crystals, by_draw, rank
@@ -44,7 +45,14 @@ class Assessor:
 
     @classmethod
     def open(
-        cls, folder: Path, config: AnswerConfig, *, drawing: SampleConfig | None = None, out: Path | None = None
+        cls,
+        folder: Path,
+        config: AnswerConfig,
+        *,
+        drawing: SampleConfig | None = None,
+        out: Path | None = None,
+        further: FurtherDraws | None = None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> Assessor:
         """With the library and the hull beside a checkpoint.
 
@@ -53,6 +61,8 @@ class Assessor:
             config: what is made of the draws.
             drawing: how crystals are drawn; a search takes its seed and limits.
             out: folder of the run, in which relaxations and searches are kept; None keeps none.
+            further: draws that a search may ask for.
+            tell: told how each search ended.
 
         Returns:
             One that is ready; the potential is loaded.
@@ -69,7 +79,7 @@ class Assessor:
         potential, settings = _potential(config.potential), RaceSettings()
         kept = KeptRelaxations(out, potential.name, settings)
         judge = EnergyJudge(potential, table, config.relax, settings, kept)
-        return cls(config, library=library, energies=judge, searcher=Searcher.of(config, drawing, out))
+        return cls(config, library=library, energies=judge, searcher=Searcher.of(config, drawing, out, further, tell))
 
     def answer(self, item: NamedPrompt, attempts: Sequence[Attempt]) -> Crystals:
         """The crystals of a prompt, best first.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from crystallm.energy.potentials import Potential
+from crystallm.sample.answers.search.further import FurtherDraws
 from crystallm.sample.answers.search.population import Minimum
 from crystallm.sample.answers.search.searching import SearchSettings, search
 from crystallm.sample.config import AnswerConfig, SampleConfig
@@ -23,6 +24,10 @@ SHOWN_EV = 0.1
 """How far above the lowest of all a crystal that was found may lie to be shown, eV per atom."""
 
 
+def _say_nothing(_: str) -> None:
+    """For those who did not ask."""
+
+
 @dataclass(frozen=True)
 class Searcher:
     """Searches for the prompts of a run."""
@@ -32,13 +37,24 @@ class Searcher:
     drawing: SampleConfig
     """Seed, largest cell and contact distance are those of the draws."""
     journal: Path | None = None
+    further: FurtherDraws | None = None
+    """What the model would draw next; None leaves that move out."""
+    tell: Callable[[str], None] = _say_nothing
+    """Told how each search ended."""
 
     @classmethod
-    def of(cls, answers: AnswerConfig, drawing: SampleConfig | None, out: Path | None) -> Searcher | None:
+    def of(
+        cls,
+        answers: AnswerConfig,
+        drawing: SampleConfig | None,
+        out: Path | None,
+        further: FurtherDraws | None = None,
+        tell: Callable[[str], None] = _say_nothing,
+    ) -> Searcher | None:
         """As a run asks for it; None without a search. out: folder of the run."""
         if not answers.search:
             return None
-        return cls(answers.search, drawing or SampleConfig(), None if out is None else out / JOURNAL)
+        return cls(answers.search, drawing or SampleConfig(), None if out is None else out / JOURNAL, further, tell)
 
     def find(self, item: NamedPrompt, crystals: Sequence[Crystal], potential: Potential) -> list[Minimum]:
         """Search from the crystals of a prompt.
@@ -66,6 +82,11 @@ class Searcher:
             keep_space_group=item.prompt.space_group is not None,
             keep_formula_units=item.prompt.formula_units is not None,
         )
-        found = search(starts, potential, settings, name=item.name, journal=self.journal)
+        draws = None if self.further is None else self.further.of(item)
+        found = search(starts, potential, settings, name=item.name, journal=self.journal, draws=draws)
+        self.tell(
+            f"search for {item.name}: {len(found.minima)} new crystals of {found.trials} trials, "
+            f"{found.evaluations} evaluations; ended because: {found.ended}"
+        )
         lowest = min([energy for _, energy in starts] + [one.energy for one in found.minima])
         return [one for one in found.minima if one.energy < lowest + SHOWN_EV][:MOST_SHOWN]
