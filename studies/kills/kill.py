@@ -65,6 +65,18 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "cannot become the parent of orphans; this study needs Linux")
 
 
+def load_libraries() -> None:
+    """Load them once, before the processes part: it takes longer than what they do."""
+    from crystallm.train.__main__ import prepare_process
+
+    prepare_process()
+    import crystallm.eval.run
+    import crystallm.sample.generator
+    import crystallm.sample.run
+    import crystallm.train.finetune
+    import crystallm.train.loop  # noqa: F401
+
+
 def become(arguments: Sequence[str], log: Path) -> NoReturn:
     """Turn this process, a fork of one that has the libraries loaded, into a command that writes to a log."""
     place = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -199,16 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for kills.json and kills.md")
     options = parser.parse_args(argv)
     adopt_orphans()
-    from crystallm.train.__main__ import prepare_process
-
-    prepare_process()
-    # Loaded once, before the processes part: it takes longer than what they do.
-    import crystallm.eval.run
-    import crystallm.sample.generator
-    import crystallm.sample.run
-    import crystallm.train.finetune
-    import crystallm.train.loop  # noqa: F401
-
+    load_libraries()
     random = np.random.default_rng(options.seed)
     outcomes = []
     with tempfile.TemporaryDirectory() as name:
