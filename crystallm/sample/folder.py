@@ -146,7 +146,9 @@ def remove_ranking(path: Path) -> None:
     listing = path / RANKING
     if not listing.exists():
         return
-    for line in listing.read_text(encoding="utf-8").splitlines():
+    for line in listing.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            continue  # cut short by a kill or a full disk, before the files that it names were written
         for name in FILE_SUFFIX:
             in_format(path / json.loads(line)["file"], name).unlink(missing_ok=True)
     listing.unlink()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import json
 import os
 import signal
 import sys
@@ -190,6 +191,16 @@ def last_words(log: Path) -> str:
     return " | ".join(lines)[-300:].replace(str(log.parent), "...")
 
 
+def write_report(out: Path, outcome: Outcome, record: dict[str, Any]) -> None:
+    """Put what became of a command into kills.json and kills.md of a folder, in the place of what was there of it."""
+    path = output_folder(out) / "kills.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known[outcome.command] = vars(outcome) | {"provenance": record}
+    write_json(path, known)
+    kept = [{name: value for name, value in one.items() if name != "provenance"} for one in known.values()]
+    write_text(out / "kills.md", markdown([Outcome(**one) for one in kept]))
+
+
 def markdown(outcomes: Sequence[Outcome]) -> str:
     """The table of a report."""
     lines = ["# Commands killed at random moments", ""]
@@ -223,11 +234,8 @@ def main(argv: list[str] | None = None) -> int:
             folder = output_folder(Path(name) / command.name.replace(" ", "_"))
             outcomes.append(study(command, folder, kills=options.kills, random=random))
             print(outcomes[-1], flush=True)
-    out = output_folder(options.out)
-    settings = {"kills": options.kills, "seed": options.seed}
-    report = {"outcomes": [vars(one) for one in outcomes], "provenance": provenance(settings)}
-    write_json(out / "kills.json", report)
-    write_text(out / "kills.md", markdown(outcomes))
+            settings = {"kills": options.kills, "seed": options.seed}
+            write_report(options.out, outcomes[-1], provenance(settings))
     return 0 if all(one.clean for one in outcomes) else 1
 
 
