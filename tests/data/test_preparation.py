@@ -16,6 +16,7 @@ from crystallm.cli import main
 from crystallm.data import PrepareConfig, prepare
 from crystallm.data.steps import split_of
 from crystallm.errors import ConfigError, InputError
+from crystallm.folder_lock import only_writer
 
 Folder = Callable[..., Path]
 Config = Callable[..., PrepareConfig]
@@ -177,6 +178,46 @@ def test_a_foreign_folder_is_not_touched(mixed: Path, config: Config, tmp_path: 
     (tmp_path / "out" / "thesis.txt").write_text("years")
     with pytest.raises(InputError, match="is not empty"):
         prepare(config(mixed))
+
+
+def test_one_run_at_a_time_prepares_into_a_folder(mixed: Path, config: Config, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with only_writer(tmp_path / "out"), pytest.raises(InputError, match="wait for its end, or choose another folder"):
+        prepare(config(mixed))
+    assert not list((tmp_path / "out").iterdir())
+    prepare(config(mixed))
+
+
+@pytest.mark.parametrize("left", ["parts", "writing.partial", ".manifest.json.1.partial"])
+def test_what_a_kill_leaves_of_a_beginning_is_no_foreign_folder(
+    left: str, mixed: Path, config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    if left == "parts":
+        (tmp_path / "out" / left).mkdir()
+    else:
+        (tmp_path / "out" / left).write_text("")
+    assert prepare(config(mixed))["counts"]["written"]["train"] > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+@pytest.mark.parametrize("limit", [300, 2_500, 5_000])
+def test_a_full_disk_costs_nothing_that_was_done(limit: int, mixed: Path, config: Config, tmp_path: Path) -> None:
+    """No file can grow beyond a limit, which the system tells as it tells of a full disk."""
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\n"
+        "from crystallm.cli import main; sys.exit(main(sys.argv[2:]))"
+    )
+    wanted = ["data", "prepare", str(mixed), str(tmp_path / "out"), "--workers", "1"]
+    wanted += ["--val-fraction", "0", "--test-fraction", "0"]
+    done = subprocess.run([sys.executable, "-c", program, str(limit), *wanted], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "crystallm: cannot write" in done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert main(wanted) == 0
+    prepare(config(mixed, out=tmp_path / "whole"))
+    assert rows(tmp_path / "out") == rows(tmp_path / "whole")
 
 
 def test_nothing_left_says_why(folder: Folder, cifs: SimpleNamespace, config: Config) -> None:

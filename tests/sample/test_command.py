@@ -304,6 +304,11 @@ def test_a_full_disk(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "No space left on device" in printed
     assert "the same command continues" in printed
     assert texts(out) == before
+    monkeypatch.undo()
+    with (out / "crystals.jsonl").open("a") as file:
+        file.write('{"target_id": "TiO2", "ra')  # as a disk that fills cuts the list of the ranking
+    cli(*RUTILE, "-n", "2", "--no-checks", "--out", str(out))
+    assert texts(out) == before
 
 
 def test_prompt_beyond_the_context(cli: Run, tmp_path: Path) -> None:

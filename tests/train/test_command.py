@@ -1,6 +1,7 @@
 """What `crystallm train` leaves behind, and how it answers mistakes."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from crystallm.config import load_recipe
+from crystallm.folder_lock import only_writer
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.train.config import TrainConfig
 
@@ -126,6 +128,19 @@ def test_all_texts_too_long(arguments: Any, rejected: Any, tmp_path: Path) -> No
 def test_folder_in_use_without_resume(arguments: Any, finished: Path, rejected: Any) -> None:
     message = rejected(arguments(finished))
     assert f"{finished} is not empty; add --resume" in message
+
+
+def test_one_run_at_a_time_trains_in_a_folder(arguments: Any, finished: Path, rejected: Any, tmp_path: Path) -> None:
+    """Neither to go on nor to begin while another process is at it; nothing of its run is touched."""
+    before = (finished / "metrics.jsonl").read_bytes()
+    with only_writer(finished):
+        message = rejected(arguments(finished, "--resume", max_steps=60))
+    assert f"another run (process {os.getpid()}, " in message
+    assert f"is writing into {finished}; wait for its end, or choose another --out" in message
+    assert (finished / "metrics.jsonl").read_bytes() == before
+    (tmp_path / "new").mkdir()
+    with only_writer(tmp_path / "new"):
+        assert "is writing into" in rejected(arguments(tmp_path / "new"))
 
 
 def test_resume_without_a_run(arguments: Any, rejected: Any, tmp_path: Path) -> None:
