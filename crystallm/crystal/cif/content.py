@@ -15,7 +15,6 @@ Which statements contradict the atoms:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -280,10 +279,10 @@ def _words(readings: Sequence[int]) -> str:
 
 
 def _counts(numbers: Sequence[int], sizes: Sequence[int]) -> dict[int, int]:
-    counts: Counter[int] = Counter()
+    counts: dict[int, int] = {}
     for number, size in zip(numbers, sizes, strict=True):
-        counts[number] += size
-    return dict(counts)
+        counts[number] = counts.get(number, 0) + size
+    return counts
 
 
 def _listed_types(items: Items) -> frozenset[int] | None:

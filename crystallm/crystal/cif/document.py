@@ -85,6 +85,9 @@ class Items(Mapping[str, "str | list[str]"]):
             ]
         return self._columns[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._raw  # that of Mapping would make the value
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 
