@@ -21,8 +21,8 @@ from crystallm.crystal.validity import CheckName, Checks, check_cif, failed_chec
 from crystallm.errors import ConfigError
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.rate import Rate
-from crystallm.provenance import provenance, write_json
 from crystallm.input_files import MAX_FILE_MB
+from crystallm.provenance import provenance, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,20 +126,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(argv: list[str]) -> None:
-    """Check the crystals of one source and print each rate with its denominator and reasons."""
-    parser = argparse.ArgumentParser(prog="crystallm eval validity", description=main.__doc__)
-    parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
-    parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
-    parser.add_argument("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
-    add_options(parser)
-    options = parser.parse_args(argv)
-    config = ValidityConfig(
-        workers=options.workers,
-        time_limit=options.time_limit,
-        p1_is_claim=options.p1_is_claim,
-        fast=options.fast,
 NAMED = 20
 """Most records that cannot be read that are listed one by one."""
 
@@ -153,6 +139,27 @@ def list_unread(records: Sequence[Record]) -> None:
         print(f"... and {len(unread) - NAMED} more; --json lists all", file=sys.stderr)
 
 
+def main(argv: list[str]) -> None:
+    """Check the crystals of one source and print each rate with its denominator and reasons."""
+    parser = argparse.ArgumentParser(prog="crystallm eval validity", description=main.__doc__)
+    parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
+    parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
+    parser.add_argument("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
+    parser.add_argument(
+        "--max-file-mb",
+        type=float,
+        default=MAX_FILE_MB,
+        metavar="MB",
+        help="files and members of archives with more megabytes, packed or unpacked, are not read (%(default)s)",
+    )
+    add_options(parser)
+    options = parser.parse_args(argv)
+    config = ValidityConfig(
+        workers=options.workers,
+        time_limit=options.time_limit,
+        p1_is_claim=options.p1_is_claim,
+        fast=options.fast,
         trust_atoms=options.trust_atoms,
     )
     if options.json and not os.access(options.json.resolve().parent, os.W_OK):
@@ -161,13 +168,6 @@ def list_unread(records: Sequence[Record]) -> None:
     list_unread(records)
     verdicts: dict[int, Checks] = {}
     complete = False
-    parser.add_argument(
-        "--max-file-mb",
-        type=float,
-        default=MAX_FILE_MB,
-        metavar="MB",
-        help="files and members of archives with more megabytes, packed or unpacked, are not read (%(default)s)",
-    )
     try:
         check_all([record.cif for record in records], config, on_result=verdicts.__setitem__)
         complete = True
