@@ -8,6 +8,7 @@ matcher itself to be asked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pymatgen.core import Structure
 
@@ -17,6 +18,7 @@ from crystallm.crystal.limited import Lost, Worker
 from crystallm.crystal.matching import TIME_LIMIT_S, matcher
 from crystallm.crystal.prepared import Prepared, prepare
 from crystallm.crystal.tolerances import DUPLICATE
+from crystallm.crystal.warm_up import warm_up_matcher
 
 Question = Cell | tuple[list[Prepared], Prepared] | tuple[Structure, Structure]
 """A crystal to be reduced; some that are to be compared with another; two that are to be matched."""
@@ -24,28 +26,53 @@ Question = Cell | tuple[list[Prepared], Prepared] | tuple[Structure, Structure]
 Answer = Prepared | list[bool] | bool
 
 
+@dataclass(frozen=True)
+class Duplicates:
+    """Which structures are equal, as far as that could be found out."""
+
+    groups: list[list[int]]
+    """Indices of equal structures, each group led by its first member, groups in order of their leaders."""
+    undecided: frozenset[int] = frozenset()
+    """Those that lead a group of their own because a comparison with an earlier one gave no answer in time."""
+
+
 def group_duplicates(
     structures: Sequence[Structure], *, time_limit_s: float = TIME_LIMIT_S, apart: int = 0
-) -> list[list[int]]:
-    """Indices of equal structures, each group led by its first member, groups in order of their leaders.
+) -> Duplicates:
+    """Which structures are equal by pymatgen's matcher: each joins the first group whose leader it matches.
 
-    A structure joins the first group whose leader it matches. What takes longer than the time limit counts as no match.
-    apart: of the first so many nobody asks which are equal, only which of the others are equal to them; those that no
-    other can match, by the number of their sites, are groups of their own.
+    Args:
+        structures: To be grouped, in the order of preference.
+        time_limit_s: Seconds for one comparison. What takes longer is undecided: the structure stays apart, and is
+            named. Loops are compiled before the clock starts.
+        apart: Of the first so many nobody asks which are equal, only which of the others are equal to them; those that
+            no other can match, by the number of their sites, are groups of their own.
+
+    Example:
+        >>> rock_salt = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+        >>> group_duplicates([rock_salt, rock_salt.copy()]).groups
+        [[0, 1]]
     """
     if len(structures) < 2:
-        return [[index] for index in range(len(structures))]
-    _import_for_workers()
+        return Duplicates([[index] for index in range(len(structures))])
     groups: list[list[int]] = []
     leaders: dict[str, list[tuple[int, Prepared]]] = {}
-    with Worker(_answer) as worker:
+    unreduced: set[str] = set()
+    """Formulas with a structure that could not be reduced in time: any other of it may be equal to it."""
+    undecided: set[int] = set()
+    with Worker(_answer, warm_up=warm_up_matcher) as worker:
 
         def matched(index: int, prepared: Prepared, rivals: list[tuple[int, Prepared]]) -> int | None:
             """The first group whose leader a crystal matches."""
-            for group in _near(prepared, rivals, worker, time_limit_s):
+            near, lost = _near(prepared, rivals, worker, time_limit_s)
+            for group in near:
                 pair = structures[groups[group][0]], structures[index]
-                if worker.call(pair, time_limit_s=time_limit_s) is True:
+                verdict = worker.call(pair, time_limit_s=time_limit_s)
+                if verdict is True:
                     return group
+                lost = lost or isinstance(verdict, Lost)
+            if lost:
+                undecided.add(index)
             return None
 
         reduced = [worker.call(Cell.from_structure(one), time_limit_s=time_limit_s) for one in structures]
@@ -53,35 +80,39 @@ def group_duplicates(
         for index, (structure, prepared) in enumerate(zip(structures, reduced, strict=True)):
             if index < apart and not (isinstance(prepared, Prepared) and len(prepared) in sizes):
                 groups.append([index])
+                if isinstance(prepared, Lost):
+                    unreduced.add(structure.composition.reduced_formula)
                 continue
-            rivals = leaders.setdefault(structure.composition.reduced_formula, [])
+            formula = structure.composition.reduced_formula
+            rivals = leaders.setdefault(formula, [])
             group = matched(index, prepared, rivals) if isinstance(prepared, Prepared) else None
             if group is not None:
                 groups[group].append(index)
                 continue
+            if formula in unreduced or (rivals and isinstance(prepared, Lost)):
+                undecided.add(index)
             if isinstance(prepared, Prepared):
                 rivals.append((len(groups), prepared))
+            else:
+                unreduced.add(formula)
             groups.append([index])
-    return groups
-
-
-def _import_for_workers() -> None:
-    """Import here what each worker would import anew: it is a copy of this process."""
-    import pymatgen.analysis.structure_matcher  # noqa: F401
-    import scipy.optimize  # noqa: F401
+    return Duplicates(groups, frozenset(undecided))
 
 
 def _near(
     crystal: Prepared, rivals: list[tuple[int, Prepared]], worker: Worker[Question, Answer], time_limit_s: float
-) -> list[int]:
-    """The groups whose leaders are within tolerance on average."""
+) -> tuple[list[int], bool]:
+    """The groups whose leaders are within tolerance on average, and whether one could not be compared in time."""
     if not rivals:
-        return []
+        return [], False
     near = worker.call(([leader for _, leader in rivals], crystal), time_limit_s=time_limit_s)
+    lost = False
     if isinstance(near, Lost):  # one of them was too much; the others may be decided
-        near = [worker.call(([leader], crystal), time_limit_s=time_limit_s) == [True] for _, leader in rivals]
+        alone = [worker.call(([leader], crystal), time_limit_s=time_limit_s) for _, leader in rivals]
+        lost = any(isinstance(answer, Lost) for answer in alone)
+        near = [answer == [True] for answer in alone]
     assert isinstance(near, list)
-    return [group for (group, _), is_near in zip(rivals, near, strict=True) if is_near]
+    return [group for (group, _), is_near in zip(rivals, near, strict=True) if is_near], lost
 
 
 def _answer(question: Question) -> Answer:

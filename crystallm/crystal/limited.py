@@ -48,11 +48,14 @@ class WorkerError(RuntimeError):
 class Worker(Generic[Item, Value]):
     """One process that applies a function to items, one at a time; killed and replaced when an item is lost.
 
-    The function must be importable by name where processes are spawned instead of forked (macOS, Windows).
+    The function must be importable by name where processes are spawned instead of forked (macOS, Windows). What
+    `warm_up` does (compiling, imports) takes no time of an item: it is done before the clock starts, once in this
+    process where workers are copies of it, else in each of them.
     """
 
-    def __init__(self, function: Callable[[Item], Value]) -> None:
+    def __init__(self, function: Callable[[Item], Value], *, warm_up: Callable[[], None] | None = None) -> None:
         self._function = function
+        self._warm_up = warm_up
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
         self._deadline = 0.0
@@ -121,23 +124,42 @@ class Worker(Generic[Item, Value]):
 
     def _start(self) -> None:
         # Forking costs milliseconds and needs no guard in a user's script; it is not safe on macOS.
-        context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
+        is_copy = sys.platform.startswith("linux")
+        context = multiprocessing.get_context("fork" if is_copy else "spawn")
+        if is_copy and self._warm_up is not None:
+            self._warm_up()
         self._connection, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(self._function, theirs, os.getpid()), daemon=True)  # type: ignore[attr-defined]
+        arguments = (self._function, None if is_copy else self._warm_up, theirs, os.getpid())
+        process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
         process.start()
         theirs.close()
         self._process = process
+        if not is_copy and self._warm_up is not None:
+            with contextlib.suppress(EOFError):  # it died; so says the result of its first item
+                self._connection.recv()
 
 
 def run_limited(
-    function: Callable[[Item], Value], items: Iterable[Item], *, workers: int, time_limit_s: float
+    function: Callable[[Item], Value],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    time_limit_s: float,
+    warm_up: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, Value | Lost]]:
     """Apply a function to items in several processes; yields (index of the item, value) in order of completion.
 
     Items are taken from the iterable only when a process is free. Leaving the loop early ends all processes.
+
+    Args:
+        function: Of one item; importable by name.
+        items: Whatever can be sent to a process.
+        workers: Processes.
+        time_limit_s: Seconds for one item; one that takes longer is `Lost`, which is no verdict on it.
+        warm_up: See `Worker`; it should do its work once, however often it is called.
     """
     queue = enumerate(items)
-    idle: list[Worker[Item, Value]] = [Worker(function) for _ in range(max(workers, 1))]
+    idle: list[Worker[Item, Value]] = [Worker(function, warm_up=warm_up) for _ in range(max(workers, 1))]
     busy: dict[Worker[Item, Value], int] = {}
     try:
         while True:
@@ -160,10 +182,15 @@ def run_limited(
             worker.kill()
 
 
-def _work(function: Callable[[Item], Value], connection: Connection, parent: int) -> None:
+def _work(
+    function: Callable[[Item], Value], warm_up: Callable[[], None] | None, connection: Connection, parent: int
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     end_with(parent)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has gone
+        if warm_up is not None:
+            warm_up()
+            connection.send(None)
         while True:
             item = connection.recv()
             try:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from crystallm.crystal.fast_validity import check_cif_fast
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.validity import CheckName, Checks, check_cif
+from crystallm.crystal.warm_up import warm_up_checks
 from crystallm.errors import ConfigError, InputError
-from crystallm.eval.corruption import KINDS
+from crystallm.eval.corruption import KINDS, RANDOM_KINDS
 from crystallm.eval.inputs import read_parquet
 from crystallm.eval.rate import Rate
 from crystallm.provenance import provenance, write_json
@@ -32,17 +34,19 @@ class AgreementConfig:
 
     number: int = 2000
     """Crystals compared, drawn in equal parts from the files; half of them are corrupted."""
+    random_cells: int = 400
+    """Cells with atoms anywhere, added to them."""
     seed: int = 0
     split: str = "val"
     """In files with the column `suggested_split`, only rows with this value."""
     workers: int = 1
     """Processes."""
     time_limit: float = 120.0
-    """Seconds for both paths on one crystal; beyond it the crystal counts as a disagreement."""
+    """Seconds for both paths on one crystal; beyond it there is no verdict on their agreement."""
 
     def __post_init__(self) -> None:
-        if self.number < 1:
-            raise ConfigError(f"number must be >= 1, got {self.number}")
+        if self.number < 1 or self.random_cells < 0:
+            raise ConfigError(f"number must be >= 1, got {self.number}; random_cells >= 0, got {self.random_cells}")
         if self.time_limit <= 0 or self.workers < 1:
             raise ConfigError(f"time limit {self.time_limit:g} and workers {self.workers} must be above 0")
 
@@ -69,9 +73,10 @@ class Comparison:
 
 @dataclass
 class Agreement:
-    """Tally of comparisons; one that was lost counts against the agreement of every check."""
+    """Tally of comparisons; of one that was lost it is not known whether the paths agree."""
 
     compared: int = 0
+    undecided: int = 0
     agreed: Counter[str] = field(default_factory=Counter)
     by_kind: dict[str, Counter[str]] = field(default_factory=dict)
     """Kind of corruption -> compared, agreed (on every check), and valid by the reference."""
@@ -87,8 +92,9 @@ class Agreement:
         kind = self.by_kind.setdefault(subject.kind, Counter())
         kind["compared"] += 1
         if isinstance(found, Lost):
-            self.differences["every check", str(found.fate), str(found.fate)] += 1
-            self.examples.append({"id": subject.id, "kind": subject.kind, "check": "every check"})
+            self.undecided += 1
+            kind["undecided"] += 1
+            self.examples.append({"id": subject.id, "kind": subject.kind, "undecided": str(found.fate)})
             return
         self.fast_s += found.fast_s
         self.reference_s += found.reference_s
@@ -109,7 +115,8 @@ class Agreement:
 
     def rates(self) -> dict[str, Rate]:
         """Agreement on each check, on `valid`, and on all checks of a crystal at once."""
-        return {name: Rate(self.agreed[name], self.compared) for name in [*map(str, CheckName), "valid", "every check"]}
+        names = [*map(str, CheckName), "valid", "every check"]
+        return {name: Rate(self.agreed[name], self.compared, self.undecided) for name in names}
 
     def to_json(self) -> dict[str, Any]:
         """Rates, times and differences as a JSON object."""
@@ -117,8 +124,8 @@ class Agreement:
             "rates": {name: rate.to_json() for name, rate in self.rates().items()},
             "by_kind": {
                 kind: {
-                    "every check": Rate(found["agreed"], found["compared"]).to_json(),
-                    "valid by the reference": Rate(found["valid"], found["compared"]).to_json(),
+                    "every check": Rate(found["agreed"], found["compared"], found["undecided"]).to_json(),
+                    "valid by the reference": Rate(found["valid"], found["compared"], found["undecided"]).to_json(),
                 }
                 for kind, found in self.by_kind.items()
             },
@@ -136,8 +143,8 @@ class Agreement:
         """The tally for people."""
         lines = [f"{name:18} {rate.with_interval()}" for name, rate in self.rates().items()]
         for kind, found in self.by_kind.items():
-            share = f"agree {Rate(found['agreed'], found['compared'])}"
-            lines.append(f"  {kind:18} {share}, valid {Rate(found['valid'], found['compared'])}")
+            agreed, valid = (Rate(found[name], found["compared"], found["undecided"]) for name in ("agreed", "valid"))
+            lines.append(f"  {kind:18} agree {agreed}, valid {valid}")
         for (check, fast, reference), count in self.differences.most_common():
             lines.append(f"  {count:5} {check}: fast {fast!r}, reference {reference!r}")
         if self.fast_s:
@@ -179,13 +186,26 @@ def draw_subjects(files: Sequence[Sequence[tuple[str, str]]], *, number: int, se
     return subjects[:number]
 
 
+def random_subjects(number: int, *, seed: int) -> list[Subject]:
+    """Cells with atoms anywhere, as nobody draws them on purpose: bonds are missing, atoms coincide.
+
+    Args:
+        number: How many, in turn of each kind of `RANDOM_KINDS`.
+        seed: Of all of them.
+    """
+    rng = np.random.default_rng(seed)
+    kinds = list(RANDOM_KINDS)
+    turns = ((place, kinds[place % len(kinds)]) for place in range(number))
+    return [Subject(f"random {place}", kind, RANDOM_KINDS[kind](rng)) for place, kind in turns]
+
+
 def measure(subjects: Sequence[Subject], config: AgreementConfig) -> Agreement:
     """Check all subjects both ways in a pool of processes."""
     agreement = Agreement()
     with tqdm(total=len(subjects), desc="comparing", unit="crystal", disable=None) as bar:
         texts: Iterable[str] = (subject.cif for subject in subjects)
         calls: Iterator[tuple[int, Comparison | Lost]] = run_limited(
-            compare_checks, texts, workers=config.workers, time_limit_s=config.time_limit
+            compare_checks, texts, workers=config.workers, time_limit_s=config.time_limit, warm_up=warm_up_checks
         )
         for place, found in calls:
             agreement.add(subjects[place], found)
@@ -200,17 +220,23 @@ def main(argv: list[str]) -> None:
     parser.add_argument("parquet", type=Path, nargs="+", help="files with the columns id and cif")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates and every difference here")
     parser.add_argument("-n", "--number", type=int, default=default.number, help="crystals (%(default)s)")
+    parser.add_argument(
+        "--random-cells", type=int, metavar="N", help="cells with atoms anywhere, added (default: a fifth of -n)"
+    )
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--split", default=default.split, help="of files with `suggested_split` (%(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
     parser.add_argument("--time-limit", type=float, default=default.time_limit, metavar="S", help="(%(default)s)")
     options = vars(parser.parse_args(argv))
     paths, target = options.pop("parquet"), options.pop("json")
+    if options["random_cells"] is None:
+        options["random_cells"] = options["number"] // 5
     config = AgreementConfig(**options | {"workers": options["workers"] or os.cpu_count() or 1})
     if target and not os.access(target.resolve().parent, os.W_OK):
         raise ConfigError(f"cannot write {target}: its folder is missing or not writable; choose another place")
     files = [_rows(path, config.split) for path in paths]
-    agreement = measure(draw_subjects(files, number=config.number, seed=config.seed), config)
+    subjects = draw_subjects(files, number=config.number, seed=config.seed)
+    agreement = measure([*subjects, *random_subjects(config.random_cells, seed=config.seed)], config)
     print(agreement.table())
     if target:
         write_json(target, agreement.to_json() | {"provenance": provenance(config, inputs=paths)})

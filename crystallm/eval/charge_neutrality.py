@@ -9,7 +9,7 @@ of the version in CDVAE's environment file are kept beside this module (smact_2_
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
@@ -65,16 +65,56 @@ def _valid(amounts: tuple[tuple[str, int], ...]) -> bool:
     rows = [table[symbol] for symbol in symbols]
     if all(row.is_metal for row in rows):
         return True
-    *first, last = (counts[symbol] for symbol in symbols)
-    electronegativities = [row.electronegativity for row in rows]
-    for states in itertools.product(*(row.oxidation_states for row in rows[:-1])):
-        # Neutrality leaves one value for the last element.
-        charge = sum(state * count for state, count in zip(states, first, strict=True))
-        if charge % last == 0 and -charge // last in rows[-1].oxidation_states:
-            all_states = (*states, -charge // last)
-            if cations_less_electronegative(all_states, electronegativities):
-                return True
-    return False
+    states = [row.oxidation_states for row in rows]
+    amounts_of = [counts[symbol] for symbol in symbols]
+    return any(
+        _can_be_neutral(allowed, amounts_of) for allowed in _allowed(states, [row.electronegativity for row in rows])
+    )
+
+
+def _allowed(
+    states: Sequence[Sequence[int]], electronegativities: Sequence[float | None]
+) -> Iterator[list[Sequence[int]]]:
+    """Choices of states for each element of which every combination passes `cations_less_electronegative`; together
+    they hold all combinations that pass.
+
+    With all electronegativities known, cations and anions pass if some value lies between theirs. The test takes pairs
+    in order and ends at the first with an unknown one: at that of the first element with the first unknown, which must
+    differ in sign. What comes after it is free; what comes before obeys the rule with the first element alone.
+    """
+    unknown = next((place for place, value in enumerate(electronegativities) if value is None), None)
+    if unknown is None:
+        known = [value for value in electronegativities if value is not None]
+        for highest_cation in {-1.0, *known}:
+            yield [
+                [state for state in some if (state >= 0 if value <= highest_cation else state <= 0)]
+                for some, value in zip(states, known, strict=True)
+            ]
+        return
+    # An unknown first element ends the test at its pair with the second.
+    partner = max(unknown, 1)
+    for first in states[0]:
+        choices: list[Sequence[int]] = [[first]]
+        for place in range(1, len(states)):
+            allowed: Sequence[int] = states[place]
+            if place == partner:
+                allowed = [state for state in allowed if state * first < 0]
+            elif place < partner:
+                pair = (electronegativities[0], electronegativities[place])
+                allowed = [state for state in allowed if cations_less_electronegative((first, state), pair)]
+            choices.append(allowed)
+        yield choices
+
+
+def _can_be_neutral(states: Sequence[Sequence[int]], amounts: Sequence[int]) -> bool:
+    """Whether one state of each element can be chosen so that charges add up to nothing.
+
+    The charges that some elements can have together are few, however many ways lead to them.
+    """
+    charges = {0}
+    for some, amount in zip(states, amounts, strict=True):
+        charges = {charge + state * amount for charge in charges for state in some}
+    return 0 in charges
 
 
 def cations_less_electronegative(states: Sequence[int], electronegativities: Sequence[float | None]) -> bool:

@@ -34,10 +34,15 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def matched(report: Mapping[str, Any], *, top: int, variant: str = "") -> dict[str, bool]:
-    """Whether each target was matched by one of its first `top` samples, in the first set of samples."""
+    """Whether each target was matched by one of its first `top` samples, in the first set of samples.
+
+    Targets on which there is no verdict are left out: no match, and a comparison that ran out of time.
+    """
     key = FIRST_MATCH[variant]
     rows: Sequence[Mapping[str, Any]] = [] if is_withheld(report) else report["per_target_of_sets"][0]
-    return {str(row["id"]): row[key] is not None and row[key] <= top for row in rows}
+    found = {str(row["id"]): row[key] is not None and row[key] <= top for row in rows}
+    is_open = {str(row["id"]) for row in rows if any(number <= top for number in row.get("undecided", ()))}
+    return {name: hit for name, hit in found.items() if hit or name not in is_open}
 
 
 def differences(reports: Mapping[str, Mapping[str, Any]], *, tops: Sequence[int]) -> list[dict[str, Any]]:

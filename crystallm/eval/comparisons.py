@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from crystallm.crystal.cell import Cell, Reason, Rejection
+from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.displacement import rms_of_many
-from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.limited import Fate, Lost, run_limited
 from crystallm.crystal.prepared import Prepared, amounts_of, cannot_match, prepare
 from crystallm.crystal.subject import SMALLEST_VOLUME
 from crystallm.crystal.symmetry import primitive, space_group_number
 from crystallm.crystal.tolerances import Tolerances
 from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM
+from crystallm.crystal.warm_up import warm_up_matcher
 from crystallm.energy.journal import open_to_append
 from crystallm.errors import InputError
 from crystallm.eval.charge_neutrality import smact_valid
@@ -43,13 +44,26 @@ class Outcome:
     valid: bool = False
     volume_error: float | None = None
 
+    @property
+    def undecided(self) -> bool:
+        """Whether there is no verdict, because time or memory ran out."""
+        return self.reason in UNDECIDED
+
+
+UNDECIDED = frozenset(map(str, Fate))
+"""Reasons that are no verdict."""
+
 
 @dataclass(frozen=True)
 class Symmetry:
-    """What a sample turns out to be: space group (spglib, 0.1 angstrom) and formula units of its primitive cell."""
+    """What a sample turns out to be: space group (spglib, 0.1 angstrom) and formula units of its primitive cell.
+
+    undecided: Why neither is known, where time or memory ran out.
+    """
 
     space_group: int | None
     formula_units: int | None
+    undecided: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,9 +126,9 @@ def compare(
 ) -> Outcomes:
     """Answer every question within a time limit each; finished comparisons are kept in `log` (JSONL).
 
-    A comparison found in `log` is not made again: the caller names the log after what it belongs to. One that was too
-    slow is tried again, since the limit may be another. The samples of a target are compared together; where that takes
-    too long or ends the process, each alone.
+    A comparison found in `log` is not made again: the caller names the log after what it belongs to. One that gave no
+    verdict is tried again, since the limit may be another. The samples of a target are compared together; where that
+    takes too long or ends the process, each alone.
     """
     done = dict(_read_log(log))
     truth = {target.id: target.cif for target in targets}
@@ -126,7 +140,8 @@ def compare(
     def answer(parts: Sequence[Sequence[Question]]) -> Iterator[tuple[Sequence[Question], list[Outcome] | Lost]]:
         cifs = (tuple(drawn[q.origin, q.number].cif for q in part) for part in parts)
         groups = (Group(truth[part[0].target], some, standard, strict) for part, some in zip(parts, cifs, strict=True))
-        for place, found in run_limited(match, groups, workers=workers, time_limit_s=time_limit_s):
+        calls = run_limited(match, groups, workers=workers, time_limit_s=time_limit_s, warm_up=warm_up_matcher)
+        for place, found in calls:
             yield parts[place], found
 
     try:
@@ -229,7 +244,7 @@ def symmetries(
     names = list(first)
     result: dict[str, Symmetry] = {}
     for place, found in run_limited(symmetry_of, first.values(), workers=workers, time_limit_s=time_limit_s):
-        result[names[place]] = Symmetry(None, None) if isinstance(found, Lost) else found
+        result[names[place]] = Symmetry(None, None, str(found.fate)) if isinstance(found, Lost) else found
     return result
 
 
@@ -243,5 +258,5 @@ def _read_log(path: Path) -> Iterator[tuple[tuple[str, str, int], Outcome]]:
             outcome = Outcome(row["rms"], row["reason"], row["rms_strict"], row["valid"], row["volume_error"])
         except (ValueError, KeyError, TypeError):  # the last line of a killed run
             continue
-        if outcome.reason != str(Reason.TIMED_OUT):
+        if not outcome.undecided:
             yield question.key, outcome

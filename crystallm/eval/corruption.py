@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from pymatgen.core import Lattice
 from pymatgen.io.cif import CifWriter
 
 from crystallm.crystal.cell import Cell, Rejection
@@ -94,6 +95,80 @@ KINDS: Mapping[str, Corruption] = {
     "garbled": garbled,
 }
 """The first two are true."""
+
+
+def _random_cell(rng: np.random.Generator) -> Cell:
+    """Some atoms of common elements anywhere in a cell of 2 to 40 cubic angstrom an atom."""
+    numbers = rng.choice(RANDOM_ELEMENTS, size=int(rng.integers(1, 13))).astype(np.int64)
+    lattice = np.array(Lattice.from_parameters(*rng.uniform(3, 12, 3), *rng.uniform(65, 115, 3)).matrix)
+    volume = len(numbers) * float(np.exp(rng.uniform(np.log(2), np.log(40))))
+    lattice *= (volume / abs(np.linalg.det(lattice))) ** (1 / 3)
+    return Cell(lattice, rng.random((len(numbers), 3)), numbers)
+
+
+def _anywhere(rng: np.random.Generator) -> str:
+    """Atoms anywhere."""
+    return _listed(_random_cell(rng))
+
+
+def _spread_out(rng: np.random.Generator) -> str:
+    """Atoms anywhere in a cell so large that some have no bond."""
+    cell = _random_cell(rng)
+    return _listed(Cell(cell.lattice * rng.uniform(1.2, 2.5), cell.positions, cell.numbers))
+
+
+def _coincident(rng: np.random.Generator) -> str:
+    """Atoms anywhere, one of them on another or up to 0.3 angstrom beside it."""
+    cell = _random_cell(rng)
+    positions = np.concatenate([cell.positions, cell.positions[:1]])
+    away = rng.normal(size=3)
+    away *= rng.choice([0.0, 1e-6, 1e-3, 0.05, 0.3]) / np.linalg.norm(away)
+    positions[-1] += away @ np.linalg.inv(cell.lattice)
+    return _listed(Cell(cell.lattice, positions, np.append(cell.numbers, rng.choice(RANDOM_ELEMENTS))))
+
+
+RANDOM_ELEMENTS = (
+    1,
+    1,
+    3,
+    6,
+    7,
+    8,
+    8,
+    9,
+    11,
+    12,
+    13,
+    14,
+    16,
+    17,
+    20,
+    22,
+    26,
+    29,
+    30,
+    38,
+    47,
+    55,
+    56,
+    57,
+    79,
+    82,
+    92,
+    2,
+)
+"""Atomic numbers; some twice, as they are more common."""
+
+RANDOM_KINDS: Mapping[str, Callable[[np.random.Generator], str]] = {
+    "random cell": _anywhere,
+    "random, spread out": _spread_out,
+    "random, atoms coincide": _coincident,
+}
+"""Cells that are no crystals, which both paths have to see alike."""
+
+
+def _listed(cell: Cell) -> str:
+    return str(CifWriter(cell.to_structure(), significant_figures=12))
 
 
 def _changed(cif: str, rng: random.Random, change: Callable[[Cell, random.Random], Cell]) -> str:

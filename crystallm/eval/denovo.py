@@ -58,12 +58,14 @@ class DenovoConfig:
 
 @dataclass
 class SampleVerdict:
-    """All that was found out about one sample. What could not be decided counts against it."""
+    """All that was found out about one sample. Verdicts are None where there is none, since time or memory ran out."""
 
     name: str
     facts: Facts | None = None
     no_crystal: str = ""
     """Why there is no crystal to judge."""
+    lost: str = ""
+    """Why nothing is known of it: reading it ran out of time or memory."""
     checks: Checks | None = None
     """The reference checks (pymatgen, spglib, CrystalNN)."""
     twin: str | None = None
@@ -75,49 +77,57 @@ class SampleVerdict:
     stability: Stability | None = None
 
     @property
-    def readable(self) -> bool:
+    def readable(self) -> bool | None:
         """Whether there is an ordered crystal of known elements."""
-        return self.facts is not None
+        return None if self.lost else self.facts is not None
 
     @property
-    def structural(self) -> bool:
+    def structural(self) -> bool | None:
         """CDVAE: no two atoms within 0.5 angstrom, volume above 0.1 cubic angstrom."""
-        return self.facts is not None and not self.facts.structural
+        return None if self.lost else self.facts is not None and not self.facts.structural
 
     @property
-    def composition(self) -> bool:
+    def composition(self) -> bool | None:
         """CDVAE: the composition passes the filter of SMACT."""
-        return self.facts is not None and self.facts.neutral
+        return None if self.lost else self.facts is not None and self.facts.neutral
 
     @property
-    def valid(self) -> bool:
+    def valid(self) -> bool | None:
         """Structural and composition validity of the same sample."""
-        return self.structural and self.composition
+        return both(self.structural, self.composition)
 
     @property
-    def checks_valid(self) -> bool:
+    def checks_valid(self) -> bool | None:
         """The reference checks of `crystallm eval validity`."""
-        return self.checks is not None and self.checks.valid
+        if self.checks is None:
+            return False
+        return None if self.checks.undecided else self.checks.valid
 
     @property
-    def unique(self) -> bool:
+    def unique(self) -> bool | None:
         """A structurally valid crystal that repeats no earlier sample."""
-        return self.structural and self.twin is None and "unique" not in self.undecided
+        return both(self.structural, None if "unique" in self.undecided else self.twin is None)
 
     @property
-    def novel(self) -> bool:
+    def novel(self) -> bool | None:
         """A structurally valid crystal that is not in the reference."""
-        return self.structural and self.known_as is None and "novel" not in self.undecided
+        return both(self.structural, None if "novel" in self.undecided else self.known_as is None)
 
     @property
-    def stable(self) -> bool:
+    def stable(self) -> bool | None:
         """At most on the hull."""
-        return self.stability is not None and self.stability.stable
+        return self.of_energy(lambda stability: stability.stable)
 
     @property
-    def metastable(self) -> bool:
+    def metastable(self) -> bool | None:
         """At most 0.1 eV per atom above the hull."""
-        return self.stability is not None and self.stability.metastable
+        return self.of_energy(lambda stability: stability.metastable)
+
+    def of_energy(self, judge: Callable[[Stability], bool]) -> bool | None:
+        """A verdict on the energy; None where relaxing the sample, or a reference of its hull, ran out of time."""
+        if self.lost or (self.stability is not None and self.stability.reason in set(Fate)):
+            return None
+        return self.stability is not None and judge(self.stability)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as a JSON object."""
@@ -135,10 +145,24 @@ class SampleVerdict:
         if self.stability is not None:
             verdicts |= {name: judge(self) for name, judge in ENERGY_RATES.items()}
         origin = {"repeats": self.twin, "known_as": self.known_as, "undecided": self.undecided}
-        return {"name": self.name, "no_crystal": self.no_crystal} | facts | verdicts | origin | energy
+        return {"name": self.name, "no_crystal": self.no_crystal or self.lost} | facts | verdicts | origin | energy
 
 
-RATES: Mapping[str, Callable[[SampleVerdict], bool]] = {
+def both(*verdicts: bool | None) -> bool | None:
+    """Whether all of some verdicts are yes: no if one of them is no, else None if one is not known.
+
+    Example:
+        >>> both(True, None), both(False, None)
+        (None, False)
+    """
+    if any(verdict is False for verdict in verdicts):
+        return False
+    return None if any(verdict is None for verdict in verdicts) else True
+
+
+Judge = Callable[[SampleVerdict], bool | None]
+
+RATES: Mapping[str, Judge] = {
     "readable": lambda v: v.readable,
     "structurally_valid": lambda v: v.structural,
     "composition_valid": lambda v: v.composition,
@@ -146,21 +170,21 @@ RATES: Mapping[str, Callable[[SampleVerdict], bool]] = {
     "reference_checks_valid": lambda v: v.checks_valid,
     "unique": lambda v: v.unique,
     "novel": lambda v: v.novel,
-    "unique_and_novel": lambda v: v.unique and v.novel,
-    "valid_unique_and_novel": lambda v: v.valid and v.unique and v.novel,
-    "reference_checks_valid_unique_and_novel": lambda v: v.checks_valid and v.unique and v.novel,
+    "unique_and_novel": lambda v: both(v.unique, v.novel),
+    "valid_unique_and_novel": lambda v: both(v.valid, v.unique, v.novel),
+    "reference_checks_valid_unique_and_novel": lambda v: both(v.checks_valid, v.unique, v.novel),
 }
 """What is counted, sample by sample; the denominator is every sample that was asked for."""
 
-ENERGY_RATES: Mapping[str, Callable[[SampleVerdict], bool]] = {
-    "relaxed": lambda v: v.stability is not None and v.stability.relaxation is not None,
-    "converged": lambda v: bool(v.stability and v.stability.relaxation and v.stability.relaxation.converged),
-    "placed_above_hull": lambda v: v.stability is not None and v.stability.above_hull is not None,
+ENERGY_RATES: Mapping[str, Judge] = {
+    "relaxed": lambda v: v.of_energy(lambda s: s.relaxation is not None),
+    "converged": lambda v: v.of_energy(lambda s: s.relaxation is not None and s.relaxation.converged),
+    "placed_above_hull": lambda v: v.of_energy(lambda s: s.above_hull is not None),
     "stable": lambda v: v.stable,
-    "stable_within_1_meV": lambda v: v.stability is not None and v.stability.nearly_stable,
+    "stable_within_1_meV": lambda v: v.of_energy(lambda s: s.nearly_stable),
     "metastable": lambda v: v.metastable,
-    "sun": lambda v: v.stable and v.unique and v.novel,
-    "msun": lambda v: v.metastable and v.unique and v.novel,
+    "sun": lambda v: both(v.stable, v.unique, v.novel),
+    "msun": lambda v: both(v.metastable, v.unique, v.novel),
 }
 """Counted when energies were asked for: S.U.N. and M.S.U.N. are properties of one and the same sample."""
 
@@ -179,19 +203,28 @@ class DenovoScore:
     reference_facts: Sequence[Facts]
     """Of the rows drawn from the reference."""
     reference_size: int
+    reference_read: int = 0
+    """Rows of the reference whose CIF was read; of the others only the formula was needed."""
+    reference_refused: Mapping[str, int] = field(default_factory=dict)
+    """Rows that are no crystal of the reference, by reason; they are not in `reference_size`."""
     stability: StabilityFacts | None = None
 
     @property
     def rates(self) -> dict[str, Rate]:
         """Every rate over all samples."""
         judges = {**RATES, **(ENERGY_RATES if self.stability is not None else {})}
-        return {name: Rate(sum(map(judge, self.verdicts)), len(self.verdicts)) for name, judge in judges.items()}
+        rates = {}
+        for name, judge in judges.items():
+            found = [judge(verdict) for verdict in self.verdicts]
+            rates[name] = Rate(found.count(True), len(found), found.count(None))
+        return rates
 
     @property
     def reasons(self) -> dict[str, Counter[str]]:
         """Why samples fail, by question."""
         found: dict[str, Counter[str]] = {
             "no crystal": Counter(v.no_crystal for v in self.verdicts if v.no_crystal),
+            "undecided: reading": Counter(v.lost for v in self.verdicts if v.lost),
             "structure": Counter(v.facts.structural for v in self.verdicts if v.facts and v.facts.structural),
         }
         for question in ("unique", "novel"):
@@ -213,6 +246,8 @@ class DenovoScore:
             "distances": dict(self.distances),
             "distances_of_reference_to_itself": dict(self.floor),
             "reference_rows": self.reference_size,
+            "reference_rows_read": self.reference_read,
+            "reference_refused": dict(self.reference_refused),
             "reference_rows_for_distances": len(self.reference_facts),
             "hull": None if self.stability is None else self.stability.to_json(),
             "crystals": [verdict.to_json() for verdict in self.verdicts],
@@ -224,17 +259,19 @@ def score_denovo(
 ) -> DenovoScore:
     """Judge free samples against a reference.
 
-    Every record counts in every denominator, failed draws included. Finished checks, comparisons and energies are kept
-    in `folder`, so that a killed run goes on where it stopped; `energies` names another file for the energies, which
-    several evaluations can share.
+    Every record counts in every denominator, failed draws included; what ran out of time is undecided. Finished checks,
+    comparisons and energies are kept in `folder`, so that a killed run goes on where it stopped; `energies` names
+    another file for the energies, which several evaluations can share.
     """
     verdicts = [SampleVerdict(record.name) for record in samples]
     texts = [record.cif for record in samples]
     for index, facts in all_facts(texts, workers=config.workers, time_limit_s=config.time_limit, title="reading"):
         if isinstance(facts, Facts):
             verdicts[index].facts = facts
+        elif isinstance(facts, Lost):
+            verdicts[index].lost = str(facts.fate)
         else:
-            verdicts[index].no_crystal = str(facts.fate if isinstance(facts, Lost) else facts.reason)
+            verdicts[index].no_crystal = str(facts.reason)
     with Journal(folder / "checks.jsonl") as journal:
         validity = _reference_checks(texts, verdicts, config, journal)
     with Journal(folder / "comparisons.jsonl") as journal:
@@ -254,6 +291,8 @@ def score_denovo(
         floor=distances(few, drawn[1::2]),
         reference_facts=drawn,
         reference_size=len(reference),
+        reference_read=reference.n_read,
+        reference_refused=dict(reference.refused),
         stability=stability,
     )
 
@@ -267,7 +306,7 @@ def _reference_checks(
     def keep(place: int, checks: Checks) -> None:
         index = todo[place]
         verdicts[index].checks = checks
-        if keys[index] and checks[CheckName.READABLE].reason not in set(Fate):  # another limit may help those
+        if keys[index] and not checks[CheckName.READABLE].undecided:  # another limit may help those
             journal.add(keys[index], checks.to_json())
 
     settings = ValidityConfig(workers=config.workers, time_limit=config.time_limit)

@@ -65,8 +65,7 @@ def _judge(
     names = [path.name for path in options.reference]
     write_json(
         out / "denovo.json",
-        score.to_json()
-        | {"reference": names, "reference_refused": dict(reference.refused), "figures": figures, "provenance": record},
+        score.to_json() | {"reference": names, "figures": figures, "provenance": record},
     )
     text = markdown(score, reference=names, settings=settings, figures=figures)
     write_text(out / "denovo.md", text)

@@ -61,7 +61,8 @@ def markdown(
     lines = ["# De novo evaluation", ""]
     lines += [
         f"{total} samples, all of them in every denominator. Reference: {', '.join(reference)} "
-        f"({score.reference_size} structures). Every rate is counted sample by sample; intervals are Wilson's at 95 %.",
+        f"({score.reference_size} structures; {score.reference_read} rows were read, refused: "
+        f"{_listed(score.reference_refused)}). Every rate is counted sample by sample; intervals are Wilson's at 95 %.",
         "",
         "| | rate | meaning |",
         "|---|---|---|",

@@ -210,7 +210,7 @@ def _published_row(row: Published) -> str:
 
 
 def _rate(value: Mapping[str, Any] | None) -> str:
-    return "-" if value is None else Rate(value["passed"], value["attempted"]).with_interval()
+    return "-" if value is None else Rate.from_json(value).with_interval()
 
 
 def _decimal(value: float | None) -> str:

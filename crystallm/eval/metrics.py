@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import comb
 from statistics import mean, median
@@ -37,7 +37,8 @@ class PredictionScore:
     targets_without_samples: int = 0
     most_samples: int = 0
     per_target: Sequence[Mapping[str, Any]] = ()
-    """Of each target: the number (from 1) of the first sample that matches, and the best rms."""
+    """Of each target: the number (from 1) of the first sample that matches, the best rms, and the numbers of samples
+    whose comparison gave no verdict."""
 
 
 def score(
@@ -60,16 +61,14 @@ def score(
     for name, rms in VARIANTS.items():
         for top in tops:
             best = [best_of(found[:top], rms) for found in own.values()]
-            metrics |= _rate_and_rms(best, f"@{top}{name}", len(targets))
+            metrics |= _rate_and_rms(best, f"@{top}{name}", [is_open(found[:top]) for found in own.values()])
     for kind in SCORES:
         if not any(kind in sample.scores for found in samples.by_target.values() for sample in found):
             continue
         chosen = [highest(samples.by_target.get(t.id, []), kind) for t in targets]
-        ranked = [
-            best_of([outcomes.get((t.id, t.id, s.number)) for s in few], _standard)
-            for t, few in zip(targets, chosen, strict=True)
-        ]
-        metrics |= _rate_and_rms(ranked, f"@1_by_{kind}", len(targets))
+        ranked = [[outcomes.get((t.id, t.id, s.number)) for s in few] for t, few in zip(targets, chosen, strict=True)]
+        best = [best_of(found, _standard) for found in ranked]
+        metrics |= _rate_and_rms(best, f"@1_by_{kind}", [is_open(found) for found in ranked])
     for top in tops:
         metrics |= volume_errors([found[:top] for found in own.values()], top=top)
     for top in metre_tops:
@@ -83,11 +82,15 @@ def score(
     return PredictionScore(
         metrics=metrics,
         parts={
-            division: {part: _part(names, firsts, (tops[0], tops[-1])) for part, names in members.items()}
+            division: {part: _part(names, firsts, own, (tops[0], tops[-1])) for part, names in members.items()}
             for division, members in divisions.items()
         },
-        curve={k: Rate(sum(f is not None and f <= k for f in firsts.values()), len(targets)) for k in _upto(tries)},
-        samples=Rate(sum(o is not None and o.rms is not None for o in everything), len(everything)),
+        curve={k: _matched(firsts.keys(), firsts, own, k) for k in _upto(tries)},
+        samples=Rate(
+            sum(o is not None and o.rms is not None for o in everything),
+            len(everything),
+            sum(o is not None and o.undecided for o in everything),
+        ),
         reasons=Counter(
             o.reason if o is not None else "not compared" for o in everything if o is None or o.rms is None
         ),
@@ -101,6 +104,7 @@ def score(
                 "first_match_strict": first_match(found, _strict),
                 "rms": best_of(found[: tops[-1]], _standard),
                 "samples": len(found),
+                "undecided": [n for n, o in enumerate(found, start=1) if o is not None and o.undecided],
             }
             for name, found in own.items()
         ],
@@ -131,6 +135,11 @@ def best_of(attempts: Sequence[Outcome | None], rms: Callable[[Outcome], float |
     """The smallest rms among attempts; None where none matches."""
     found = [rms(outcome) for outcome in attempts if outcome is not None]
     return min((value for value in found if value is not None), default=None)
+
+
+def is_open(attempts: Sequence[Outcome | None]) -> bool:
+    """Whether some attempt has no verdict; a target that none of the others matches is undecided then."""
+    return any(outcome is not None and outcome.undecided for outcome in attempts)
 
 
 def volume_errors(attempts: Sequence[Sequence[Outcome | None]], *, top: int) -> dict[str, Value]:
@@ -174,11 +183,13 @@ def metre(
     for target in targets:
         drawn = [(target.id, sample.number) for sample in samples.by_target.get(target.id, [])[:top]]
         family.setdefault(target.amounts, []).extend(drawn)
-    best = [best_of([outcomes.get((t.id, *drawn)) for drawn in family[t.amounts]], _standard) for t in targets]
+    attempts = [[outcomes.get((t.id, *drawn)) for drawn in family[t.amounts]] for t in targets]
+    best = [best_of(made, _standard) for made in attempts]
     found = [value for value in best if value is not None]
     missed = len(targets) - len(found)
+    undecided = sum(value is None and is_open(made) for value, made in zip(best, attempts, strict=True))
     return {
-        f"metre@{top}": Rate(len(found), len(targets)),
+        f"metre@{top}": Rate(len(found), len(targets), undecided),
         f"crmse@{top}": (sum(found) + stol * missed) / len(targets) if targets else None,
     }
 
@@ -187,9 +198,10 @@ def symmetry_rates(targets: Sequence[Target], symmetries: Mapping[str, Symmetry]
     """How often the first sample has the space group and the formula units of the truth, all targets counted."""
     group = sum(t.space_group is not None and _of(symmetries, t.id).space_group == t.space_group for t in targets)
     units = sum(_of(symmetries, t.id).formula_units == t.formula_units for t in targets)
+    undecided = sum(bool(_of(symmetries, t.id).undecided) for t in targets)
     return {
-        "space_group_accuracy": Rate(group, len(targets)),
-        "formula_units_accuracy": Rate(units, len(targets)),
+        "space_group_accuracy": Rate(group, len(targets), undecided),
+        "formula_units_accuracy": Rate(units, len(targets), undecided),
     }
 
 
@@ -231,16 +243,25 @@ def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, 
     }
 
 
-def _rate_and_rms(best: Sequence[float | None], suffix: str, attempted: int) -> dict[str, Value]:
+def _rate_and_rms(best: Sequence[float | None], suffix: str, is_open: Sequence[bool]) -> dict[str, Value]:
     found = [value for value in best if value is not None]
-    return {f"match_rate{suffix}": Rate(len(found), attempted), f"rmse{suffix}": mean(found) if found else None}
+    undecided = sum(value is None and one for value, one in zip(best, is_open, strict=True))
+    rate = Rate(len(found), len(best), undecided)
+    return {f"match_rate{suffix}": rate, f"rmse{suffix}": mean(found) if found else None}
 
 
-def _part(names: Sequence[str], firsts: Mapping[str, int | None], tops: Sequence[int]) -> dict[str, Value]:
-    return {
-        f"match_rate@{top}": Rate(sum((first := firsts[n]) is not None and first <= top for n in names), len(names))
-        for top in dict.fromkeys(tops)
-    }
+Own = Mapping[str, Sequence[Outcome | None]]
+"""Target id -> outcomes of its own samples."""
+
+
+def _part(names: Sequence[str], firsts: Mapping[str, int | None], own: Own, tops: Sequence[int]) -> dict[str, Value]:
+    return {f"match_rate@{top}": _matched(names, firsts, own, top) for top in dict.fromkeys(tops)}
+
+
+def _matched(names: Collection[str], firsts: Mapping[str, int | None], own: Own, top: int) -> Rate:
+    """How many of some targets are matched within the first `top` samples."""
+    hits = {name for name in names if (first := firsts[name]) is not None and first <= top}
+    return Rate(len(hits), len(names), sum(name not in hits and is_open(own[name][:top]) for name in names))
 
 
 def _upto(tries: Sequence[int]) -> range:

@@ -15,6 +15,7 @@ from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.limited import run_limited
 from crystallm.crystal.matching import matcher, rms_distance
+from crystallm.crystal.warm_up import warm_up_matcher
 from crystallm.eval.benchmark import Benchmark
 from crystallm.eval.comparisons import Group, match
 from crystallm.eval.prediction import ScoreConfig
@@ -73,7 +74,10 @@ def compare_with_plain(
             elif one != other:
                 differing.append({"target": name, "place": place, "ours": one, "plain": other})
     started = time.perf_counter()
-    for _ in run_limited(match, groups.values(), workers=config.processes, time_limit_s=config.time_limit):
+    pool = run_limited(
+        match, groups.values(), workers=config.processes, time_limit_s=config.time_limit, warm_up=warm_up_matcher
+    )
+    for _ in pool:
         pass
     seconds_pool = time.perf_counter() - started
     return {

@@ -37,9 +37,9 @@ class ScoreConfig:
     workers: int = 0
     """Processes; 0 takes one for each core."""
     time_limit: float = 30.0
-    """Seconds for one comparison; beyond it the sample counts as no match, with the reason `timed out`."""
+    """Seconds for one comparison; beyond it the sample is undecided, with the reason `timed out`."""
     validity_time_limit: float = 60.0
-    """Seconds for the checks of one crystal; beyond it they fail."""
+    """Seconds for the checks of one crystal; beyond it they are undecided."""
     validity: bool = True
     """Make the reference checks of validity (the slowest part)."""
     prototypes: bool = True

@@ -20,7 +20,7 @@ from crystallm.energy.journal import open_to_append
 from crystallm.errors import InputError
 from crystallm.eval.targets import Target
 
-SEEN, UNSEEN, NO_SYMMETRY = "seen", "unseen", "no symmetry found"
+SEEN, UNSEEN, NO_SYMMETRY, UNDECIDED = "seen", "unseen", "no symmetry found", "undecided"
 
 
 def prototype(description: Description) -> str:
@@ -52,12 +52,14 @@ def seen_prototypes(
 ) -> dict[str, str]:
     """Target id -> seen or unseen among training rows (id, cif, reduced_formula, spacegroup_number).
 
+    Undecided are targets whose prototype was not found where a row that may have it ran out of time.
+
     Only rows of a target's anonymous formula and space group can hold its prototype, and only until one does; of these
     the structure type is determined and kept in `cache` (JSONL), which the caller names after the rows. Where a row has
     no spacegroup_number, its formula alone decides whether it is looked at.
     """
     wanted = {t.id: prototype(t.description) for t in targets if not isinstance(t.description, Rejection)}
-    pending: dict[tuple[tuple[int, ...], int | None], set[str]] = defaultdict(set)
+    pending: dict[Kind, set[str]] = defaultdict(set)
     for target in targets:
         if target.id in wanted:
             formula = _anonymous(target.amounts)
@@ -65,14 +67,15 @@ def seen_prototypes(
             pending[formula, None].add(wanted[target.id])
     known = dict(_read(cache))
     seen = {known.get(str(row["id"])) for row in rows}
-    asked: list[str] = []
+    asked: list[tuple[str, Kind]] = []
+    lost: set[Kind] = set()
 
     def open_rows() -> Iterator[str]:
         """CIFs of rows that may still decide something when their turn comes."""
         for row in rows:
             kind = _anonymous_of(str(row["reduced_formula"])), row.get("spacegroup_number")
             if kind in pending and str(row["id"]) not in known and not pending[kind] <= seen:
-                asked.append(str(row["id"]))
+                asked.append((str(row["id"]), kind))
                 yield row["cif"]
 
     try:
@@ -80,12 +83,27 @@ def seen_prototypes(
         with open_to_append(cache) as file:
             found = run_limited(prototype_of_cif, open_rows(), workers=workers, time_limit_s=time_limit_s)
             for place, label in tqdm(found, desc="training prototypes", unit=" rows", disable=None):
-                name, value = asked[place], None if isinstance(label, Lost) else label
-                seen.add(value)
-                file.write(json.dumps([name, value]) + "\n")
+                name, kind = asked[place]
+                if isinstance(label, Lost):  # it is asked again by the next run
+                    lost.add(kind)
+                    continue
+                seen.add(label)
+                file.write(json.dumps([name, label]) + "\n")
     except OSError as error:
         raise InputError(f"cannot write {cache}: {error.strerror}; choose another --cache DIR") from error
-    return {t.id: NO_SYMMETRY if t.id not in wanted else SEEN if wanted[t.id] in seen else UNSEEN for t in targets}
+
+    def part(target: Target) -> str:
+        if target.id not in wanted:
+            return NO_SYMMETRY
+        formula = _anonymous(target.amounts)
+        is_open = bool({(formula, target.space_group), (formula, None)} & lost)
+        return SEEN if wanted[target.id] in seen else UNDECIDED if is_open else UNSEEN
+
+    return {target.id: part(target) for target in targets}
+
+
+Kind = tuple[tuple[int, ...], int | None]
+"""Anonymous formula and space group of a row; None where the row does not name its group."""
 
 
 def _anonymous(amounts: Sequence[tuple[str, int]]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ VARIANTS = {
 def show(value: Any) -> str:
     """A rate with its interval, a number, or a dash; rates may be JSON objects."""
     if isinstance(value, Mapping):
-        value = Rate(value["passed"], value["attempted"])
+        value = Rate.from_json(value)
     if isinstance(value, Rate):
         return value.with_interval()
     return "-" if value is None else f"{value:.4f}"

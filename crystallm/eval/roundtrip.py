@@ -22,7 +22,7 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.crystal.layout import DEFAULT_LAYOUT, get_layout
-from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.limited import Fate, Lost, run_limited
 from crystallm.crystal.matching import rms_distance, unreduced_matcher
 from crystallm.crystal.symmetry import primitive, space_group_number, standardize_number
 from crystallm.crystal.text_layout import TextLayout
@@ -126,6 +126,10 @@ def into_text(cell: Cell, layout: TextLayout) -> str | Rejection:
     return tokens if isinstance(tokens, Rejection) else layout.text(tokens)
 
 
+UNDECIDED = frozenset((*map(str, Fate), "not reached"))
+"""Reasons that are no verdict on a row."""
+
+
 @dataclass
 class Counts:
     """What was found so far; a row is known by (file, number in the file)."""
@@ -136,13 +140,15 @@ class Counts:
     trips: dict[tuple[str, int], Trip | str] = field(default_factory=dict)
 
     def rates(self, chosen: Iterable[tuple[str, int]]) -> dict[str, Any]:
-        """Match, rms and space groups of chosen rows; a row that did not come back fails everything."""
+        """Match, rms and space groups of chosen rows; a row refused on the way fails everything, one that ran out of
+        time is undecided."""
         found = [self.trips.get(row, "not reached") for row in chosen]
         done = [trip for trip in found if isinstance(trip, Trip)]
+        undecided = sum(trip in UNDECIDED for trip in found if isinstance(trip, str))
         rms = sorted(trip.rms for trip in done if trip.rms is not None)
 
         def rate(passes: Callable[[Trip], bool]) -> Rate:
-            return Rate(sum(map(passes, done)), len(found))
+            return Rate(sum(map(passes, done)), len(found), undecided)
 
         return {
             "matches_itself": rate(lambda trip: trip.rms is not None),
@@ -246,6 +252,14 @@ def _reason(found: Rejection | Lost) -> str:
     return str(found.reason if isinstance(found, Rejection) else found.fate)
 
 
+def _undecided(counts: Counts, file: str | None = None) -> int:
+    """How many rows, of a file or of all, ran out of time or memory."""
+    return sum(
+        isinstance(found, Lost) and (file is None or row.rpartition(" row ")[0] == file)
+        for row, found in counts.refused.items()
+    )
+
+
 def _workers(config: RoundtripConfig) -> int:
     return config.workers or os.cpu_count() or 1
 
@@ -261,7 +275,7 @@ def lengths(counts: Counts) -> dict[str, dict[str, Any]]:
     for name, total in counts.rows.items():
         tokens = [encoded.n_tokens for (file, _), encoded in counts.encoded.items() if file == name]
         found[name] = {
-            "encoded": Rate(len(tokens), total),
+            "encoded": Rate(len(tokens), total, _undecided(counts, name)),
             "mean_tokens": round(statistics.fmean(tokens), 2) if tokens else None,
             "longest_tokens": max(tokens, default=None),
         }
@@ -314,7 +328,7 @@ def main(argv: list[str]) -> None:
         named = [(f"{file} row {number}", counts.trips.get((file, number))) for file, number in sorted(chosen["all"])]
         result = {
             "complete": complete,
-            "encoded": Rate(len(counts.encoded), counts.rows.total()),
+            "encoded": Rate(len(counts.encoded), counts.rows.total(), _undecided(counts)),
             "refused": dict(Counter(map(_reason, counts.refused.values())).most_common()),
             "refused_rows": [
                 f"{row}: {_reason(found)}, {found.detail}" for row, found in sorted(counts.refused.items())
@@ -323,7 +337,12 @@ def main(argv: list[str]) -> None:
             "length_only": lengths(side),
             "space_groups": len({counts.encoded[row].space_group for row in of_groups}),
             "trips": {name: counts.rates(rows) for name, rows in chosen.items() if rows},
-            "not_matched": [name for name, trip in named if not (isinstance(trip, Trip) and trip.rms is not None)],
+            "not_matched": [
+                name
+                for name, trip in named
+                if trip not in UNDECIDED and not (isinstance(trip, Trip) and trip.rms is not None)
+            ],
+            "undecided": [name for name, trip in named if trip in UNDECIDED],
             "other_space_group": [
                 f"{name}: written {trip.space_group}, moyopy {trip.moyopy_again}, spglib {trip.spglib_again} "
                 f"(before {trip.spglib_before})"

@@ -131,7 +131,7 @@ def judge_free_samples(
         score_free_samples(benchmark, folder / "samples" / "samples.jsonl", data, folder, [])
         rates = json.loads((folder / "denovo.json").read_text(encoding="utf-8"))["rates"]
         for name, rate in rates.items():
-            found.setdefault(name, []).append(Rate(rate["passed"], rate["attempted"]))
+            found.setdefault(name, []).append(Rate.from_json(rate))
     if several:
         by_seed = [{name: rates[place] for name, rates in found.items()} for place in range(len(options.seed))]
         table = over_seeds(by_seed)

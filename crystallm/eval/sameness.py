@@ -16,6 +16,7 @@ from crystallm.crystal.cif import read_cif
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import matcher
 from crystallm.crystal.tolerances import DUPLICATE
+from crystallm.crystal.warm_up import warm_up_matcher
 from crystallm.energy.journal import Journal
 
 CHUNK = 20
@@ -69,7 +70,10 @@ def find_twins(
             yield question
 
     with tqdm(total=len(chunks), desc=title, unit="call", disable=None) as bar:
-        for place, answer in run_limited(first_equal, open_questions(), workers=workers, time_limit_s=time_limit_s):
+        calls = run_limited(
+            first_equal, open_questions(), workers=workers, time_limit_s=time_limit_s, warm_up=warm_up_matcher
+        )
+        for place, answer in calls:
             index, start, key = todo[place]
             if isinstance(answer, Lost):
                 lost[index] = str(answer.fate)

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.fast_validity import check_cif_fast
 from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.validity import CheckName, Checks, check_cif, failed_checks
+from crystallm.crystal.validity import CheckName, Checks, check_cif, failed_checks, undecided_checks
+from crystallm.crystal.warm_up import warm_up_checks, warm_up_fast_checks
 from crystallm.errors import ConfigError
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.rate import Rate
@@ -32,7 +33,7 @@ class ValidityConfig:
     workers: int = 0
     """Processes; 0 takes one for each core."""
     time_limit: float = 60.0
-    """Seconds for one crystal; one that takes longer fails every check."""
+    """Seconds for one crystal; the checks of one that takes longer are undecided."""
     p1_is_claim: bool = False
     """Count a CIF that lists all atoms under P 1 as stating that space group, as CrystaLLM does."""
     trust_atoms: bool = False
@@ -53,24 +54,30 @@ class ValidityCounts:
 
     checked: int = 0
     valid: int = 0
+    undecided: int = 0
     made: Counter[CheckName] = field(default_factory=Counter)
     passed: Counter[CheckName] = field(default_factory=Counter)
+    open: Counter[CheckName] = field(default_factory=Counter)
+    """Crystals on which a check gave no verdict."""
     reasons: dict[CheckName, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in CheckName})
 
     def add(self, checks: Checks) -> None:
         """Count one crystal."""
         self.checked += 1
         self.valid += checks.valid
+        self.undecided += checks.undecided
         for name, check in checks.by_name.items():  # what an older version kept has fewer
             self.made[name] += 1
             self.passed[name] += check.passed
+            self.open[name] += check.undecided
             if check.reason:
-                self.reasons[name][check.reason if not check.passed else f"passed: {check.reason}"] += 1
+                said = "passed: " if check.passed else "undecided: " if check.undecided else ""
+                self.reasons[name][f"{said}{check.reason}"] += 1
 
     def rates(self) -> dict[str, Rate]:
         """The rate of each check and of `valid`."""
-        rates = {str(name): Rate(self.passed[name], self.made[name]) for name in CheckName}
-        return rates | {"valid": Rate(self.valid, self.checked)}
+        rates = {str(name): Rate(self.passed[name], self.made[name], self.open[name]) for name in CheckName}
+        return rates | {"valid": Rate(self.valid, self.checked, self.undecided)}
 
     def to_json(self) -> dict[str, Any]:
         """Rates and reasons as a JSON object."""
@@ -96,7 +103,10 @@ def check_all(
     on_result: Callable[[int, Checks], None],
     title: str = "checking",
 ) -> None:
-    """Check every text in a pool of processes; results are handed over as they come, in any order."""
+    """Check every text in a pool of processes; results are handed over as they come, in any order.
+
+    Checks that take longer than the limit, or end their process, are undecided: that is no verdict on the crystal.
+    """
     todo = [index for index, text in enumerate(texts) if not isinstance(text, Rejection)]
     with tqdm(total=len(texts), desc=title, unit="crystal", disable=None) as bar:
         for index, text in enumerate(texts):
@@ -106,10 +116,14 @@ def check_all(
         check = partial(check_cif_fast if config.fast else check_cif, p1_is_claim=config.p1_is_claim)
         items: Iterable[str] = (str(texts[index]) for index in todo)
         for place, checks in run_limited(
-            check, items, workers=config.workers or os.cpu_count() or 1, time_limit_s=config.time_limit
+            check,
+            items,
+            workers=config.workers or os.cpu_count() or 1,
+            time_limit_s=config.time_limit,
+            warm_up=warm_up_fast_checks if config.fast else warm_up_checks,
         ):
             if isinstance(checks, Lost):
-                checks = failed_checks(str(checks.fate), checks.detail)
+                checks = undecided_checks(str(checks.fate), checks.detail)
             on_result(todo[place], checks)
             bar.update()
 

@@ -200,6 +200,10 @@ class Crystal:
         return Crystals([self])._repr_html_()
 
 
+NOT_COMPARED = "may equal another: comparing them ran out of time"
+"""Flag of a crystal that stands alone because it could not be compared with every other."""
+
+
 class Crystals(list[Crystal]):
     """Crystals in the order of their ranking; a notebook shows them as a table."""
 
@@ -225,8 +229,12 @@ def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
         return crystals
     from crystallm.crystal.duplicates import group_duplicates  # with its compiled loops
 
-    groups = group_duplicates([crystal.structure for crystal in crystals])
-    kept = [replace(crystals[_of_median_volume(crystals, group)], count=len(group)) for group in groups]
+    found = group_duplicates([crystal.structure for crystal in crystals])
+    kept = []
+    for group in found.groups:
+        best = crystals[_of_median_volume(crystals, group)]
+        flags = (*best.flags, *([NOT_COMPARED] if found.undecided & set(group) else []))
+        kept.append(replace(best, count=len(group), flags=flags))
     return sorted(kept, key=by_draw)
 
 

@@ -100,7 +100,10 @@ class Meter:
         """Write one line about crystals that were drawn during training."""
         self._write(position, kind="probe", **counts)
         valid, matched, attempted = (round(counts[name]) for name in ("valid", "matched", "attempted"))
-        self._say(f"step {position.step}: draws valid {valid}/{attempted}, matching the truth {matched}/{attempted}")
+        undecided = round(counts.get("undecided", 0))
+        told = f", undecided {undecided}/{attempted}" if undecided else ""
+        rates = f"draws valid {valid}/{attempted}, matching the truth {matched}/{attempted}{told}"
+        self._say(f"step {position.step}: {rates}")
 
     def _say(self, text: str) -> None:
         """Print a line above the bar."""

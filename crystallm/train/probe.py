@@ -17,6 +17,7 @@ from crystallm.crystal.layout import get_layout
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import TIME_LIMIT_S
 from crystallm.crystal.tolerances import STANDARD, STRICT
+from crystallm.crystal.warm_up import warm_up_all
 from crystallm.errors import LayoutError
 from crystallm.eval.comparisons import Group, match
 from crystallm.eval.targets import Target
@@ -43,10 +44,10 @@ SAMPLING = SampleConfig(n=1, temperature=0.5, repeat=1.0, max_atoms=60)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one draw."""
+    """What became of one draw; None where time ran out before there was a verdict."""
 
-    valid: bool
-    matched: bool
+    valid: bool | None
+    matched: bool | None
 
 
 class Probe:
@@ -107,12 +108,15 @@ def chosen_targets(
 
 
 def judge(targets: Sequence[Target], cifs: Mapping[str, str]) -> list[Verdict]:
-    """Check and match the draws, each within a time limit; a target without a draw is neither valid nor matched."""
+    """Check and match the draws, each within a time limit; a target without a draw is neither valid nor matched.
+
+    What takes longer is undecided. Loops are compiled before the clock starts.
+    """
     pairs = [(cifs[target.id], target.cif) for target in targets if target.id in cifs]
-    found = dict(run_limited(judge_one, pairs, workers=1, time_limit_s=TIME_LIMIT_S))
-    lost = Verdict(valid=False, matched=False)
-    verdicts = [lost if isinstance(verdict, Lost) else verdict for verdict in found.values()]
-    return verdicts + [lost] * (len(targets) - len(verdicts))
+    found = dict(run_limited(judge_one, pairs, workers=1, time_limit_s=TIME_LIMIT_S, warm_up=warm_up_all))
+    undecided, missing = Verdict(valid=None, matched=None), Verdict(valid=False, matched=False)
+    verdicts = [undecided if isinstance(verdict, Lost) else verdict for verdict in found.values()]
+    return verdicts + [missing] * (len(targets) - len(verdicts))
 
 
 def judge_one(pair: tuple[str, str]) -> Verdict:
@@ -123,10 +127,11 @@ def judge_one(pair: tuple[str, str]) -> Verdict:
 
 
 def counts(verdicts: Sequence[Verdict], *, finished: int) -> dict[str, Any]:
-    """Return how many of all draws ended in a crystal, were valid and matched."""
+    """Return how many of all draws ended in a crystal, were valid and matched, and on how many there is no verdict."""
     return {
         "attempted": len(verdicts),
         "finished": finished,
-        "valid": sum(verdict.valid for verdict in verdicts),
-        "matched": sum(verdict.matched for verdict in verdicts),
+        "valid": sum(verdict.valid is True for verdict in verdicts),
+        "matched": sum(verdict.matched is True for verdict in verdicts),
+        "undecided": sum(verdict.matched is None for verdict in verdicts),
     }

@@ -42,8 +42,8 @@ def test_duplicates_are_grouped_by_their_first_member() -> None:
     bigger = ROCK_SALT.copy()
     bigger.scale_lattice(ROCK_SALT.volume * 1.3)  # the matcher compares shapes, not volumes
     structures = [CSCL_TYPE, ROCK_SALT, DIAMOND, bigger, POTASSIUM_CHLORIDE, ROCK_SALT.get_primitive_structure()]
-    assert group_duplicates(structures) == [[0], [1, 3, 5], [2], [4]]
-    assert group_duplicates([]) == []
+    assert group_duplicates(structures).groups == [[0], [1, 3, 5], [2], [4]]
+    assert group_duplicates([]).groups == []
 
 
 def test_what_nothing_else_can_match_is_not_compared() -> None:
@@ -52,15 +52,15 @@ def test_what_nothing_else_can_match_is_not_compared() -> None:
     silicon_cube = Structure(Lattice.cubic(2.5), ["Si"], [[0, 0, 0]])
     silicon = Structure.from_spacegroup(227, Lattice.cubic(5.43), ["Si"], [[0, 0, 0]])
     structures = [silicon_fcc, silicon_fcc.copy(), silicon, silicon.copy()]
-    assert group_duplicates(structures) == [[0, 1], [2, 3]]
-    assert group_duplicates(structures, apart=2) == [[0], [1], [2, 3]]
-    assert group_duplicates([*structures, silicon_cube], apart=2) == [[0, 1], [2, 3], [4]]
+    assert group_duplicates(structures).groups == [[0, 1], [2, 3]]
+    assert group_duplicates(structures, apart=2).groups == [[0], [1], [2, 3]]
+    assert group_duplicates([*structures, silicon_cube], apart=2).groups == [[0, 1], [2, 3], [4]]
 
 
 def test_prefilters_do_not_change_the_grouping() -> None:
     structures = [ROCK_SALT, DIAMOND, CSCL_TYPE, ROCK_SALT.copy(), DIAMOND.get_primitive_structure()]
     plain = matcher(DUPLICATE).group_structures(structures)
-    ours = group_duplicates(structures)
+    ours = group_duplicates(structures).groups
     assert sorted(len(group) for group in plain) == sorted(len(group) for group in ours)
 
 
@@ -85,7 +85,7 @@ def test_groups_are_those_of_the_matcher_alone() -> None:
         else:
             group.append(index)
     assert 3 < len(expected) < 20
-    assert group_duplicates(structures) == expected
+    assert group_duplicates(structures).groups == expected
 
 
 def act(item: str) -> str:

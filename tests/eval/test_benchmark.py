@@ -19,7 +19,7 @@ def test_all_are_there_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert tuple(sorted(file.stem for file in (REPOSITORY / "eval" / "benchmarks").glob("*.yaml"))) == NAMES
     assert cli(["eval", "list"]) == 0
     said = capsys.readouterr().out
-    assert all(f"{name} (version 1)" in said for name in NAMES)
+    assert all(f"{name} (version 2)" in said for name in NAMES)
     assert "7,397 rows of 9,046 published" in said
 
 

@@ -1,5 +1,9 @@
 """The composition filter of CDVAE on compositions whose answer is known."""
 
+import itertools
+import random
+import time
+
 import pytest
 
 from crystallm.eval.charge_neutrality import cations_less_electronegative, smact_elements, smact_valid
@@ -40,3 +44,38 @@ def test_the_table_is_that_of_2014() -> None:
     assert (table["O"].electronegativity, table["O"].is_metal) == (3.44, False)
     assert table["Ge"].is_metal
     assert not table["Pm"].is_metal  # left out of SMACT's list
+
+
+def test_the_filter_says_what_trying_every_combination_says() -> None:
+    def by_trying(amounts: dict[str, int]) -> bool:
+        table = smact_elements()
+        symbols = [symbol for symbol in table if symbol in amounts]
+        rows = [table[symbol] for symbol in symbols]
+        if len(symbols) == 1 or all(row.is_metal for row in rows):
+            return True
+        values = [row.electronegativity for row in rows]
+        return any(
+            sum(s * amounts[symbol] for s, symbol in zip(states, symbols, strict=True)) == 0
+            and cations_less_electronegative(states, values)
+            for states in itertools.product(*(row.oxidation_states for row in rows))
+        )
+
+    rng = random.Random(0)
+    unknown = [symbol for symbol, row in smact_elements().items() if row.electronegativity is None]
+    verdicts = []
+    for trial in range(1500):
+        chosen = rng.sample(list(smact_elements()), rng.randint(1, 4))
+        chosen = [*chosen[1:], rng.choice(unknown)] if trial % 3 == 0 else chosen
+        amounts = {symbol: rng.randint(1, 6) for symbol in chosen}
+        verdicts.append(by_trying(amounts))
+        assert smact_valid(amounts) == verdicts[-1], amounts
+    assert 200 < sum(verdicts) < 1300
+
+
+def test_many_elements_take_no_time() -> None:
+    # Some 10^8 combinations of oxidation states.
+    metals = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Mo", "W")
+    started = time.process_time()
+    assert smact_valid({**dict.fromkeys(metals, 1), "O": 9})
+    assert not smact_valid(dict.fromkeys((*metals, "Nb", "Ta", "Re", "Ru", "Rh", "Xe"), 1) | {"Ne": 1})
+    assert time.process_time() - started < 1

@@ -18,11 +18,12 @@ from crystallm.crystal.validity import failed_checks
 from crystallm.energy.journal import Journal
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval import denovo, sameness
-from crystallm.eval.denovo import DenovoConfig, DenovoScore, SampleVerdict, score_denovo
+from crystallm.eval.denovo import RATES, DenovoConfig, DenovoScore, SampleVerdict, both, score_denovo
 from crystallm.eval.denovo_report import draw_figures
 from crystallm.eval.distributions import distances, jensen_shannon, total_variation
 from crystallm.eval.facts import Facts, facts_of
 from crystallm.eval.inputs import Record, read_records
+from crystallm.eval.rate import Rate
 from crystallm.eval.reference import Reference
 from crystallm.eval.sameness import earlier_of_equal, find_twins
 from crystallm.eval.validity import ValidityCounts
@@ -92,7 +93,7 @@ def test_what_is_no_crystal_stays_in_every_denominator(parquet: Writer, tmp_path
     assert score.validity.checked == 6
 
 
-def test_a_matcher_that_hangs_leaves_a_sample_undecided_and_counts_against_it(
+def test_a_matcher_that_hangs_leaves_a_sample_undecided(
     parquet: Writer, tmp_path: Path, cifs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang_on_rutile(question: tuple[str, list[str]]) -> int | None:
@@ -105,9 +106,10 @@ def test_a_matcher_that_hangs_leaves_a_sample_undecided_and_counts_against_it(
     config = DenovoConfig(workers=1, reference_rows=2, time_limit=2.0)
     samples = [Record("rutile", cifs["TiO2"]), Record("salt", cifs["NaCl"])]
     score = score_denovo(samples, reference, config, folder=tmp_path)
-    assert [verdict.novel for verdict in score.verdicts] == [False, True]
+    assert [verdict.novel for verdict in score.verdicts] == [None, True]
     assert score.reasons == {"undecided: novel": {"timed out": 1}}
-    assert score.rates["novel"].attempted == 2
+    assert score.rates["novel"] == Rate(1, 2, undecided=1)
+    assert score.rates["structurally_valid"] == Rate(2, 2)
 
 
 def test_a_second_run_takes_comparisons_from_the_journal(
@@ -226,6 +228,7 @@ def test_the_command_writes_report_and_figures(
     assert report["rates"]["unique_and_novel"] | {"share": 0, "interval_95": 0} == {
         "passed": 2,
         "attempted": 7,
+        "undecided": 0,
         "share": 0,
         "interval_95": 0,
     }
@@ -269,3 +272,31 @@ def test_mistakes_end_with_a_message(
         DenovoConfig(time_limit=-1)
     with pytest.raises(ConfigError, match="split_column"):
         DenovoConfig(split="train")
+
+
+def test_what_could_not_be_read_in_time_is_undecided_in_every_rate() -> None:
+    verdict = SampleVerdict("slow", lost="timed out")
+    assert {judge(verdict) for name, judge in RATES.items() if not name.startswith("reference_checks")} == {None}
+    assert verdict.to_json()["structurally_valid"] is None
+    assert (both(True, None), both(False, None), both(True, True)) == (None, False, True)
+
+
+def test_unreadable_rows_are_no_reference_whatever_their_formula_column_says(
+    tmp_path: Path, cifs: dict[str, str]
+) -> None:
+    rows = {
+        "id": ["good", "broken", "empty", "another", "unnamed"],
+        "reduced_formula": ["NaCl", "NaCl", "NaCl", "NaCl", None],
+        "cif": [cifs["NaCl"], "data_x", None, cifs["TiO2"], cifs["CsCl"]],
+    }
+    path = tmp_path / "reference.parquet"
+    pq.write_table(pa.table(rows), path)
+    reference = Reference([path])
+    assert (len(reference), dict(reference.refused)) == (5, {})  # nothing but CsCl has been read yet
+    drawn = reference.drawn(10, seed=0)
+    assert sorted(row.id for row in drawn) == ["good", "unnamed"]
+    assert (len(reference), reference.n_read) == (2, 5)
+    refused = {"unreadable": 1, "no atoms": 1, "atoms of another formula than the column says": 1}
+    assert dict(reference.refused) == refused
+    (found,) = reference.of_formulas([(("Cl", 1), ("Na", 1)), (("Na", 1), ("Cl", 1))]).values()
+    assert [row.id for row in found] == ["good"]

@@ -65,6 +65,7 @@ def test_shuffled_predictions_score_as_chance(salts: Path, cifs: dict[str, str],
     assert report["metrics"]["match_rate@5"] | {"interval_95": 0} == {
         "passed": 0,
         "attempted": 3,
+        "undecided": 0,
         "share": 0.0,
         "interval_95": 0,
     }

@@ -9,16 +9,14 @@ lower in energy (`CopyRule`). A real distortion, such as that of BaTiO3, is lowe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crystallm.crystal.cell import Cell, Rejection
+from crystallm.crystal.cell import Rejection
 from crystallm.crystal.copies.parents import Parent, parents
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.duplicates import are_near, group_duplicates
-from crystallm.crystal.prepared import prepare
+from crystallm.crystal.duplicates import group_duplicates
 from crystallm.crystal.volumes import volume_per_atom
 from crystallm.crystal.wyckoff import space_group
 from crystallm.errors import ConfigError
@@ -73,6 +71,8 @@ class Group:
     shown as `parent.description`; else it is only flagged: symmetry was given, or the leader's energy is known and
     that of the parent is not (`missing_parents`)."""
     promoted: bool = False
+    undecided: bool = False
+    """Whether a member could not be compared with all others in time, so that the group may be part of another."""
 
 
 def merge_copies(candidates: Sequence[Candidate], rule: CopyRule | None = None, *, promote: bool = True) -> list[Group]:
@@ -96,8 +96,10 @@ def merge_copies(candidates: Sequence[Candidate], rule: CopyRule | None = None, 
     rule = rule or CopyRule()
     near = [() if one.protected else _parents(one, rule) for one in candidates]
     groups: list[Group] = []
-    for family in _families(candidates, near):
-        groups += _Family(candidates, near, rule, promote).groups(family)
+    families, undecided = _families(candidates, near)
+    for family in families:
+        found = _Family(candidates, near, rule, promote).groups(family)
+        groups += [replace(group, undecided=bool(undecided & set(group.members))) for group in found]
     return sorted((group for group in groups if not _is_only_added(candidates, group)), key=lambda g: g.members[0])
 
 
@@ -120,32 +122,27 @@ def _parents(candidate: Candidate, rule: CopyRule) -> tuple[Parent, ...]:
     return tuple(parent for parent in found if not isinstance(parent.description, Rejection))
 
 
-def _families(candidates: Sequence[Candidate], near: Sequence[tuple[Parent, ...]]) -> list[list[int]]:
+def _families(candidates: Sequence[Candidate], near: Sequence[tuple[Parent, ...]]) -> tuple[list[list[int]], set[int]]:
     """Places of what the matcher calls the same, once everything is moved onto its highest symmetry; protected ones
-    lead. Only crystals with a space group in common, their own or a parent's, are compared."""
+    lead; and places of what could not be compared with all others in time. Only crystals with a space group in common,
+    their own or a parent's, are compared."""
     numbers = [
         {one.description.space_group, *(parent.space_group for parent in parents)}
         for one, parents in zip(candidates, near, strict=True)
     ]
     order = sorted(range(len(candidates)), key=lambda place: not candidates[place].protected)
     families: list[list[int]] = []
+    undecided: set[int] = set()
     for places in _linked(order, numbers):
         n_protected = sum(candidates[place].protected for place in places)
         if len(places) == 1 or n_protected == len(places):  # nothing joins a protected one but what is not
             families += [[place] for place in places]
             continue
         cells = [near[p][0].cell if near[p] else expand(candidates[p].description) for p in places]
-        _warm_up()
-        groups = group_duplicates([cell.to_structure() for cell in cells], apart=n_protected)
-        families += [[places[index] for index in group] for group in groups]
-    return families
-
-
-@cache
-def _warm_up() -> None:
-    """Load the compiled loops of the matcher here, so that they take no time of the comparisons, which is limited."""
-    cube = prepare(Cell(np.eye(3) * 3.0, np.zeros((1, 3)), np.ones(1, dtype=np.int64)))
-    are_near([cube], cube)
+        found = group_duplicates([cell.to_structure() for cell in cells], apart=n_protected)
+        families += [[places[index] for index in group] for group in found.groups]
+        undecided |= {places[index] for index in found.undecided}
+    return families, undecided
 
 
 def _linked(places: Sequence[int], numbers: Sequence[set[int]]) -> list[list[int]]:

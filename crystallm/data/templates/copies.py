@@ -88,4 +88,4 @@ def _listed(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _match(one: Description, other: Description) -> bool:
-    return len(group_duplicates([expand(one).to_structure(), expand(other).to_structure()])) == 1
+    return len(group_duplicates([expand(one).to_structure(), expand(other).to_structure()]).groups) == 1

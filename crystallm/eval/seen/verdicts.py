@@ -21,6 +21,7 @@ from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.matching import matcher
 from crystallm.crystal.prepared import prepare
 from crystallm.crystal.tolerances import Tolerances
+from crystallm.crystal.warm_up import warm_up_matcher
 from crystallm.data.seen import Seen
 from crystallm.errors import CheckpointError
 from crystallm.eval.comparisons import AT_ONCE
@@ -156,7 +157,8 @@ def matches(
     def ask(parts: Sequence[tuple[Target, tuple[str, ...]]]) -> Iterator[tuple[Target, tuple[str, ...]]]:
         """Note the answers; yields what gave none."""
         questions = ((target.cif, cifs, tolerances) for target, cifs in parts)
-        for place, found in run_limited(has_twin, questions, workers=workers, time_limit_s=time_limit_s):
+        calls = run_limited(has_twin, questions, workers=workers, time_limit_s=time_limit_s, warm_up=warm_up_matcher)
+        for place, found in calls:
             target, cifs = parts[place]
             if isinstance(found, Lost):
                 yield target, cifs

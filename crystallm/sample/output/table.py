@@ -13,7 +13,7 @@ from crystallm.crystal.composition import format_formula
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.validity import CheckName, Checks
 from crystallm.sample.attempt import Attempt
-from crystallm.sample.crystal import Crystal
+from crystallm.sample.crystal import NOT_COMPARED, Crystal
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.sample.search import Searched
 
@@ -103,10 +103,14 @@ def _heads(prompt: NamedPrompt, attempts: Sequence[Attempt], entries: Sequence[E
     known = sum(entry.crystal.known is not None for entry in entries)
     counts = [f"known {known}"] if known else []
     if attempts:
-        counts += [f"finished {finished} of {len(attempts)} draws", f"distinct {drawn} of {finished}"]
+        alone = sum(entry.crystal.attempt is not None and NOT_COMPARED in entry.crystal.flags for entry in entries)
+        open_ = f" ({alone} undecided)" if alone else ""
+        counts += [f"finished {finished} of {len(attempts)} draws", f"distinct {drawn} of {finished}{open_}"]
     checked = [entry.checks for entry in entries if entry.checks is not None]
     if checked:
-        counts.append(f"valid {sum(checks.valid for checks in checked)} of {len(checked)}")
+        undecided = sum(checks.undecided for checks in checked)
+        open_ = f" ({undecided} undecided)" if undecided else ""
+        counts.append(f"valid {sum(checks.valid for checks in checked)} of {len(checked)}{open_}")
     lines = [f"{prompt.name}: {', '.join(counts) or 'nothing known'}"]
     lines += [f"  {note}" for note in getattr(prompt, "notes", ())]
     redrawn = sum((Counter(attempt.redrawn) for attempt in attempts), Counter())
@@ -207,11 +211,13 @@ def _named(searched: Searched) -> str:
 
 
 def verdict(checks: Checks | None) -> str:
-    """'valid', or which check failed first; the reason stands in crystals.jsonl."""
+    """'valid', which check failed first, or why there is no verdict; the reason stands in crystals.jsonl."""
     if checks is None:
         return "-"
+    if checks.undecided:
+        return next(f"undecided: {check.reason}" for check in checks.by_name.values() if check.undecided)
     failed = next((name for name, check in checks.by_name.items() if not check.passed), None)
-    if failed is CheckName.READABLE:  # says why there are no checks, such as a time limit
+    if failed is CheckName.READABLE:  # says why there are no checks
         return checks[failed].reason
     return f"fails {failed}" if failed else "valid"
 

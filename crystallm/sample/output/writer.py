@@ -95,7 +95,7 @@ class Writer:
 
 
 def check_all(crystals: Sequence[Crystal], *, reference: bool = False) -> list[Checks]:
-    """Checks of every crystal, each within a time limit; beyond it they fail with that reason.
+    """Checks of every crystal, each within a time limit; beyond it they are undecided.
 
     Args:
         crystals: to check, as they are written.
@@ -106,14 +106,22 @@ def check_all(crystals: Sequence[Crystal], *, reference: bool = False) -> list[C
     """
     # Imported only now: runs without checks need not wait for it.
     from crystallm.crystal.fast_validity import check_cif_fast
-    from crystallm.crystal.validity import check_cif, failed_checks
+    from crystallm.crystal.validity import check_cif, undecided_checks
+    from crystallm.crystal.warm_up import warm_up_checks, warm_up_fast_checks
 
     results: dict[int, Checks] = {}
     workers = min(len(crystals), os.cpu_count() or 1) if reference else 1
     cifs = [crystal.cif for crystal in crystals]
     check = check_cif if reference else check_cif_fast
     with tqdm(total=len(cifs), desc="checking", unit="crystal", disable=None, leave=False) as bar:
-        for index, result in run_limited(check, cifs, workers=workers, time_limit_s=CHECK_TIME_LIMIT_S):
-            results[index] = failed_checks(str(result.fate), result.detail) if isinstance(result, Lost) else result
+        calls = run_limited(
+            check,
+            cifs,
+            workers=workers,
+            time_limit_s=CHECK_TIME_LIMIT_S,
+            warm_up=warm_up_checks if reference else warm_up_fast_checks,
+        )
+        for index, result in calls:
+            results[index] = undecided_checks(str(result.fate), result.detail) if isinstance(result, Lost) else result
             bar.update()
     return [results[index] for index in range(len(crystals))]
