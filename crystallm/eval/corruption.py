@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -168,7 +169,9 @@ RANDOM_KINDS: Mapping[str, Callable[[np.random.Generator], str]] = {
 
 
 def _listed(cell: Cell) -> str:
-    return str(CifWriter(cell.to_structure(), significant_figures=12))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen warns about noble gases
+        return str(CifWriter(cell.to_structure(), significant_figures=12))
 
 
 def _changed(cif: str, rng: random.Random, change: Callable[[Cell, random.Random], Cell]) -> str:

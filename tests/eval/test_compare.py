@@ -8,7 +8,7 @@ import pytest
 
 from crystallm.cli import main as cli
 from crystallm.errors import ConfigError, InputError
-from crystallm.eval.compare import main, read_report
+from crystallm.eval.compare import main, matched, read_report
 from crystallm.eval.leaderboard import Published, PublishedTable, leaderboard, page
 from crystallm.eval.score import main as score
 from crystallm.sample.geometry import Refusal
@@ -112,3 +112,15 @@ def test_the_leaderboard_knows_the_edition_of_older_reports(reports: list[Path])
 def test_the_committed_leaderboard_is_current() -> None:
     """Otherwise run `crystallm eval leaderboard`."""
     assert (REPOSITORY / "eval" / "LEADERBOARD.md").read_text(encoding="utf-8") == page(REPOSITORY)
+
+
+def test_targets_without_a_verdict_are_no_evidence() -> None:
+    rows = [
+        {"id": "a", "first_match": None, "undecided": [1]},
+        {"id": "b", "first_match": 2, "undecided": [1]},
+        {"id": "c", "first_match": None, "undecided": [3]},
+        {"id": "d", "first_match": None},  # reports of version 1 know nothing of it
+    ]
+    report = {"per_target_of_sets": [rows]}
+    assert matched(report, top=2) == {"b": True, "c": False, "d": False}
+    assert matched(report, top=1) == {"c": False, "d": False}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.limited import Fate
 from crystallm.eval.comparisons import Outcome, Symmetry
 from crystallm.eval.metrics import PredictionScore, first_match, highest, mcnemar, metre, score, volume_errors
 from crystallm.eval.prediction import over_seeds
@@ -183,3 +184,22 @@ def test_seeds_give_mean_and_spread() -> None:
     assert found["match_rate@1"]["mean"] == 0.5
     assert found["match_rate@1"]["spread"] == pytest.approx(0.5**0.5 / 2)
     assert found["rmse@1"] == {"values": [0.1, None], "mean": 0.1, "spread": None}
+
+
+def test_what_ran_out_of_time_is_undecided_in_every_rate_it_may_change() -> None:
+    lost = Outcome(None, str(Fate.TIMED_OUT))
+    outcomes = own("a", lost, matched(0.1)) | own("b", MISS, lost) | own("c", MISS, MISS)
+    targets = [target("a", "C"), target("b", "N"), target("c", "O")]
+    samples = SampleSet({name: drawn(2) for name in "abc"})
+    symmetries = {"a": Symmetry(None, None, "timed out"), "b": Symmetry(None, None)}
+    found = score(targets, samples, outcomes, tops=(1, 2), metre_tops=(2,), stol=0.5, symmetries=symmetries)
+    assert found.metrics["match_rate@1"] == Rate(0, 3, undecided=1)
+    assert found.metrics["match_rate@2"] == Rate(1, 3, undecided=1)
+    assert found.metrics["metre@2"] == Rate(1, 3, undecided=1)
+    assert found.metrics["space_group_accuracy"] == Rate(0, 3, undecided=1)
+    assert found.curve == {1: Rate(0, 3, undecided=1), 2: Rate(1, 3, undecided=1)}
+    assert found.samples == Rate(1, 6, undecided=2)
+    assert found.reasons == {"timed out": 2, "no match": 3}
+    assert [row["undecided"] for row in found.per_target] == [[1], [2], []]
+    parts = found.parts["elements"]["1"]
+    assert parts["match_rate@2"] == Rate(1, 3, undecided=1)

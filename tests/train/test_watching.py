@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,6 +18,7 @@ from crystallm.crystal.cif import write_cif
 from crystallm.crystal.layout import get_layout
 from crystallm.errors import ConfigError, DivergenceError
 from crystallm.eval.targets import make_target
+from crystallm.train import probe
 from crystallm.train.alarm import Watch, require_finite
 from crystallm.train.config import TrainConfig
 from crystallm.train.meter import BY_THE_CLOCK
@@ -168,7 +170,21 @@ def test_a_draw_is_judged_against_its_own_target(rutile_text: str, rock_salt_tex
         "finished": 2,
         "valid": 1,
         "matched": 2,
+        "undecided": 0,
     }
+
+
+def never_ends(pair: tuple[str, str]) -> probe.Verdict:
+    time.sleep(60)
+    raise AssertionError(pair)
+
+
+def test_a_judgement_that_runs_out_of_time_is_undecided(rutile_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "judge_one", never_ends)
+    monkeypatch.setattr(probe, "TIME_LIMIT_S", 0.5)
+    targets: Any = [make_target(name, cif_of(rutile_text)) for name in "ab"]
+    found = counts(judge(targets, {"a": cif_of(rutile_text)}), finished=1)
+    assert found == {"attempted": 2, "finished": 1, "valid": 0, "matched": 0, "undecided": 1}
 
 
 def test_draws_during_training_do_not_disturb_it(

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from crystallm.crystal.description import Description
+from crystallm.crystal.validity import undecided_checks
 from crystallm.data.templates import KnownCrystal
 from crystallm.sample.attempt import Attempt
-from crystallm.sample.crystal import Crystal, Crystals, EnergyRecord
+from crystallm.sample.crystal import NOT_COMPARED, Crystal, Crystals, EnergyRecord
 from crystallm.sample.guide import Followed
 from crystallm.sample.output.table import Entry, html_table, percent, prompt_table
 from crystallm.sample.prompts import make_prompt
@@ -108,3 +109,15 @@ def test_a_notebook_shows_a_table(rutile: Description) -> None:
     assert "<td>P4_2/mnm (136)</td>" in html_table([crystal])
     assert Crystals([crystal])._repr_html_() == html_table([crystal]) == crystal._repr_html_()
     assert repr(crystal) == "Crystal(TiO2, P4_2/mnm (136), Z=2, 4.25 g/cm3, 50 %, mp-2657, observed)"
+
+
+def test_what_ran_out_of_time_is_told(rutile: Description, anatase: Description) -> None:
+    drawn = attempt(anatase)
+    alone = Crystal(PROMPT, anatase, drawn, flags=(NOT_COMPARED,))
+    entries = [
+        Entry(1, Crystal(PROMPT, rutile, drawn), "01.cif"),
+        Entry(2, alone, "02.cif", undecided_checks("timed out")),
+    ]
+    title, _, *rows = prompt_table(PROMPT, [drawn, drawn], entries).splitlines()
+    assert title == "TiO2: finished 2 of 2 draws, distinct 2 of 2 (1 undecided), valid 0 of 1 (1 undecided)"
+    assert f"undecided: timed out; {NOT_COMPARED}" in "\n".join(rows)
