@@ -1,5 +1,6 @@
 """The `crystallm` command: finds the stage, imports only that, and turns expected failures into exit codes."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -66,12 +67,18 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno in NO_NAMES:
+            print(f"crystallm: {str(error)[:300]}; give the name of a file that there can be", file=sys.stderr)
+            return 2
         full = lost_room(error)
         if full is None:
             raise
         print(f"crystallm: cannot write: {full}; what was written before is kept. {MAKE_ROOM}", file=sys.stderr)
         return 2
 
+
+NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+"""A name is longer than any file's, or a link that leads to itself."""
 
 MAKE_ROOM = "Make room there, or choose another place, and give the same command again"
 

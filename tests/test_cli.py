@@ -122,3 +122,8 @@ def test_odd_world_size_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("WORLD_SIZE", "many")
     assert cli.main(["text", "x.cif"]) == 2
     assert "WORLD_SIZE is 'many'" in capsys.readouterr().err
+
+
+def test_a_name_that_no_file_can_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["gather", "9" * 400]) == 2
+    assert "File name too long" in capsys.readouterr().err
