@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from crystallm.config import from_mapping, load_recipe, with_overrides
 from crystallm.errors import ConfigError
+from crystallm.launch import is_one_of_several
 from crystallm.train.finetune_config import FinetuneConfig
 
 
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     """Run the command."""
     options = make_parser().parse_args(argv)
     config = read_config(options.recipe, options.set, model=options.model, replay=options.replay)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if is_one_of_several():
         raise ConfigError("fine-tuning runs as one process; for several use `crystallm train` with start_from")
     from crystallm.train.finetune import finetune
 
