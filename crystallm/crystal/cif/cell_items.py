@@ -98,7 +98,8 @@ def complete(stated: CellItems, operations: Operations, name: str) -> tuple[floa
 
     Example:
         >>> from crystallm.crystal.cif.operators import operations_of
-        >>> complete(CellItems((4.0, None, None, None, None, None)), operations_of(("y,z,x", "-x,-y,z")), "P 2 3")
+        >>> operations = operations_of(("y,z,x", "-x,-y,z"), generators=True)
+        >>> complete(CellItems((4.0, None, None, None, None, None)), operations, "P 2 3")
         (4.0, 4.0, 4.0, 90.0, 90.0, 90.0)
     """
     values = stated.values

@@ -164,6 +164,11 @@ def units_in_cell(formula: StatedFormula, counts: Mapping[int, int]) -> tuple[fl
 
     Returns:
         Least and most; equal where the amounts are whole numbers.
+
+    Example:
+        >>> brucite = stated_formula("H2 Mg O2")
+        >>> units_in_cell(brucite, {1: 4, 12: 2, 8: 4}), units_in_cell(brucite, {12: 2, 8: 4})
+        ((2.0, 2.0), None)
     """
     if formula.most.keys() != counts.keys():
         return None
@@ -173,7 +178,12 @@ def units_in_cell(formula: StatedFormula, counts: Mapping[int, int]) -> tuple[fl
 
 
 def written(counts: Mapping[int, int], *, reduced: bool = True) -> str:
-    """Atoms by atomic number as a formula: the reduced one, or that of the cell."""
+    """Atoms by atomic number as a formula: the reduced one, or that of the cell.
+
+    Example:
+        >>> written({8: 4, 12: 2}), written({8: 4, 12: 2}, reduced=False)
+        ('MgO2', 'Mg2O4')
+    """
     amounts = {ELEMENTS[number - 1]: count for number, count in counts.items()}
     unit = reduce_amounts(amounts)
     return format_formula(unit if reduced else tuple((symbol, amounts[symbol]) for symbol, _ in unit))

@@ -59,7 +59,7 @@ def stated_formula(text: str) -> StatedFormula | None:
     Example:
         >>> formula = stated_formula("Al0.33 O0.5")
         >>> [(number, round(formula.least[number], 2), round(formula.most[number], 2)) for number in formula.most]
-        [(13, 0.32, 0.34), (8, 0.45, 0.55)]
+        [(8, 0.45, 0.55), (13, 0.32, 0.34)]
     """
     cleaned = " ".join(text.replace("~", " ").replace("_", " ").split())
     if len(cleaned) > 1000:
@@ -79,7 +79,7 @@ def stated_formula(text: str) -> StatedFormula | None:
         for number, (low, high) in counted.items():
             least[number] = least.get(number, 0.0) + low
             most[number] = most.get(number, 0.0) + high
-    present = {number for number, amount in most.items() if amount > 0 and isfinite(amount)}
+    present = sorted(number for number, amount in most.items() if amount > 0 and isfinite(amount))
     if not present:
         return None
     return StatedFormula(text, {n: max(least[n], 0.0) for n in present}, {n: most[n] for n in present})

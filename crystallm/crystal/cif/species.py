@@ -116,8 +116,8 @@ def species_of_label(label: str, present: frozenset[int] | None = None) -> Speci
         The species; of kind ATOM with several numbers where the amounts in the formula sum have to decide.
 
     Example:
-        >>> species_of_label("HO1", frozenset({1, 8, 20})).numbers, species_of_label("HO1").readings
-        ((1,), 'Ho or H')
+        >>> species_of_label("HO1", frozenset({1, 8, 20})).numbers, species_of_label("CA1").readings
+        ((1,), 'Ca or C')
     """
     letters, _ = _split(label)
     if shared := _shared_sites(label):
