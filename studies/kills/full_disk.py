@@ -73,7 +73,7 @@ def study(command: Command, folder: Path, shares: Sequence[float]) -> Filled:
             outcome.full += 1
             words = last_words(log)
             outcome.messages.append(words)
-            told = "No space left" in words or "os error 28" in words
+            told = any(sign in words for sign in ("No space left", "os error 28", "make room"))
             if code != 2 or not told or "Traceback" in log.read_text(errors="replace"):
                 outcome.without_message.append(f"at {share:g}, exit code {code}: {words}")
             mount(disk, ROOM, again=True)
