@@ -30,7 +30,7 @@ REMEDIES = {
     Reason.UNREADABLE: "give a complete CIF text file",
     Reason.EMPTY: "give a CIF with a list of atoms and their fractional coordinates",
     Reason.DISORDERED: "give an ordered model, one element with occupancy 1 on every site",
-    Reason.UNKNOWN_SPECIES: "name one of the elements 1 to 118 for every site, isotopes and dummy atoms left out",
+    Reason.UNKNOWN_SPECIES: "name one of the elements 1 to 118 for every site, groups and vacancies left out",
     Reason.BAD_CELL: "check the cell parameters",
     Reason.SYMMETRY_FAILED: "check for atoms on top of each other",
     Reason.TOO_MANY_SITES: "give the primitive cell, or a smaller model of it",
