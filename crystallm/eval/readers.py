@@ -1,4 +1,4 @@
-"""`crystallm eval readers`: do pymatgen, gemmi and ASE read the same crystal, and the one that was asked for?"""
+"""`crystallm eval readers`: do pymatgen, ASE and our reader (on gemmi) find one crystal, the one that was asked for?"""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from crystallm.crystal.validity import CheckName, check_cif
 from crystallm.crystal.warm_up import warm_up_checks
 from crystallm.errors import ConfigError
 from crystallm.eval.inputs import Record, read_records
+from crystallm.eval.plain_loop import CIF_ERRORS
 from crystallm.eval.rate import Rate
 from crystallm.provenance import provenance, write_json
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 NAMES = (CheckName.READABLE, CheckName.FORMULA, CheckName.MULTIPLICITY, CheckName.SPACE_GROUP, CheckName.DISTANCE)
 SAME_VOLUME = 1e-3
 """Largest relative difference of the cell volumes that two readers may find."""
+
+ASE_ERRORS = (ValueError, KeyError, IndexError, RuntimeError, AssertionError, StopIteration)
+"""What ASE raises on bad CIFs; the last where a file holds no atoms."""
 
 CONTACT = "contact"
 ROUNDING_ANGSTROM = 1e-3
@@ -56,8 +60,10 @@ def agreement(record: tuple[str, str | None, float]) -> dict[str, str]:
         failures["ase"] = atoms
     else:
         found["ase"] = (_counts(atoms), atoms.volume)
-    if not failures.get(str(CheckName.READABLE)):
-        structure = _read_with_pymatgen(text)
+    structure = _read_with_pymatgen(text)
+    if isinstance(structure, str):
+        failures["pymatgen"] = structure
+    else:
         amounts = structure.composition.get_el_amt_dict()
         found["pymatgen"] = {symbol: round(n) for symbol, n in sorted(amounts.items())}, float(structure.volume)
         if contact and (pair := _too_close(structure, contact)) is not None:
@@ -85,17 +91,20 @@ def _read_with_ase(text: str) -> Cell | str:
         warnings.simplefilter("ignore")
         try:
             atoms = read(io.StringIO(text), index=-1)
-        except (ValueError, KeyError, IndexError, RuntimeError, AssertionError) as error:  # what ASE raises on bad CIFs
+        except ASE_ERRORS as error:
             return f"{type(error).__name__}: {error}"[:200]
     return Cell(np.array(atoms.cell), atoms.get_scaled_positions(), np.array(atoms.numbers, dtype=np.int64))
 
 
-def _read_with_pymatgen(text: str) -> Structure:
+def _read_with_pymatgen(text: str) -> Structure | str:
     from pymatgen.core import Structure
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Structure.from_str(text, fmt="cif")
+        try:
+            return Structure.from_str(text, fmt="cif")
+        except CIF_ERRORS as error:
+            return f"{type(error).__name__}: {error}"[:200]
 
 
 def _too_close(structure: Structure, contact: float) -> str | None:
@@ -171,7 +180,7 @@ def count(records: list[Record], *, workers: int, time_limit_s: float) -> dict[s
         failed.update(failures.keys())
         if failures:
             details.append({"name": records[usable[place][0]].name} | failures)
-    names = [*map(str, NAMES), "gemmi", "ase", "same atoms", "same volume", "formula asked for", CONTACT]
+    names = [*map(str, NAMES), "gemmi", "ase", "pymatgen", "same atoms", "same volume", "formula asked for", CONTACT]
     return {
         "records": len(records),
         "with_cif": len(usable),

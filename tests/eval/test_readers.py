@@ -51,3 +51,12 @@ def test_the_command_counts_records_without_a_crystal(tmp_path: Path, capsys: py
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["rates"]["formula asked for"]["passed"] == result["rates"]["ase"]["attempted"] == 1
     assert str(tmp_path) not in (tmp_path / "out.json").read_text()
+
+
+def test_what_another_reader_cannot_read_is_its_failure(cifs: dict[str, str]) -> None:
+    # A text field with a line that looks like a block: ours reads the file, and whoever does not is named.
+    text = cifs["NaCl"].replace("data_NaCl", "data_NaCl\n_journal_note\n;\ndata_ in a text\n;")
+    failures = agreement((text, "NaCl", 0.0))
+    assert not failures.keys() & {"readable", "gemmi", "formula asked for", "same atoms"}
+    broken = agreement(("data_x", "NaCl", 0.0))
+    assert {"readable", "gemmi", "ase", "pymatgen"} <= broken.keys()
