@@ -66,15 +66,21 @@ def main(argv: list[str] | None = None) -> int:
         # The reader (`| head`) has left; pointing stdout at nothing keeps Python's shutdown from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno in NO_NAMES:
-            print(f"crystallm: {str(error)[:300]}; give the name of a file that there can be", file=sys.stderr)
-            return 2
-        full = lost_room(error)
-        if full is None:
+    except Exception as error:
+        # Libraries tell of a full disk by errors of their own. What is none of these is a bug and keeps its traceback.
+        message = told(error)
+        if message is None:
             raise
-        print(f"crystallm: cannot write: {full}; what was written before is kept. {MAKE_ROOM}", file=sys.stderr)
+        print(f"crystallm: {message}", file=sys.stderr)
         return 2
+
+
+def told(error: Exception) -> str | None:
+    """What is said of a file that could not be written for lack of room, or cannot be; None for any other error."""
+    if isinstance(error, OSError) and error.errno in NO_NAMES:
+        return f"{str(error)[:300]}; give the name of a file that there can be"
+    full = lost_room(error)
+    return None if full is None else f"cannot write: {full}; what was written before is kept. {MAKE_ROOM}"
 
 
 NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)

@@ -118,6 +118,22 @@ def test_a_full_disk_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "what was written before is kept. Make room there" in said
 
 
+@pytest.mark.parametrize(("said", "code"), [("No space left on device (os error 28)", 2), ("no room", None)])
+def test_libraries_tell_of_a_full_disk_in_their_way(
+    said: str, code: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill(argv: list[str]) -> None:
+        raise Exception(said)  # as tokenizers does
+
+    stage_that(fill, monkeypatch)
+    if code is None:
+        with pytest.raises(Exception, match="no room"):
+            cli.main(["break"])
+        return
+    assert cli.main(["break"]) == code
+    assert "cannot write: No space left on device" in capsys.readouterr().err
+
+
 def test_odd_world_size_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "many")
     assert cli.main(["text", "x.cif"]) == 2

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from crystallm.disk import is_lost_room
 from crystallm.errors import InputError
 
@@ -15,7 +13,7 @@ def or_room(run: Path) -> Iterator[None]:
     """Turn a full disk into an InputError that names the run directory and what to do."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # safetensors and tokenizers tell of a full disk by errors of their own
         if not is_lost_room(error):
             raise
         raise InputError(
