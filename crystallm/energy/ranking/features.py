@@ -33,10 +33,10 @@ NEAR_HULL_EV = 0.1
 """A template so near the hull counts as stable."""
 
 OBSERVED_EV, POTENTIAL_SHARE = 0.005, 0.25
-"""Where DFT energies of some candidates are known, that of another observed one is taken for so much above the hull, and
-the potential's estimate counts only so much beside it: what nature makes is mostly near the hull, and the error of the
-potential is larger than the differences of polymorphs (chosen by the likelihood of 245 formulas with a measured crystal,
-cross-validated; decision 21)."""
+"""Where DFT energies of some candidates are known, that of another observed one is taken for so much above the hull,
+and the potential's estimate counts only so much beside it: what nature makes is mostly near the hull, and the error of
+the potential is larger than the differences of polymorphs (chosen by the likelihood of 245 formulas with a measured
+crystal, cross-validated; decision 21)."""
 
 UNKNOWN_EV = 0.05
 """Energy above the lowest one of a candidate of which no energy is known."""
