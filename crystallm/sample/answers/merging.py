@@ -15,14 +15,21 @@ Evaluated = tuple[Description, EnergyRecord]
 
 
 def candidates(crystals: Sequence[Crystal]) -> list[Candidate]:
-    """Crystals as the merging sees them; known ones are joined by others and join none."""
+    """Crystals as the merging sees them; known ones are joined by others and join none.
+
+    Energies are compared at one stage: where drawn crystals were relaxed, that of a crystal that was not is unknown.
+    """
+    records = [crystal.energy or EnergyRecord("") for crystal in crystals]
+    relaxed = any(
+        crystal.known is None and record.relaxed is not None for crystal, record in zip(crystals, records, strict=True)
+    )
     return [
         Candidate(
             crystal.description,
-            None if crystal.energy is None else crystal.energy.lowest,
+            record.relaxed if relaxed else record.lowest,
             protected=crystal.known is not None,
         )
-        for crystal in crystals
+        for crystal, record in zip(crystals, records, strict=True)
     ]
 
 
