@@ -296,9 +296,7 @@ def _score(
         print_seen=options.print_seen,
     )
     if options.compare_plain:
-        samples = read_samples(
-            options.samples[0], chosen.targets, table=options.table, trust_atoms=config.trust_atoms
-        )
+        samples = read_samples(options.samples[0], chosen.targets, table=options.table, trust_atoms=config.trust_atoms)
         report["plain_loop"] = compare_with_plain(
             benchmark, chosen.targets, samples, config, most=options.compare_plain
         )
