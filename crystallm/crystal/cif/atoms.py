@@ -26,6 +26,9 @@ MERGE_ANGSTROM = 0.1
 TOO_NEAR_ANGSTROM = 0.6
 """No two atoms of a crystal are this close; images that are lie apart by the rounding of their coordinates."""
 
+LARGEST_COORDINATE = 1000.0
+"""In units of an axis; beyond it a number is none that a program meant, and has lost the digits after its point."""
+
 _COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 _FRACTION = re.compile(r"([+-]?\d+)/(\d+)")
 _LETTERED = re.compile(r"([A-Z][a-z]?)[B-Z]\d*'*$")
@@ -99,7 +102,7 @@ def read_sites(items: Items, present: frozenset[int] | None = None, *, trust_lab
     if refusal is not None:
         return refusal
     positions = _positions(columns)
-    bad = ~np.isfinite(positions).all(axis=1)
+    bad = ~(np.abs(positions) < LARGEST_COORDINATE).all(axis=1)
     if bad.any():
         site = int(bad.argmax())
         stated = [column[site] or "?" for column in columns]

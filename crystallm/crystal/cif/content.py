@@ -25,7 +25,7 @@ import gemmi
 
 from crystallm.crystal.cif.atoms import Sites
 from crystallm.crystal.cif.document import Items
-from crystallm.crystal.cif.formula_sum import StatedFormula, stated_formula
+from crystallm.crystal.cif.formula_sum import StatedFormula, elements_named, stated_formula
 from crystallm.crystal.cif.species import Kind, species_of_type
 from crystallm.crystal.composition import format_formula, reduce_amounts
 from crystallm.crystal.elements import ELEMENTS
@@ -62,6 +62,8 @@ class Statements:
     """From the diffraction experiment, in g/cm3, and how far its rounding may be."""
     present: frozenset[int] | None = None
     """Atomic numbers of the elements in the crystal."""
+    names: tuple[str, frozenset[int]] = ("", frozenset())
+    """A formula sum of which only the elements can be read, and their atomic numbers."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,10 @@ def statements_of(items: Items) -> Statements:
         if text is not None and (formula := stated_formula(text)) is not None:
             formula_item = name
             break
+    summed = items.text("_chemical_formula_sum") or ""
     return Statements(
         formula=formula,
+        names=(summed, elements_named(summed) if stated_formula(summed) is None else frozenset()),
         formula_item=formula_item,
         units=_whole(_positive(items.text("_cell_formula_units_z"))),
         weight=_positive(items.text("_chemical_formula_weight")),
@@ -142,6 +146,10 @@ def judge(
         compared.append("_cell_formula_units_Z")
         if not _divides(statements.units, counts, centring):
             found.append(f"Z is {statements.units:g}, the atoms of the cell are {written(counts, reduced=False)}")
+    text, named = statements.names
+    if named and named != counts.keys():
+        compared.append("_chemical_formula_sum")
+        found.append(f"the formula sum is {text!r}, the atoms make {written(counts)}")
     if sites.attached_hydrogens and not agrees:
         compared.append("_atom_site_attached_hydrogens")
         found += _missing_hydrogens(sites, sizes, counts)

@@ -17,6 +17,7 @@ _TOKEN = re.compile(
 _CHARGE = re.compile(r"\s+\d*[+-]\d*(?=[\s,)\]]|$)|\d*[+-]\s*$")
 _FULL_STOP_AS_DOT = re.compile(r"\.(?=\s|[A-Z(\[{])")
 _FACTOR = re.compile(r"\s*(\d+\.?\d*|\.\d+)(?=\s*[A-Z(\[{])")
+_VARIABLE = re.compile(r"(?<![A-Za-z])[nxyzwuv](?![A-Za-z])|(?<=[A-Z])[xyzwv](?![A-Za-z])|(?<=[A-Z][a-z])[xyzw]")
 _ONE_ELEMENT = re.compile(r"[A-Z]{1,2}\d*\.?\d*")
 
 
@@ -83,6 +84,19 @@ def stated_formula(text: str) -> StatedFormula | None:
     if not present:
         return None
     return StatedFormula(text, {n: max(least[n], 0.0) for n in present}, {n: most[n] for n in present})
+
+
+def elements_named(text: str) -> frozenset[int]:
+    """The elements that a formula names, amounts aside; none where it holds other words.
+
+    Example:
+        >>> sorted(elements_named("(Na,K)1-x Cl")), sorted(elements_named("Me3 N"))
+        ([11, 17, 19], [])
+    """
+    words = re.findall(r"[A-Za-z]+", _VARIABLE.sub(" ", text))
+    symbols = [symbol for word in words for symbol in re.findall(r"[A-Z][a-z]?|[a-z]", word)]
+    known = [NUMBERS.get(symbol) for symbol in symbols]
+    return frozenset() if None in known else frozenset(number for number in known if number is not None)
 
 
 def _counted(part: str) -> dict[int, tuple[float, float]] | None:

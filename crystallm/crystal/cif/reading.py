@@ -122,6 +122,6 @@ def read_block(block: Block, *, trust_atoms: bool = False) -> ReadBlock:
         return ReadBlock(block, sites, stated_cell, symmetry, statements)
     found = settle(symmetry, stated_cell, sites, statements, trust_atoms=trust_atoms)
     if isinstance(found, Candidate) and symmetry.only_system and "_cell_formula_units_Z" not in found.content.compared:
-        detail = f"the file states a {symmetry.only_system} system, but no space group, and no Z to tell how many atoms"
+        detail = f"the file states the {symmetry.only_system}, but no space group, and no Z to tell how many atoms"
         found = Rejection(Reason.AMBIGUOUS, detail)
     return ReadBlock(block, found, stated_cell, symmetry, statements, sites)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 
 import gemmi
 import numpy as np
@@ -127,6 +128,8 @@ def _is_exact(candidate: Candidate, statements: Statements, sites: Sites) -> boo
     """Whether the statements hold as the dictionary defines them: Z and multiplicities count in the cell as given."""
     if candidate.all_listed:
         return True
+    if statements.units is not None and statements.formula is None:
+        return gcd(*candidate.cell.amounts.values()) == statements.units  # Z counts the reduced formula
     if statements.units is not None and statements.formula is not None:
         units = units_in_cell(statements.formula, candidate.cell.amounts)
         if units is None or not units[0] * 0.999 <= statements.units <= units[1] * 1.001:

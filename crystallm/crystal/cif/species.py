@@ -38,6 +38,9 @@ ROMAN = re.compile(r"(?:I{1,3}|I?V|VI{0,3}|I?X)(?![A-Za-z])")
 WORD = re.compile(r"[A-Z][a-z]{3}")
 _AFTER_SEPARATOR = re.compile(r"[,/|&;+:]\s*\(?([A-Z][a-z]?)|[-_]([A-Z][a-z]|[D-HJ-UW-Z])(?![A-Za-z])")
 _PART_OF_SITE = re.compile(r"([A-Z][a-z]?)\d*\.\d+([A-Z][a-z]?)")
+_TWO_COUNTED = re.compile(r"([A-Z][a-z])\d+([A-Z][a-z])(?![a-z])|([A-Z][a-z]?) +([A-Z][a-z]?)(?![a-z])")
+_PART_OF_ATOM = re.compile(r"0?\.\d+")
+_WATER_MOLECULE = re.compile(r"H[23]O")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 _NEVER_CATIONS = frozenset({"H", "C", "N", "O", "F", "S", "Cl", "Se", "Br", "I", "He", "Ne", "Ar", "Kr", "Xe", "Rn"})
@@ -94,8 +97,12 @@ def species_of_type(symbol: str) -> Species:
         "Val",
     ):  # scattering factors: Cval
         letters = letters.removesuffix("al").removesuffix("va").removesuffix("v")
+    if _WATER_MOLECULE.match(symbol):
+        return Species(Kind.UNKNOWN)
     number = _number(letters)
     is_group = letters.isupper() and number is not None and number > LAST_WITH_CRYSTALS
+    if number is not None and _PART_OF_ATOM.fullmatch(symbol[len(letters) :]):
+        return Species(Kind.MIXTURE, readings=f"{symbol[len(letters) :]} {letters}")
     if number is None or is_group:
         parts = _parts(letters)
         if len(parts) > 1 and _may_share(parts):
@@ -135,7 +142,7 @@ def species_of_label(label: str, present: frozenset[int] | None = None) -> Speci
     if len(parts) > 1 and _may_share(parts) and sum(NUMBERS[part] in present for part in parts) > 1:
         return Species(Kind.MIXTURE, readings=" and ".join(parts))
     readings = [number for number in (double, single) if number is not None and number in present]
-    if (letters == "W" or label.startswith("H2O")) and OXYGEN in present:
+    if (letters == "W" or _WATER_MOLECULE.match(label)) and OXYGEN in present:
         readings.append(OXYGEN)
     return (
         Species(Kind.ATOM, tuple(readings)) if readings else Species(Kind.OPEN, readings=_words(double, single, parts))
@@ -147,7 +154,7 @@ def _plain(label: str, parts: list[str], double: int | None, single: int | None)
     letters, _ = _split(label)
     words = _words(double, single, parts)
     is_written_as_element = double is not None and letters[:1].isupper() and letters[1:2].islower()
-    if letters == "W" or label.startswith("H2O"):
+    if letters == "W" or _WATER_MOLECULE.match(label):
         return Species(Kind.OPEN, readings=f"{letters} or the oxygen of water")
     if HYDROXYL.match(label):
         return Species(Kind.OPEN, readings="O or OH")
@@ -155,6 +162,8 @@ def _plain(label: str, parts: list[str], double: int | None, single: int | None)
         return Species(Kind.OPEN, readings=CLASSES[letters])
     if double is not None and double > LAST_WITH_CRYSTALS:
         return Species(Kind.OPEN, readings=words)
+    if len(letters) == 2 and letters.isupper() and double is not None and single is not None:
+        return Species(Kind.OPEN, readings=words)  # PB is lead or phosphorus in capitals, hardly P with B
     if len(parts) > 1:
         if _may_share(parts):
             return Species(Kind.MIXTURE, readings=" and ".join(parts))
@@ -207,6 +216,11 @@ def _shared_sites(name: str) -> str:
     parts = _PART_OF_SITE.match(name)
     if parts is not None and parts[1] in NUMBERS and parts[2] in NUMBERS:  # Na0.5K0.5
         return f"{parts[1]} and {parts[2]}"
+    counted = _TWO_COUNTED.match(name)  # Fe1Ni1, 'Fe Ni'
+    if counted is not None:
+        one, other = filter(None, counted.groups())
+        if one != other and one in NUMBERS and other in NUMBERS and _may_share([one, other]):
+            return f"{one} and {other}"
     found = _AFTER_SEPARATOR.search(name)
     first = _SYMBOL.search(name)
     if found is None or first is None:

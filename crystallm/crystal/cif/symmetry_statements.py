@@ -26,7 +26,7 @@ from crystallm.crystal.space_group_symbols import (
     settings_of_symbol,
 )
 
-CATEGORIES = ("_space_group_", "_symmetry_", "_magnetic_space_group")
+CATEGORIES = ("_space_group_", "_symmetry_", "_magnetic_space_group", "_parent_space_group")
 
 MODULATED = (
     *("_space_group_ssg_", "_space_group_symop_ssg_", "_space_group_symop_magn_ssg_", "_space_group_magn_ssg_"),
@@ -53,7 +53,7 @@ SYMBOLS = (
     *("_symmetry_space_group_name_h-m_full", "_symmetry_pdbx_full_space_group_name_h-m", "_space_group_name_h-m"),
     *("_symmetry_space_group_name_h-m_alt", "_space_group_name_hm_alt", "_symmetry_space_group_name_hm"),
 )
-REFERENCES = ("_space_group_name_h-m_ref", "_space_group_name_schoenflies")
+REFERENCES = ("_space_group_name_h-m_ref", "_space_group_name_schoenflies", "_space_group_reference_setting")
 NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number", "_symmetry_it_number")
 CODE = "_space_group_it_coordinate_system_code"
 OPERATORS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
@@ -68,7 +68,7 @@ CENTRINGS = (
 )
 
 NO_STATEMENT = re.compile(
-    r"_id$|_description$|_details$|_setting$|_transform|_class$|_type$|_system$|_patterson|_point_group|_multiplicity$"
+    r"_id$|_description$|_details$|_cell_setting$|_transform|_class$|_type$|_system$|_patterson|_point_group|_multiplicity$"
     r"|_wyckoff_|_centering_mxmymz$|_operation_mxmymz$|_wavevector|_asymmetric_unit|_symop_magn_operation_timereversal"
 )
 """Names that say less than a group, or what follows from one."""
@@ -116,7 +116,7 @@ class Symmetry:
     statements: tuple[Statement, ...]
     notes: tuple[str, ...] = ()
     only_system: str = ""
-    """The crystal system, where nothing else is stated and it is not triclinic."""
+    """Crystal system, point group or the like, where nothing else is stated and P 1 is not of it."""
 
 
 P1 = Reading("P 1", operations_of(("x,y,z",)))  # type: ignore[arg-type]
@@ -147,7 +147,14 @@ def read_symmetry(items: Mapping[str, str | list[str]]) -> Symmetry | Rejection:
             stated.append((name, texts))
     if not stated:
         return Symmetry(((P1,),), (), (), _system(items))
-    return _combined(tuple(stated))
+    symmetry = _combined(tuple(stated))
+    moved = next((items[name] for name in TRANSFORMS if items.get(name)), "")
+    if isinstance(symmetry, Rejection) or not moved or re.sub(r"\s", "", str(moved)).lower() in IDENTITIES:
+        return symmetry
+    if any(one.tiers and one.kind < Kind.NUMBER for one in symmetry.statements):
+        return symmetry
+    detail = f"the group is stated by number, in another setting ({moved}); state operators or a Hall symbol"
+    return Rejection(Reason.AMBIGUOUS, detail)
 
 
 @lru_cache(maxsize=1024)
@@ -157,13 +164,28 @@ def _relevant(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return stating, [name for name in names if name.startswith(MODULATED)]
 
 
-SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
+TRANSFORMS = ("_space_group_transform_pp_abc", "_space_group_transform_qq_xyz")
+IDENTITIES = ("a,b,c", "a,b,c;0,0,0", "x,y,z", "x,y,z;0,0,0", "a,b,c;0,0,0,")
+
+SYSTEMS = {
+    "_symmetry_cell_setting": "system",
+    "_space_group_crystal_system": "system",
+    "_space_group_point_group_h-m": "point group",
+    "_space_group_laue_class": "Laue class",
+    "_space_group_bravais_type": "Bravais type",
+    "_space_group_patterson_name_h-m": "Patterson group",
+}
+"""Items that say less than a group, and what they say."""
+SYSTEMS_OF_P1 = ("triclinic", "anorthic", "1", "-1", "ap", "p-1")
 
 
 def _system(items: Mapping[str, str | list[str]]) -> str:
-    value = next((items[name] for name in SYSTEMS if items.get(name)), "")
-    text = value if isinstance(value, str) else value[0]
-    return "" if text.lower() in ("triclinic", "anorthic") else text
+    for name, what in SYSTEMS.items():
+        value = items.get(name, "")
+        text = value if isinstance(value, str) else next((one for one in value if one), "")
+        if text and text.replace(" ", "").lower() not in SYSTEMS_OF_P1:
+            return f"{text} {what}" if what == "system" else f"{what} {text}"
+    return ""
 
 
 def _modulated(name: str, value: str | list[str]) -> Rejection | None:
@@ -235,12 +257,16 @@ def _statements(stated: Mapping[str, tuple[str, ...]]) -> tuple[tuple[Statement,
         elif name in REFERENCES:
             found += [_of_tiers(name, text, Kind.REFERENCE, _any_setting(text)) for text in texts]
         elif name not in (*MAGNETIC, *CENTRINGS, CODE):
-            problem = "this item alone is not enough" if not name.startswith("_space_group_magn") else MAGNETIC_NAME
+            problem = next((why for start, why in PROBLEMS.items() if name.startswith(start)), ALONE)
             found.append(Statement(name, " ".join(texts)[:60], Kind.REFERENCE, (), problem))
     return tuple(found), tuple(notes)
 
 
-MAGNETIC_NAME = "a magnetic group without its operators is not understood"
+ALONE = "this item alone is not enough"
+PROBLEMS = {
+    "_space_group_magn": "a magnetic group without its operators is not understood",
+    "_parent_space_group": "the group of the parent is not that of the crystal",
+}
 
 
 def _symbol(text: str, code: str) -> Tiers:
@@ -255,6 +281,8 @@ def _symbol(text: str, code: str) -> Tiers:
 
 
 def _any_setting(text: str) -> Tiers:
+    if numbered := re.match(r"(\d{1,3}):", text):  # of `_space_group.reference_setting`: '225:-F 4 2 3'
+        return settings_of_number(int(numbered[1]))
     number = _schoenflies().get(_plain_schoenflies(text))
     if number is None:
         tiers = settings_of_symbol(text)

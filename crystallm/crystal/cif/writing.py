@@ -17,7 +17,20 @@ from crystallm.crystal.wyckoff import GRID, space_group
 
 def write_cif(description: Description) -> str:
     """A complete CIF of a description: symmetry operators, asymmetric unit with multiplicities and Wyckoff letters,
-    formula lines, volume and Z of the conventional cell."""
+    formula lines, volume and Z of the conventional cell.
+
+    Args:
+        description: What `describe` gives, or `Crystal.description`.
+
+    Returns:
+        The text; lengths in angstrom, angles in degrees, eight decimals of fractional coordinates.
+
+    Example:
+        >>> from crystallm import known, read_cif, write_cif
+        >>> text = write_cif(known("NaCl")[0].description)
+        >>> text.splitlines()[0], len(read_cif(text))
+        ('data_NaCl', 8)
+    """
     group = space_group(description.space_group)
     formula_units = description.formula_units * group.centring_order
     formula = format_formula(description.amounts)

@@ -246,3 +246,13 @@ def test_z_of_peroxides_and_molecules_as_pymatgen_counts_them(formula: str, z: i
     statements = Statements(stated, "_chemical_formula_sum", float(z), present=stated.elements)
     content = judge(statements, sites, [1] * len(numbers), order=1, centring=1, volume=100.0)
     assert content.contradictions == ()
+
+
+@pytest.mark.parametrize("formula", ["(Na,K) Cl", "Na1-x Kx Cl", "(Na,Ag)(Cl,Br)"])
+def test_a_formula_of_which_only_the_elements_can_be_read(formula: str) -> None:
+    refused(rock_salt(content=f"_chemical_formula_sum '{formula}'"), Reason.CONTRADICTORY, formula, "NaCl")
+
+
+@pytest.mark.parametrize("formula", ["Na x Cl", "(Na Cl)n", "Rock salt", "R3 N"])
+def test_a_formula_that_names_no_other_element_says_nothing(formula: str) -> None:
+    assert read(rock_salt(content=f"_chemical_formula_sum '{formula}'")) == {"Na": 4, "Cl": 4}

@@ -213,6 +213,35 @@ def test_a_general_position_stays_where_it_is() -> None:
     assert found.amounts == {8: 6, 30: 2}
 
 
-@pytest.mark.parametrize("coordinate", ["?", ".", "x", "1/0", "nan", "inf", "0_1", "1/3/2"])
+@pytest.mark.parametrize("coordinate", ["?", ".", "x", "1/0", "nan", "inf", "1e30", "-4711", "0_1", "1/3/2"])
 def test_a_coordinate_that_is_no_number(coordinate: str) -> None:
     refused(rock_salt(sites=f"Na1 Na 0 0 0\nCl1 Cl 0.5 {coordinate} 0.5"), Reason.UNREADABLE, "'Cl1'")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "reason"),
+    [
+        ("H2O", Reason.UNKNOWN_SPECIES),
+        ("H3O", Reason.UNKNOWN_SPECIES),
+        ("'Fe Ni'", Reason.DISORDERED),
+        ("Fe1Ni1", Reason.DISORDERED),
+        ("Fe0.5", Reason.DISORDERED),
+    ],
+)
+def test_types_that_hold_more_or_less_than_one_atom(symbol: str, reason: Reason) -> None:
+    refused(rock_salt(sites=f"M1 {symbol} 0 0 0\nCl1 Cl 0.5 0.5 0.5"), reason, "'M1'")
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("Fe1Ni1", Reason.DISORDERED),
+        ("Mg1Fe2", Reason.DISORDERED),
+        ("H3O", Reason.AMBIGUOUS),
+        ("PB", Reason.AMBIGUOUS),
+        ("SB1", Reason.AMBIGUOUS),
+        ("YB", Reason.AMBIGUOUS),
+    ],
+)
+def test_labels_that_hold_more_than_one_atom_or_reading(label: str, reason: Reason) -> None:
+    refused(rock_salt(columns="", sites=f"{label} 0 0 0\nXe1 0.5 0.5 0.5"), reason, f"'{label}'")
