@@ -2,7 +2,16 @@
 
 
 class CrystallmError(Exception):
-    """Base of every error that is the caller's to mend, not a bug of ours."""
+    """Base of every error that is the caller's to mend, not a bug of ours.
+
+    Example:
+        >>> from crystallm import CrystallmError, known
+        >>> try:
+        ...     known("NaXx")
+        ... except CrystallmError as error:
+        ...     print(type(error).__name__)
+        CompositionError
+    """
 
 
 class ConfigError(CrystallmError):

@@ -38,7 +38,18 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Rejection:
-    """An expected failure, as a value."""
+    """Why a crystal was refused: an expected failure, as a value.
+
+    Args:
+        reason: One of a short list; its text is what reports count.
+        detail: For people.
+
+    Example:
+        >>> from crystallm import Rejection, read_cif
+        >>> found = read_cif("no CIF")
+        >>> isinstance(found, Rejection), str(found.reason)
+        (True, 'unreadable')
+    """
 
     reason: Reason
     detail: str
@@ -62,7 +73,17 @@ def refuse_large(cell: Cell) -> Rejection | None:
 class Cell:
     """A periodic cell of ordered, neutral atoms.
 
-    lattice: (3, 3) rows are the basis vectors in angstrom. positions: (N, 3) fractional. numbers: (N,) atomic numbers.
+    Args:
+        lattice: (3, 3), rows are the basis vectors in angstrom.
+        positions: (N, 3), fractional.
+        numbers: (N,), atomic numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> from crystallm import Cell
+        >>> polonium = Cell(np.eye(3) * 3.35, np.zeros((1, 3)), np.array([84]))
+        >>> round(polonium.volume, 2), polonium.amounts
+        (37.6, {84: 1})
     """
 
     lattice: NDArray[np.float64]

@@ -30,10 +30,20 @@ class Site:
 
 @dataclass(frozen=True)
 class Description:
-    """One crystal in the standard setting of its space group.
+    """One crystal as its asymmetric unit, in the standard setting of its space group (International Tables A).
 
-    amounts: reduced formula in order of electronegativity. formula_units: Z of the primitive cell. cell: a, b, c in
-    angstrom and alpha, beta, gamma in degrees of the conventional cell.
+    Args:
+        amounts: Reduced formula as (symbol, amount) in order of electronegativity.
+        formula_units: Z of the primitive cell.
+        space_group: Number in the International Tables.
+        cell: a, b, c in angstrom and alpha, beta, gamma in degrees of the conventional cell.
+        sites: Element, Wyckoff letter and free fractional coordinates of each site.
+
+    Example:
+        >>> from crystallm import known
+        >>> halite = known("NaCl")[0].description
+        >>> halite.space_group, [(site.element, site.letter) for site in halite.sites]
+        (225, [('Na', 'a'), ('Cl', 'b')])
     """
 
     amounts: Amounts
@@ -53,6 +63,22 @@ def describe(cell: Cell, *, symprec_angstrom: float = SYMPREC_ANGSTROM) -> Descr
 
     Origin, orbit representatives and order of sites are fixed by a rule: the alphabetically first Wyckoff letters, then
     the smallest coordinates, over the Euclidean normalizer (handedness kept); along polar axes the first site is at 0.
+    Symmetry is found by moyopy, normalizers are those of the International Tables A.
+
+    Args:
+        cell: Any cell of the crystal, primitive or not.
+        symprec_angstrom: Largest displacement, in angstrom, that counts as none.
+
+    Returns:
+        The description, or the reason why there is none.
+
+    Example:
+        >>> import numpy as np
+        >>> from crystallm import Cell, describe
+        >>> doubled = Cell(np.diag([3.35, 3.35, 6.7]), np.array([[0.1, 0, 0], [0.1, 0, 0.5]]), np.array([84, 84]))
+        >>> found = describe(doubled)
+        >>> found.space_group, round(found.cell[2], 2), found.sites[0].letter
+        (221, 3.35, 'a')
     """
     description = _describe_once(cell, symprec_angstrom)
     for _ in range(MAX_REFINEMENTS):

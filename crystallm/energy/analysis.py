@@ -9,10 +9,12 @@ from typing import Any
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif
+from crystallm.crystal.cif.several import one_by_one
 from crystallm.crystal.composition import Amounts, format_formula, reduce_amounts, symbol_of
 from crystallm.energy.hull import HULL_FILE, AboveHull, DftAboveHull, HullTable, NoHull, Product
 from crystallm.energy.potentials import CHGNET, NoEnergy, Potential, load_potential
 from crystallm.errors import InputError
+from crystallm.input_files import Found, Unread, cif_files, read_text
 from crystallm.model.checkpoint import default_folder
 from crystallm.model.editions import Edition
 
@@ -59,7 +61,7 @@ class NamedCell:
 
 
 def read_crystals(paths: Iterable[Path | str]) -> list[NamedCell]:
-    """The crystals of CIF files and of folders of them, in the order given; those of a folder by name.
+    """The crystals of CIF files, packed or not, and of folders of them, in the order given; those of a folder by name.
 
     Raises:
         InputError: A path does not exist, or there is no CIF at all.
@@ -68,8 +70,8 @@ def read_crystals(paths: Iterable[Path | str]) -> list[NamedCell]:
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"{path} does not exist; give CIF files, or folders that hold some")
-        files = sorted(path.rglob("*.cif")) if path.is_dir() else [path]
-        found += [NamedCell(str(file.relative_to(path)) if path.is_dir() else file.name, _read(file)) for file in files]
+        files = cif_files(path) if path.is_dir() else [Found(path.name, path)]
+        found += [crystal for file in files for crystal in _read(file)]
     if not found:
         raise InputError("there is no CIF; give .cif files, or folders that hold some")
     return found
@@ -83,11 +85,14 @@ def named(crystals: Iterable[Cell | Path | str]) -> list[NamedCell]:
     return found
 
 
-def _read(file: Path) -> Cell | Rejection:
-    try:
-        return read_cif(file.read_text(encoding="utf-8", errors="replace"))
-    except OSError as error:
-        return Rejection(Reason.UNREADABLE, f"cannot be read: {error.strerror}")
+def _read(file: Found) -> list[NamedCell]:
+    """All structures of a file, each with the name of its block behind that of the file where there are several."""
+    text = Unread(file.refusal) if file.refusal else read_text(file.path)
+    if isinstance(text, Unread):
+        return [NamedCell(file.name, Rejection(Reason.EMPTY if text.empty else Reason.UNREADABLE, text.reason))]
+    return [
+        NamedCell(f"{file.name}#{block}" if block else file.name, read_cif(part)) for block, part in one_by_one(text)
+    ]
 
 
 def edition_hull(edition: Edition = "full") -> HullTable | NoHull:
@@ -126,10 +131,10 @@ def energy_above_hull(
         CheckpointError: The table is damaged.
 
     Example:
-        >>> from crystallm.energy import energy_above_hull
-        >>> for found in energy_above_hull(["NaCl.cif"]):  # doctest: +SKIP
-        ...     print(found.formula, found.energy, found.above_hull)
-        NaCl -3.37 0.002
+        >>> from crystallm import energy_above_hull, known
+        >>> (found,) = energy_above_hull([known("NaCl")[0].cell])
+        >>> found.formula, found.potential[:6], 0 <= found.above_hull < 0.01
+        ('NaCl', 'chgnet', True)
     """
     loaded = load_potential(potential) if isinstance(potential, str) else potential
     return list(energies_of(named(crystals), loaded, edition_hull(edition) if hull is None else hull))

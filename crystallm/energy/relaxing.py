@@ -187,10 +187,12 @@ def relax(
         CheckpointError: The table is damaged.
 
     Example:
-        >>> from crystallm.energy import relax
-        >>> for found in relax(["TiO2.cif"]):  # doctest: +SKIP
-        ...     print(found.after.formula, found.symmetry, found.after.above_hull)
-        TiO2 P4_2/mnm kept 0.021
+        >>> import numpy as np
+        >>> from crystallm import Cell, relax
+        >>> copper = Cell((1 - np.eye(3)) * 1.9, np.zeros((1, 3)), np.array([29]))  # a = 3.8 angstrom, too large
+        >>> (found,) = relax([copper], potential="ase.calculators.emt:EMT")
+        >>> found.symmetry, found.converged, round((4 * found.cell.volume / len(found.cell)) ** (1 / 3), 2)
+        ('Fm-3m kept', True, 3.59)
     """
     require(potential)
     settings = RelaxationSettings(potential=potential, max_force=max_force, max_steps=max_steps)

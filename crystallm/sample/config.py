@@ -34,7 +34,18 @@ MOST_DRAWS = 10**12
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """How many crystals are drawn for a prompt, and from which distribution."""
+    """How many crystals are drawn for a prompt, and from which distribution.
+
+    Args: the fields below, each by name and with a default.
+
+    Raises:
+        ConfigError: A value is out of its range; the message names it and the remedy.
+
+    Example:
+        >>> from crystallm import SampleConfig
+        >>> SampleConfig(n=5, seed=1).temperature
+        0.5
+    """
 
     n: int = 10
     """Draws per prompt; each one counts in the denominator."""
@@ -105,7 +116,18 @@ KNOWN = ("beside", "only", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerConfig:
-    """What is made of the draws of a prompt: known crystals beside them, energies, and how they are ranked."""
+    """What is made of the draws of a prompt: known crystals beside them, energies, and how they are ranked.
+
+    Args: the fields below, each by name and with a default.
+
+    Raises:
+        ConfigError: A value is out of its range; the message names it and the remedy.
+
+    Example:
+        >>> from crystallm import AnswerConfig
+        >>> AnswerConfig(energies=False).known
+        'beside'
+    """
 
     known: Literal["beside", "only", "none"] = "beside"
     """Known crystals of exactly the formula asked for are answers of their own; `only`: nothing is drawn; `none`: only

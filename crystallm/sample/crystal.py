@@ -56,11 +56,16 @@ class EnergyRecord:
 
 @dataclass(frozen=True, eq=False)
 class Crystal:
-    """One crystal of a prompt's answer.
+    """One crystal of an answer. `sample`, `known` and `Generator.generate` make them; fields are set out below.
 
-    >>> crystal = Generator.from_pretrained().generate("TiO2")[0]  # doctest: +SKIP
-    >>> crystal.space_group, crystal.density  # doctest: +SKIP
-    ('P4_2/mnm', 4.25)
+    Lengths are in angstrom, densities in g/cm3, energies in eV per atom. `cell` and `structure` are the conventional
+    cell, `cif` a complete CIF, `to_ase` and `save` lead to other formats.
+
+    Example:
+        >>> from crystallm import known
+        >>> halite = known("NaCl")[0]
+        >>> halite.space_group, halite.formula_units, round(halite.density, 1), len(halite.cell)
+        ('Fm-3m', 4, 2.2, 8)
     """
 
     prompt: NamedPrompt
@@ -205,7 +210,14 @@ NOT_COMPARED = "may equal another: comparing them ran out of time"
 
 
 class Crystals(list[Crystal]):
-    """Crystals in the order of their ranking; a notebook shows them as a table."""
+    """A list of `Crystal` in the order of their ranking; a notebook shows it as a table.
+
+    Example:
+        >>> from crystallm import known
+        >>> found = known("NaCl")
+        >>> sum(crystal.probability for crystal in found) <= 1 + 1e-9
+        True
+    """
 
     def _repr_html_(self) -> str:
         from crystallm.sample.output.table import html_table

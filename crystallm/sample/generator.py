@@ -45,9 +45,22 @@ from crystallm.sample.warp import Warp, stream_of
 
 
 class Generator:
-    """Makes crystals with a checkpoint.
+    """Makes crystals with a checkpoint; `Generator.from_pretrained` loads one.
 
-    >>> crystals = Generator.from_pretrained().generate("TiO2", n=5)
+    Args:
+        checkpoint: What `open_checkpoint` gives.
+        device: Such as `cpu` or `cuda:0`; None takes a GPU where there is one.
+        precision: Of the model's matrix products, `fp32` or `bf16`; None is `bf16` where the hardware multiplies
+            bfloat16 itself.
+
+    Raises:
+        CheckpointError: The checkpoint was made by another version.
+
+    Example:
+        >>> from crystallm import Generator
+        >>> crystals = Generator.from_pretrained().generate("MgO", n=2, energies=False)
+        >>> crystals[0].space_group
+        'Fm-3m'
     """
 
     def __init__(
@@ -80,9 +93,25 @@ class Generator:
         device: str | None = None,
         precision: Precision | None = None,
     ) -> Generator:
-        """Load a checkpoint folder, or an edition that ships: `full` (None) or `benchmark`. Raises CheckpointError.
+        """Load a checkpoint folder, or an edition that ships.
 
-        precision: of the model's matrix products; None is `bf16` where the hardware multiplies bfloat16 itself.
+        Args:
+            path: Folder that `crystallm train`, `finetune` or `model` made; None for an edition.
+            edition: `full` (None) for use, `benchmark` for measuring: it has seen no row of a test set.
+            device: As of the class.
+            precision: As of the class.
+
+        Returns:
+            The generator, ready for use.
+
+        Raises:
+            CheckpointError: A file is missing or damaged.
+            ConfigError: There is no such edition or device.
+
+        Example:
+            >>> from crystallm import Generator
+            >>> Generator.from_pretrained(edition="benchmark").layout.name
+            'wyckoff'
         """
         return cls(open_checkpoint(path, edition), device=device, precision=precision)
 
@@ -126,8 +155,10 @@ class Generator:
             ConfigError: an option is unknown or out of range.
 
         Example:
-            >>> Generator.from_pretrained().generate("NaCl", n=2)[0].space_group  # doctest: +SKIP
-            'Fm-3m'
+            >>> from crystallm import Generator
+            >>> found = Generator.from_pretrained().generate(["NaCl", "MgO"], n=1, energies=False)
+            >>> [crystals[0].space_group for crystals in found]
+            ['Fm-3m', 'Fm-3m']
         """
         drawing, judging = split_options(options)
         settings = replace(config or SampleConfig(), **drawing)
