@@ -41,6 +41,8 @@ class Claims:
     space_group_number: str | None = None
     multiplicities: tuple[SiteClaim, ...] = ()
     """Of every site of the asymmetric unit, if one of them states its multiplicity; else empty."""
+    contradictions: tuple[str, ...] = ()
+    """What the reader found against the atoms in formula, Z, attached hydrogens, weight and density."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from pymatgen.core import Composition
 
 from crystallm.crystal.cell import Cell, Rejection, parameters_of
-from crystallm.crystal.cif import read_cif_with_items
+from crystallm.crystal.cif import read_first
 from crystallm.crystal.claims import Claims, read_claims
 from crystallm.crystal.composition import symbol_of
 
@@ -62,11 +62,16 @@ def read_subject(text: str, *, p1_is_claim: bool = False) -> Subject | Unreadabl
         text: Of a CIF with one structure; of several the first is taken.
         p1_is_claim: Whether a list of all atoms under `P 1` claims that space group.
     """
-    found = read_cif_with_items(text, trust_atoms=True)
+    read = read_first(text, trust_atoms=True)
+    if isinstance(read, Rejection):
+        return Unreadable(str(read.reason), read.detail)
+    found = read.found
     if isinstance(found, Rejection):
         return Unreadable(str(found.reason), found.detail)
-    cell, name, items = found
-    return refuse(cell) or Subject(cell, read_claims(name, items), p1_is_claim)
+    content = found.content
+    against = tuple(one for one in content.contradictions if one not in content.multiplicities)
+    claims = replace(read_claims(read.block.name, read.block.items), contradictions=against)
+    return refuse(found.cell) or Subject(found.cell, claims, p1_is_claim)
 
 
 def refuse(cell: Cell) -> Unreadable | None:

@@ -21,6 +21,8 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from crystallm.crystal.bonds import COINCIDENT, COINCIDENT_ANGSTROM, NO_BONDS, NoBondLengths, bond_lengths
 from crystallm.crystal.cell import Cell
+from crystallm.crystal.cif.content import units_in_cell
+from crystallm.crystal.cif.formula_sum import stated_formula
 from crystallm.crystal.claims import Claims, counted_atoms, formula_in_name, formula_of, whole_number
 from crystallm.crystal.composition import symbol_of
 from crystallm.crystal.subject import Subject, Unreadable, read_subject, refuse
@@ -182,7 +184,11 @@ def _subject_of(structure: Structure | Cell) -> Subject | Unreadable:
 
 
 def judge_formula(composition: Composition, claims: Claims) -> Check:
-    """Formula lines, and a block name that is meant as a formula, reduce to the formula of the atoms."""
+    """Formula lines, and a block name that is meant as a formula, reduce to the formula of the atoms.
+
+    So does whatever else the file says of its content (Z, moieties, attached hydrogens, density): a crystal that the
+    reader refuses elsewhere is not valid here.
+    """
     stated = {
         "data_": formula_in_name(claims, composition),
         "sum": claims.formula_sum,
@@ -190,14 +196,23 @@ def judge_formula(composition: Composition, claims: Claims) -> Check:
     }
     of_atoms = composition.reduced_formula
     for line, text in stated.items():
-        if text is None:
+        if text is None or (line == "sum" and _is_sum(text, composition)):
             continue
-        composition = formula_of(text)
-        if composition is None:
+        named = formula_of(text)
+        if named is None:
             return Check(False, "formula line is no formula", f"{line}: {text!r}")
-        if composition.reduced_formula != of_atoms:
+        if named.reduced_formula != of_atoms:
             return Check(False, "formula line differs from the atoms", f"{line}: {text!r}, atoms: {of_atoms}")
+    if claims.contradictions:
+        return Check(False, "content differs from the atoms", "; ".join(claims.contradictions))
     return Check(True, "" if any(stated.values()) else NOT_STATED)
+
+
+def _is_sum(text: str, composition: Composition) -> bool:
+    """Whether the reader finds a formula sum in agreement with the atoms: in capitals, charged, or rounded."""
+    stated = stated_formula(text)
+    counts = {element.Z: round(count) for element, count in composition.items()}
+    return stated is not None and units_in_cell(stated, counts) is not None
 
 
 def judge_multiplicity(composition: Composition, claims: Claims) -> Check:
@@ -229,7 +244,7 @@ def judge_space_group(claims: Claims, find: Callable[[], int | None], *, p1_is_c
     for text in (claims.space_group_number, claims.space_group_symbol):
         if text is not None:
             try:
-                stated.add(space_group_from_name(text))
+                stated.add(space_group_from_name(text.removesuffix(".0")))
             except SymmetryError:
                 return Check(False, "unknown space group", text)
     if not stated or (stated == {1} and not p1_is_claim):

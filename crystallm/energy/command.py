@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -49,6 +51,27 @@ def energy(argv: list[str]) -> None:
     _refuse_nothing(found)
 
 
+def file_of(name: str, taken: set[str]) -> Path:
+    """The file for a relaxed crystal, by the name of the file that it came from and of the block there.
+
+    Args:
+        name: such as `oxides/a.cif` or `two.cif.gz#block`.
+        taken: names of files in lower case; the new one is added. One that is taken gets a number.
+
+    Example:
+        >>> taken = set()
+        >>> [file_of(name, taken).as_posix() for name in ("x/a.cif", "x/a.mcif.gz", "two.cif#../b")]
+        ['x/a.cif', 'x/a-2.cif', 'two_.._b.cif']
+    """
+    file, mark, block = name.partition("#") if re.search(r"\.m?cif(\.\w+)?#", name, re.IGNORECASE) else (name, "", "")
+    stem = re.sub(r"\.m?cif(\.\w+)?$", "", file, flags=re.IGNORECASE)
+    stem += f"_{re.sub(r'[^A-Za-z0-9.+-]', '_', block)}" if mark else ""
+    number = next(n for n in itertools.count(1) if (f"{stem}-{n}" if n > 1 else stem).lower() not in taken)
+    stem = f"{stem}-{number}" if number > 1 else stem
+    taken.add(stem.lower())
+    return Path(f"{stem}.cif")
+
+
 def relax(argv: list[str]) -> None:
     """Relax crystals, keeping their space groups; write a CIF of each, and a table of energies before and after."""
     options = _relax_parser().parse_args(argv)
@@ -57,13 +80,14 @@ def relax(argv: list[str]) -> None:
     out = output_folder(options.out)
     columns = _fitted(RELAX_COLUMNS, crystals)
     found: list[RelaxedCrystal] = []
+    taken: set[str] = set()
     settings = RelaxationSettings(potential=options.potential, max_force=options.max_force, max_steps=options.max_steps)
     calls = relax_crystals(crystals, hull, settings, time_limit=options.time_limit, symprec_angstrom=options.symprec)
     try:
         for one in calls:
             found.append(one)
             if one.cif:
-                path = out / Path(one.name).with_suffix(".cif")
+                path = out / file_of(one.name, taken)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, one.cif)
             if not options.json:

@@ -175,3 +175,28 @@ def test_no_verdict_is_neither_valid_nor_invalid() -> None:
     formula = check_cif(rock_salt(name="NaCl2"))[CheckName.FORMULA]
     failed = Checks({**checks.by_name, CheckName.FORMULA: formula})
     assert (failed.valid, failed.undecided) == (False, False)
+
+
+@PATHS
+@pytest.mark.parametrize(
+    "content",
+    [
+        "_cell_formula_units_Z 3",
+        "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 8",
+        "_chemical_formula_moiety 'K 1+, Cl 1-'",
+        "_chemical_formula_weight 74.55\n_cell_formula_units_Z 4",
+        "_exptl_crystal_density_diffrn 1.98",
+        "_chemical_formula_sum '(Na,K) Cl'",
+    ],
+)
+def test_what_the_reader_finds_against_the_atoms_is_not_valid(check: Checker, content: str) -> None:
+    verdicts = check(rock_salt(lines=content))
+    assert not verdicts.valid
+    assert not verdicts[CheckName.FORMULA].passed
+
+
+@PATHS
+@pytest.mark.parametrize("content", ["_chemical_formula_sum 'CL NA'", "_symmetry_Int_Tables_number 225.0"])
+def test_spellings_that_the_reader_understands_are_valid(check: Checker, content: str) -> None:
+    verdicts = check(rock_salt(lines=content))
+    assert all(verdicts[name].passed for name in CheckName)

@@ -1,5 +1,6 @@
 """`crystallm energy` and `crystallm relax` with a toy potential (EMT: copper, gold) and hulls by hand."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,20 @@ def test_a_potential_that_hangs(folder: Path, hull: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("crystallm.energy.relaxing.LOADING_S", 2.0)
     found = relax([folder], potential="toy_potentials:Hangs", hull=HullTable.read(hull), time_limit=0.2)
     assert [one.after.reason.split(" (")[0] for one in found] == ["timed out", "timed out"]
+
+
+def test_all_structures_of_all_kinds_of_files(tmp_path: Path, hull: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copper, alloy = (str(CifWriter(structure, symprec=0.01)) for structure in (COPPER, CU3AU))
+    (tmp_path / "cifs").mkdir()
+    (tmp_path / "cifs" / "a.mcif").write_text(copper)
+    (tmp_path / "cifs" / "a.cif.gz").write_bytes(gzip.compress(alloy.encode()))
+    (tmp_path / "cifs" / "two.cif").write_text(copper + alloy)
+    (tmp_path / "cifs" / "._a.cif").write_bytes(b"\0\5\26\7")
+    source, chosen = str(tmp_path / "cifs"), ["--potential", EMT, "--hull", str(hull), "--json"]
+    assert cli(["energy", source, *chosen]) == 0
+    found = json.loads(capsys.readouterr().out)
+    names = {one["name"]: one["formula"] for one in found}
+    assert names == {"a.cif.gz": "Cu3Au", "a.mcif": "Cu", "two.cif#Cu": "Cu", "two.cif#Cu3Au": "Cu3Au"}
+    assert cli(["relax", source, *chosen, "--out", str(tmp_path / "out"), "--max-steps", "1"]) == 0
+    written = sorted(file.name for file in (tmp_path / "out").glob("*.cif"))
+    assert written == ["a-2.cif", "a.cif", "two_Cu.cif", "two_Cu3Au.cif"]

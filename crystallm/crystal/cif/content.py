@@ -76,6 +76,8 @@ class Content:
     """One sentence for each statement that the atoms contradict; none of them if the list is right."""
     open: str = ""
     """Two readings of a label between which nothing decides; empty where there are none."""
+    multiplicities: tuple[str, ...] = ()
+    """Those of the contradictions that are about multiplicities."""
     compared: tuple[str, ...] = ()
     """Names of the items that were held against the atoms."""
 
@@ -127,6 +129,7 @@ def judge(
     counts = _counts(numbers, sizes)
     found: list[str] = []
     compared: list[str] = []
+    multiplicities: tuple[str, ...] = ()
     agrees = False
     if statements.formula is not None:
         compared.append(statements.formula_item)
@@ -157,10 +160,11 @@ def judge(
         found.append(f"site {sites.water_without_formula[0]!r} is named as water, and no hydrogen is among the atoms")
     if sites.multiplicities:
         compared.append("_atom_site_symmetry_multiplicity")
-        found += _wrong_multiplicities(sites, sizes, order, centring)
+        multiplicities = tuple(_wrong_multiplicities(sites, sizes, order, centring))
+        found += multiplicities
     if statements.formula is None and not sites.has_deuterium:
         found += _wrong_mass(statements, counts, volume)
-    return Content(tuple(numbers), tuple(found), doubt, tuple(compared))
+    return Content(tuple(numbers), tuple(found), doubt, multiplicities, tuple(compared))
 
 
 def units_in_cell(formula: StatedFormula, counts: Mapping[int, int]) -> tuple[float, float] | None:

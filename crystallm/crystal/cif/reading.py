@@ -8,7 +8,7 @@ from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif.atoms import Sites, read_sites
 from crystallm.crystal.cif.cell_items import CellItems, read_cell_items
 from crystallm.crystal.cif.content import Statements, statements_of
-from crystallm.crystal.cif.document import Block, Items, structures
+from crystallm.crystal.cif.document import Block, structures
 from crystallm.crystal.cif.settling import Candidate, settle
 from crystallm.crystal.cif.symmetry_statements import Symmetry, read_symmetry
 from crystallm.crystal.cif.writing import write_atoms
@@ -75,16 +75,13 @@ def read_structures(text: str, *, trust_atoms: bool = False) -> list[tuple[str, 
     return [(block.name, read_block(block, trust_atoms=trust_atoms).cell) for block in blocks]
 
 
-def read_cif_with_items(text: str, *, trust_atoms: bool = False) -> tuple[Cell, str, Items] | Rejection:
-    """The cell of `read_cif`, and the name and items of its block: canonical name -> text, or texts of a column.
+def read_first(text: str, *, trust_atoms: bool = False) -> ReadBlock | Rejection:
+    """The first structure of a CIF with what it was made of.
 
     trust_atoms: as in `read_cif`; the checks of validity read so, since they judge formula and multiplicities by name.
     """
     blocks = structures(text)
-    if isinstance(blocks, Rejection):
-        return blocks
-    cell = read_block(blocks[0], trust_atoms=trust_atoms).cell
-    return cell if isinstance(cell, Rejection) else (cell, blocks[0].name, blocks[0].items)
+    return blocks if isinstance(blocks, Rejection) else read_block(blocks[0], trust_atoms=trust_atoms)
 
 
 def trusting_atoms(text: str) -> str:

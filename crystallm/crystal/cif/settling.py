@@ -59,6 +59,7 @@ def settle(
     """
     refused: list[Candidate] = []
     unfit: list[Unfit] = []
+    trusted: list[Candidate] = []
     for tier in symmetry.tiers:
         tried = [_candidate(reading, stated_cell, sites, statements) for reading in tier]
         unfit += [one for one in tried if isinstance(one, Unfit)]
@@ -68,18 +69,22 @@ def settle(
             return open_cell.refusal
         consistent = [one for one in fitting if not one.content.contradictions]
         refused += [one for one in fitting if one.content.contradictions]
-        if not consistent and trust_atoms:
-            consistent = fitting
+        trusted = trusted or fitting
         if consistent:
-            if len(consistent) > 1:
-                consistent = [one for one in consistent if _is_exact(one, statements, sites)] or consistent
-            chosen = _only(consistent)
+            chosen = _chosen(consistent, statements, sites)
             if isinstance(chosen, Rejection):
                 return chosen
             against = [f"{one.reading.name}: {'; '.join(one.content.contradictions)}" for one in refused]
             against += [one.refusal.detail for one in unfit]
             return replace(chosen, dismissed=tuple(against)) if against else chosen
-    return _why_none(refused, unfit)
+    return _chosen(trusted, statements, sites) if trusted and trust_atoms else _why_none(refused, unfit)
+
+
+def _chosen(candidates: list[Candidate], statements: Statements, sites: Sites) -> Candidate | Rejection:
+    """The one crystal that the candidates are, those preferred for which the statements hold exactly."""
+    if len(candidates) > 1:
+        candidates = [one for one in candidates if _is_exact(one, statements, sites)] or candidates
+    return _only(candidates)
 
 
 def _candidate(reading: Reading, stated_cell: CellItems, sites: Sites, statements: Statements) -> Candidate | Unfit:
