@@ -18,7 +18,10 @@ from crystallm.data.screening import atomic_number, sensible_cell
 NEEDED = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 """Angstrom, angstrom, and for each site the name of a species: its element, unless `species` says otherwise."""
 
-HELPFUL = ("species", "nperiodic_dimensions", "structure_features", "assemblies", "nsites", "chemical_formula_reduced")
+HELPFUL = (
+    *("species", "nperiodic_dimensions", "dimension_types", "structure_features", "assemblies"),
+    *("nsites", "chemical_formula_reduced", "elements"),
+)
 """Read where a table has them."""
 
 NOT_ORDERED = ("disorder", "assemblies")
@@ -48,6 +51,11 @@ def read_optimade(record: Mapping[str, Any], *, trust_atoms: bool = False) -> Ce
     if record.get("nperiodic_dimensions") not in (None, 3):
         return Rejection(Reason.UNREADABLE, f"periodic in {record['nperiodic_dimensions']} directions, not three")
     try:
+        periodic = _decoded(record.get("dimension_types"))
+        if periodic is not None and 0 in list(periodic):
+            return Rejection(
+                Reason.UNREADABLE, f"dimension_types is {list(periodic)}, not periodic in three directions"
+            )
         lattice = np.array(record["lattice_vectors"], dtype=np.float64)
         cartesian = np.array(record["cartesian_site_positions"], dtype=np.float64).reshape(-1, 3)
         species = _decoded(record.get("species")) or []
@@ -113,6 +121,10 @@ def _why_contradictory(record: Mapping[str, Any], numbers: Sequence[int]) -> Rej
         return Rejection(
             Reason.CONTRADICTORY, f"chemical_formula_reduced is {stated}, the sites make {written_formula(counts)}"
         )
+    elements = record.get("elements")
+    if isinstance(elements, list) and elements and {atomic_number(str(one)) for one in elements} != counts.keys():
+        named = " ".join(map(str, elements))
+        return Rejection(Reason.CONTRADICTORY, f"elements are {named}, the sites make {written_formula(counts)}")
     return None
 
 

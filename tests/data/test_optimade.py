@@ -201,3 +201,19 @@ def test_a_table_that_lacks_one_of_the_columns(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "lemat.parquet")
     with pytest.raises(InputError, match="has no column 'species_at_sites'; it has elements"):
         list(open_source(str(tmp_path / "lemat.parquet")).entries())
+
+
+@pytest.mark.parametrize(
+    ("columns", "word"),
+    [
+        ({"elements": ["Cl", "H", "Na"], "chemical_formula_reduced": None}, "elements are Cl H Na"),
+        ({"dimension_types": [1, 1, 0], "nperiodic_dimensions": None}, "dimension_types"),
+    ],
+)
+def test_elements_and_dimensions_that_contradict(columns: dict[str, Any], word: str) -> None:
+    record = {"lattice_vectors": FACE_CENTRED, "cartesian_site_positions": [[0, 0, 0], [2.82, 2.82, 2.82]]}
+    record |= {"species_at_sites": ["Na", "Cl"], "elements": ["Cl", "Na"], "dimension_types": [1, 1, 1]}
+    assert isinstance(read_optimade(record), Cell)
+    refusal = read_optimade(record | columns)
+    assert isinstance(refusal, Rejection)
+    assert word in refusal.detail
