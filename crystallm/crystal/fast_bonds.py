@@ -52,10 +52,17 @@ class BondVerdict:
     detail: str = ""
 
 
-def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> BondVerdict:
+def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None, *, near_is_bonded: bool = False) -> BondVerdict:
     """Whether every bond that CrystalNN would find has a reasonable length (`crystallm.crystal.bonds`).
 
-    atoms: those to look at where others are equivalent to them by symmetry; all if None.
+    Args:
+        cell: The crystal.
+        atoms: Those to look at where others are equivalent to them by symmetry; all if None.
+        near_is_bonded: Take an atom near enough to have full weight for bonded without a look at faces. So it is but in
+            cells whose atoms crowd, which are not drawn; the look takes most of the time.
+
+    Returns:
+        The verdict.
     """
     heavy = sorted({symbol_of(n) for n in cell.amounts if n > HEAVIEST_WITH_RADIUS})
     if heavy:
@@ -72,6 +79,8 @@ def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> BondVerdict:
     order = np.argsort((shortest - covalent).min(axis=1), kind="stable")
     some = np.arange(len(cell)) if atoms is None else np.unique(np.asarray(atoms, dtype=np.int64))
     order = order[np.isin(order, some)]
+    if near_is_bonded and not doubtful[order].any() and (shortest <= covalent + FULL_WEIGHT_ANGSTROM).any():
+        return BondVerdict("")
     found_between, own_images = 0, []
     for atom in (*order[doubtful[order]].tolist(), *order[~doubtful[order]].tolist()):
         if found_between and not doubtful[atom]:
@@ -101,7 +110,7 @@ def has_unreasonable_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> bo
 
     atoms: see `judge_bonds`.
     """
-    return judge_bonds(cell, atoms).reason not in ("", NO_RADIUS)
+    return judge_bonds(cell, atoms, near_is_bonded=True).reason not in ("", NO_RADIUS)
 
 
 def crystal_nn_bonds(cell: Cell, atom: int) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
