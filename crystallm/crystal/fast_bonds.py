@@ -79,7 +79,9 @@ def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None, *, near_is_bonde
     order = np.argsort((shortest - covalent).min(axis=1), kind="stable")
     some = np.arange(len(cell)) if atoms is None else np.unique(np.asarray(atoms, dtype=np.int64))
     order = order[np.isin(order, some)]
-    if near_is_bonded and not doubtful[order].any() and (shortest <= covalent + FULL_WEIGHT_ANGSTROM).any():
+    # The face between the two atoms that are nearest to each other is seen from them under 30 degrees at least: a bond.
+    sure = near_is_bonded or bool(shortest.min() <= nearest)
+    if sure and not doubtful[order].any() and (shortest <= covalent + FULL_WEIGHT_ANGSTROM).any():
         return BondVerdict("")
     found_between, own_images = 0, []
     for atom in (*order[doubtful[order]].tolist(), *order[~doubtful[order]].tolist()):
