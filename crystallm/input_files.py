@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
 import os
@@ -173,6 +174,11 @@ def decoded(content: bytes) -> str | Unread:
     """
     if not content.strip():
         return Unread("the file is empty", empty=True)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode" of Windows editors
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError:
+            return Unread("binary content, not a CIF")
     if b"\0" in content:
         return Unread("binary content, not a CIF")
     try:

@@ -182,3 +182,8 @@ def test_an_archive_without_cifs_is_refused(tmp_path: Path) -> None:
         archive.writestr("readme.md", "hello")
     with pytest.raises(InputError, match=r"holds no file \.cif, \.mcif"):
         list(members(tmp_path / "a.zip"))
+
+
+def test_utf_16_with_its_mark_is_text() -> None:
+    assert decoded("data_x".encode("utf-16")) == "data_x"
+    assert isinstance(decoded(b"\xff\xfeodd"), Unread)
