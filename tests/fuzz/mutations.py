@@ -10,22 +10,8 @@ from hypothesis import strategies as st
 
 PIECES = (
     *("", "?", ".", "0", "-1", "1e9", "nan", "0.3333", "1/3", "0.5(3)", "99999999999999999999", "'", '"', ";", "\n;\n"),
-    *(
-        "#",
-        "loop_",
-        "data_",
-        "data_TiO2",
-        "save_",
-        "stop_",
-        "global_",
-        "[1 2]",
-        "'''",
-        "\ufeff",
-        "\r",
-        "\t",
-        "\x00",
-        "\u00e9",
-    ),
+    *("#", "loop_", "data_", "data_TiO2", "save_", "stop_", "global_", "[1 2]", "'''"),
+    *("\ufeff", "\r", "\t", "\x00", "\u00e9"),
     *("H", "D", "O2-", "HO1", "Xx", "Nb,Zr", "dum", "P 1", "F d -3 m :2", "R -3 m H", "'x,y,z'", "'-x,-y,-z'", "x,x,x"),
     *("_cell_length_a", "_cell_angle_gamma", "_atom_site_occupancy", "_atom_site_fract_x", "_space_group_IT_number"),
     *("_symmetry_space_group_name_H-M", "_chemical_formula_sum", "_cell_formula_units_Z", "_atom_site_type_symbol"),
@@ -72,11 +58,7 @@ def _characters(edit: Edit, text: str) -> str:
     if edit.kind == "insert":
         return text[:one] + edit.piece + text[one:]
     if edit.kind == "digit":
-        return (
-            re.sub(r"\d", "7", text[one:], count=1)
-            if one == 0
-            else text[:one] + re.sub(r"\d", "7", text[one:], count=1)
-        )
+        return text[:one] + re.sub(r"\d", "7", text[one:], count=1)
     return text[:one] + text[min(two, one + 8) :]
 
 
