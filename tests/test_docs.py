@@ -1,0 +1,91 @@
+"""The pages can be read: lines of 120 columns, short paragraphs, links that lead somewhere, a short changelog."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = [REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+PAGES += sorted((REPOSITORY / "docs").rglob("*.md"))
+SHORT = [page for page in PAGES if "decisions" not in page.parts]
+
+COLUMNS = 120
+WORDS = 90
+CHANGES = 15
+
+ITEM = re.compile(r"\s*([-*]|\d+\.)\s")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """Number and text of each line outside code and tables."""
+    code = False
+    for number, line in enumerate(text.splitlines(), 1):
+        fence = line.lstrip().startswith("```")
+        code ^= fence
+        yield number, "" if code or fence or line.lstrip().startswith("|") else line
+
+
+def paragraphs(text: str) -> Iterator[tuple[int, str]]:
+    """Number of the first line and text of each paragraph; an item of a list is one."""
+    first = 0
+    lines: list[str] = []
+    for number, line in [*prose(text), (0, "")]:
+        heading = line.startswith("#")
+        if lines and (not line.strip() or heading or ITEM.match(line)):
+            yield first, " ".join(lines)
+            lines = []
+        if line.strip() and not heading:
+            first = first if lines else number
+            lines.append(line)
+
+
+def anchors(text: str) -> set[str]:
+    """What a heading is called in a link, as GitHub makes it."""
+    headings = [line.lstrip("# ") for _, line in prose(text) if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_paragraphs_of_a_page() -> None:
+    page = "# A\nfirst\nline\n- one\n- two\n  more\n\n```\ncode\n```\n| a |\nlast\n"
+    assert [text for _, text in paragraphs(page)] == ["first line", "- one", "- two   more", "last"]
+    assert anchors("## What the model has seen\n# A, `b`\n") == {"what-the-model-has-seen", "a-b"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lines_are_short(page: Path) -> None:
+    assert [number for number, line in prose(page.read_text(encoding="utf-8")) if len(line) > COLUMNS] == []
+
+
+@pytest.mark.parametrize("page", SHORT, ids=name)
+def test_paragraphs_are_short(page: Path) -> None:
+    found = paragraphs(page.read_text(encoding="utf-8"))
+    assert [(number, len(text.split())) for number, text in found if len(text.split()) > WORDS] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    missing = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            missing.append(link)
+    assert missing == []
+
+
+def test_a_version_has_few_changes() -> None:
+    """A line each, of what a user would notice."""
+    _, *versions = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")
+    assert len(versions) >= 2
+    for version in versions:
+        title, *lines = [line for line in version.splitlines() if line]
+        assert 0 < len(lines) <= CHANGES, title
+        assert all(line.startswith("- ") for line in lines), title
