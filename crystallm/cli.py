@@ -6,10 +6,10 @@ import sys
 from importlib import import_module
 
 import crystallm
-from crystallm.disk import lost_room
 from crystallm.errors import ConfigError, CrystallmError
 from crystallm.launch import follow_parent
 from crystallm.starting import start_fast
+from crystallm.whole_file import lost_room
 
 STAGES = {
     "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),

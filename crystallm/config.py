@@ -1,7 +1,6 @@
 """Recipes: YAML files read into frozen dataclasses; an unknown field or a wrong type is a ConfigError naming it."""
 
 import dataclasses
-import os
 import re
 import types
 import typing
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from crystallm.errors import ConfigError
+from crystallm.whole_file import whole_file
 
 C = TypeVar("C")
 
@@ -71,12 +71,8 @@ def write_recipe(config: Any, path: Path) -> None:
     """Write a recipe with every field spelled out, defaults included."""
     import yaml
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
-        os.replace(partial, path)  # a reader, and a run that is resumed after a kill, sees the whole file or none
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

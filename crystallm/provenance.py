@@ -1,6 +1,5 @@
 """Where a result comes from: versions, commit, command, configuration and the hashes of the files it was made from."""
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -18,8 +17,8 @@ from typing import Any
 
 from crystallm import __version__
 from crystallm.config import to_mapping
-from crystallm.disk import is_lost_room
 from crystallm.errors import InputError
+from crystallm.whole_file import whole_file
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "peft"),
@@ -86,18 +85,10 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=_plain) + "\n")
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write a text file atomically; InputError where the place cannot be written."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+def write_text(path: Path | str, text: str, *, durable: bool = True) -> None:
+    """Write a text file as `whole_file` does; InputError where the place cannot be written."""
+    with whole_file(Path(path), durable=durable) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # it takes room that others need
-        remedy = "make room there, or " if is_lost_room(error) else ""
-        raise InputError(f"cannot write {path}: {error.strerror}; {remedy}choose another place") from error
 
 
 def _plain(value: Any) -> Any:

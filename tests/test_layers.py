@@ -16,13 +16,13 @@ LAYERS = [
     {"train"},
     {"sample", "eval"},
     {"energy"},
-    {"energy"},
     {"model", "data"},
     {"tokenizer"},
     {"crystal"},
     {"input_files"},
     {"config", "provenance", "launch", "folder_lock"},
-    {"errors", "disk", "markdown", "compiling", "starting"},
+    {"whole_file"},
+    {"errors", "markdown", "compiling", "starting"},
 ]
 """From the top down: a name may import those below it, and itself."""
 

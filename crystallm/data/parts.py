@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from crystallm.crystal.limited import Lost, Worker, run_limited
-from crystallm.errors import InputError
+from crystallm.whole_file import whole_file
 
 Item = TypeVar("Item")
 Rows = list[dict[str, Any]]
@@ -83,10 +82,6 @@ class Job(Generic[Item]):
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a parquet so that a reader sees nothing or the whole file."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    """Write a parquet so that a reader sees nothing or the whole file; InputError where it cannot be written."""
+    with whole_file(path) as partial:
         pq.write_table(table, partial, compression="zstd", row_group_size=ROWS_PER_GROUP)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}; free some space or choose another folder") from error

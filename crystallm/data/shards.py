@@ -23,6 +23,7 @@ from crystallm.data.steps import CONVERTED, Ledger, Shop, ledger_of
 from crystallm.data.workspace import REPORT
 from crystallm.errors import InputError
 from crystallm.provenance import write_json
+from crystallm.whole_file import whole_file
 
 ENTRIES, DESCRIBED, _ = SHARD_FILES
 
@@ -32,13 +33,10 @@ FREE = ("sources", "exclude_matching", "shard", "rows_per_file")
 
 def write_shard(ledger: Ledger, report: dict[str, Any], out: Path) -> None:
     """Write a finished part: the entries as they were read, their rows, and the report, which says all is there."""
-    partial = out / f".{ENTRIES}.partial"
     datasets.disable_progress_bars()
     try:
-        ledger.entries.to_parquet(str(partial), batch_size=1_000)
-        partial.replace(out / ENTRIES)
-    except OSError as error:
-        raise InputError(f"cannot write {out / ENTRIES}: {error}; free some space or choose another folder") from error
+        with whole_file(out / ENTRIES) as partial:
+            ledger.entries.to_parquet(str(partial), batch_size=1_000)
     finally:
         datasets.enable_progress_bars()
     write_table(ledger.rows, out / DESCRIBED)

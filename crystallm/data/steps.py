@@ -24,8 +24,8 @@ from crystallm.data.parts import Job
 from crystallm.data.readers import Entry, Form
 from crystallm.data.sources import Source
 from crystallm.data.workspace import Workspace
-from crystallm.disk import lost_room
 from crystallm.errors import CrystallmError, InputError
+from crystallm.whole_file import or_room
 
 CRYSTALS_PER_PART = 500
 PAIRS_PER_PART = 200
@@ -110,12 +110,8 @@ def read(
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, CrystallmError):
             raise error.__cause__ from None
-        if (full := lost_room(error)) is not None:
-            raise InputError(
-                f"cannot write into {shop.space.out}: {full}; make room there and give the same command again: it "
-                "goes on from the parts that are whole"
-            ) from error
-        raise
+        with or_room(shop.space.out, "give the same command again: it goes on from the parts that are whole"):
+            raise
     except ValueError as error:
         if "corresponds to no data" not in str(error):  # what `datasets` says of a generator that gave nothing
             raise

@@ -39,6 +39,7 @@ from crystallm.energy.references import (
 from crystallm.energy.relaxing import LOADING_S, RelaxedReference
 from crystallm.errors import ConfigError, InputError
 from crystallm.provenance import provenance, write_json
+from crystallm.whole_file import whole_file
 
 CHUNK = 512
 """Rows in one file of energies as given."""
@@ -235,7 +236,8 @@ class Builder:
                 "relaxed_energy": pa.array(energies.relaxed.astype(np.float32), from_pandas=True),
             }
         )
-        pq.write_table(table, self.out / "energies.parquet", compression="zstd")
+        with whole_file(self.out / "energies.parquet") as partial:
+            pq.write_table(table, partial, compression="zstd")
         report = self._report(hours, complete)
         for library, folder in libraries:
             keep = np.ones(len(corpus), dtype=bool)
@@ -322,9 +324,8 @@ def read_chunk(path: Path) -> tuple[list[str], NDArray[np.float64], list[str]]:
 
 def write_chunk(path: Path, ids: Sequence[str], values: NDArray[np.float64], why: Sequence[str]) -> None:
     """Write one file of energies as given, whole or not at all."""
-    partial = path.with_suffix(".tmp.npz")
-    np.savez(partial, ids=np.array(ids), e=values, why=np.array(why))
-    partial.replace(path)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, ids=np.array(ids), e=values, why=np.array(why))
 
 
 def read_ids(path: Path) -> list[str]:

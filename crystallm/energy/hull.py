@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from crystallm.crystal.composition import ELEMENTS, Amounts, format_formula
 from crystallm.energy.mixture import atom_fractions, fractions_of, lowest_mixture
 from crystallm.errors import CheckpointError, InputError
+from crystallm.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -256,8 +257,7 @@ def write_table(path: Path, entries: Iterable[HullEntry], *, potential: str) -> 
         for entry in ordered
     ]
     schema = SCHEMA.with_metadata({"format": FORMAT, "potential": potential})
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         pq.write_table(
             pa.Table.from_pylist(rows, schema=schema),
             partial,
@@ -274,9 +274,6 @@ def write_table(path: Path, entries: Iterable[HullEntry], *, potential: str) -> 
             },
             write_statistics=False,
         )
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
 def inside(masks: NDArray[np.uint64], mask: NDArray[np.uint64]) -> NDArray[np.intp]:

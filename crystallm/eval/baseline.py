@@ -25,6 +25,7 @@ from crystallm.eval.score import choose_targets
 from crystallm.eval.substitution import SubstitutionLibrary
 from crystallm.eval.targets import Target
 from crystallm.provenance import output_folder, provenance, write_json
+from crystallm.whole_file import whole_file
 
 Method = Literal["substitution", "random_positions", "random_template"]
 METHODS: dict[Method, str] = {
@@ -172,14 +173,11 @@ def main(argv: list[str]) -> None:
     chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
     baseline = Baseline(library_rows(benchmark.train, data), config)
     out = output_folder(options.out)
-    try:
-        with (out / "samples.jsonl").open("w", encoding="utf-8") as file:
-            for target in tqdm(chosen.targets, desc=config.method, unit="target", disable=None):
-                for number, (cell, template) in enumerate(baseline.cells(target)):
-                    row = {"target_id": target.id, "sample": number, "template": template, "cif": plain_cif(cell)}
-                    file.write(json.dumps(row) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write into {out}: {error.strerror}; choose another --out") from error
+    with whole_file(out / "samples.jsonl") as partial, partial.open("w", encoding="utf-8") as file:
+        for target in tqdm(chosen.targets, desc=config.method, unit="target", disable=None):
+            for number, (cell, template) in enumerate(baseline.cells(target)):
+                row = {"target_id": target.id, "sample": number, "template": template, "cif": plain_cif(cell)}
+                file.write(json.dumps(row) + "\n")
     inputs = [data / name for name in (*benchmark.rows.files, *benchmark.train.files)]
     write_json(out / "baseline.json", {"targets": len(chosen.targets), "provenance": provenance(config, inputs=inputs)})
     print(f"{METHODS[config.method]}: {out / 'samples.jsonl'}")

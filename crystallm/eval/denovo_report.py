@@ -19,6 +19,7 @@ from crystallm.eval.inputs import Record
 from crystallm.eval.page import html_page
 from crystallm.eval.pictures import LARGEST_CELL, conventional, draw_crystals
 from crystallm.eval.reference import Reference
+from crystallm.whole_file import save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def _draw_rates(score: DenovoScore, path: Path) -> None:
     axes.set_yticks(range(len(rates)), [name.replace("_", " ") for name in rates], fontsize=8)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel=f"share of {len(score.verdicts)} samples, with 95 % interval")
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def _draw_space_groups(samples: Sequence[Facts], reference: Sequence[Facts], path: Path) -> None:
@@ -204,7 +205,7 @@ def _draw_space_groups(samples: Sequence[Facts], reference: Sequence[Facts], pat
     )
     axes.set(xlabel="space group", ylabel="share")
     axes.legend()
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def _draw_densities(samples: Sequence[Facts], reference: Sequence[Facts], path: Path) -> None:
@@ -224,7 +225,7 @@ def _draw_densities(samples: Sequence[Facts], reference: Sequence[Facts], path: 
     density.set(xlabel="density (g/cm3)", ylabel="frequency per g/cm3")
     density.legend()
     elements.set(xlabel="number of elements", ylabel="share")
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def _relaxed(score: DenovoScore) -> list[Any]:

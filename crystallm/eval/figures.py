@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystallm.whole_file import save_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -27,7 +29,7 @@ def write_figures(report: Mapping[str, Any], out: Path) -> list[str]:
     for name, draw in drawings.items():
         figure = Figure(figsize=(7, 4), layout="constrained")
         if draw(report, figure.subplots()):
-            figure.savefig(out / name, dpi=120, metadata={"Software": None})
+            save_figure(figure, out / name, dpi=120, metadata={"Software": None})
             written.append(name)
     return written
 

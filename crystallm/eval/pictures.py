@@ -15,6 +15,7 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import symbol_of
 from crystallm.crystal.description import describe, expand
+from crystallm.whole_file import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ def draw_crystals(rows: Sequence[tuple[str, Sequence[tuple[str, Cell]]]], path: 
                 told = f"{label}\n{title}" if place == 0 else f"\n{title}"
                 axes.set_title(told, fontsize=8, loc="left", parse_math=False)  # an id may hold dollar signs
                 draw_cell(axes, cell)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
     return True
 
 

@@ -19,6 +19,7 @@ from crystallm.errors import ConfigError, InputError
 from crystallm.eval.inputs import read_parquet
 from crystallm.eval.targets import Target, make_target, target_name
 from crystallm.provenance import output_folder, provenance, write_json, write_text
+from crystallm.whole_file import whole_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ def select_targets(rows: list[dict[str, Any]], config: SelectConfig) -> Selectio
 def write_targets(folder: Path, targets: Sequence[Target], *, level: str) -> tuple[Path, Path]:
     """Write targets.parquet and prompts.jsonl of a prompt level; returns their paths."""
     parquet, prompts = folder / "targets.parquet", folder / "prompts.jsonl"
-    pq.write_table(pa.Table.from_pylist([target.row() for target in targets]), parquet)
+    with whole_file(parquet) as partial:
+        pq.write_table(pa.Table.from_pylist([target.row() for target in targets]), partial)
     write_text(prompts, "".join(json.dumps(target.prompt(level)) + "\n" for target in targets))
     return parquet, prompts
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from crystallm.errors import ConfigError, InputError
 from crystallm.model.checkpoint import ABOUT_FILE, load_checkpoint, read_about
 from crystallm.provenance import output_folder
+from crystallm.whole_file import cannot_write
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -87,7 +88,7 @@ def place_folder(folder: Path, destination: Path) -> None:
         partial.rename(destination)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise InputError(f"cannot write {destination}: {error.strerror}; choose another place") from error
+        raise cannot_write(destination, error) from error
 
 
 def write_card(folder: Path, *, name: str, licence: str | None, reports: Sequence[Path]) -> None:

@@ -29,6 +29,7 @@ from crystallm.sample.bench_ways import (
     together,
 )
 from crystallm.sample.config import SampleConfig
+from crystallm.whole_file import save_figure
 
 if TYPE_CHECKING:
     from crystallm.sample.prompts import NamedPrompt
@@ -181,4 +182,4 @@ def draw_figure(timings: Sequence[Timing], path: Path) -> None:
     ticks = sorted({t.rows for t in timings})
     axes.set_xticks(ticks, [str(rows) for rows in ticks], minor=False)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)

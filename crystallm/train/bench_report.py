@@ -10,6 +10,7 @@ from typing import Any
 
 from crystallm import markdown
 from crystallm.provenance import write_text
+from crystallm.whole_file import save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -123,4 +124,4 @@ def draw(timings: list[dict[str, Any]], path: Path) -> None:
     axes.set(xlabel="useful crystals per second")
     axes.margins(x=0.12)
     axes.invert_yaxis()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)

@@ -14,6 +14,7 @@ from crystallm.eval.seen import MARK
 from crystallm.markdown import table
 from crystallm.model.checkpoint import ABOUT_FILE
 from crystallm.provenance import write_json, write_text
+from crystallm.whole_file import save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def draw_curves(report: Mapping[str, Any], path: Path) -> None:
     right.set(xlabel="draws of each held-out crystal", ylabel="matched (Wilson interval, 95 %)", ylim=(0, 1))
     right.locator_params(axis="x", integer=True)
     right.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    save_figure(figure, path, dpi=120, metadata={"Software": None})
 
 
 def add_to_card(checkpoint: Path, report: Mapping[str, Any]) -> None:

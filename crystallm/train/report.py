@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.train.config import TrainConfig
+from crystallm.whole_file import save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def draw_loss(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes[1].set(ylabel=f"of {most} draws", ylim=(-0.03 * most, 1.03 * most))
         axes[1].legend()
     axes[-1].set(xlabel="tokens (millions)")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
 
 
 def _curve(axes: Any, lines: Sequence[Mapping[str, Any]], value: str, label: str, **style: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from crystallm.config import from_mapping, load_recipe, to_mapping, write_recipe
 from crystallm.errors import CheckpointError, ConfigError, InputError
 from crystallm.folder_lock import is_empty, only_writer
-from crystallm.provenance import output_folder, write_json
+from crystallm.provenance import output_folder, write_json, write_text
 from crystallm.train.config import CHANGEABLE, TrainConfig
 from crystallm.train.schedule import Position
 
@@ -113,9 +113,7 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drop metrics of steps after `step`: a run killed after its last checkpoint takes those steps again."""
         kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
-        partial = self.metrics.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(self.metrics)
+        write_text(self.metrics, "".join(kept))
         for leftover in self.checkpoints.glob("*.partial"):
             shutil.rmtree(leftover)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystallm.errors import CheckpointError, ConfigError, InputError
 from crystallm.train.config import TrainConfig
+from crystallm.whole_file import or_room
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from crystallm.train.schedule import Position
 
 logger = logging.getLogger(__name__)
+
+
+GO_ON = "start again with --resume, which goes on from the last whole checkpoint"
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,6 @@ def _train(
     from crystallm.model.architecture import count_parameters
     from crystallm.provenance import provenance
     from crystallm.train.corpus import load_corpus
-    from crystallm.train.disk import or_room
     from crystallm.train.loop import Trainer
     from crystallm.train.memory import or_advice
     from crystallm.train.page import explained
@@ -159,7 +162,7 @@ def _train(
         export=export,
         probe=probe_of(config, accelerator, val_corpus, tokenizer, run),
     )
-    with or_advice(config), or_room(run.path), explained(run, origin, enabled=accelerator.is_main_process):
+    with or_advice(config), or_room(run.path, GO_ON), explained(run, origin, enabled=accelerator.is_main_process):
         loss = trainer.fit(resume=resume)
     if accelerator.num_processes > 1:
         accelerator.end_training()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from crystallm.markdown import table
+from crystallm.whole_file import save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -90,4 +91,4 @@ def draw(points: Points, reference: Points, path: Path) -> None:
         axes.plot([p["flops"] for p in found], [p["loss"] for p in found], marker="o", label=label)
     axes.set(xscale="log", xlabel="training compute (FLOPs)", ylabel="validation loss (nats per token)")
     axes.legend()
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    save_figure(figure, path, dpi=150, metadata={"Software": None})

@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 from crystallm.crystal.composition import Amounts, element_order, parse_formula
 from crystallm.crystal.similarity import N_ELEMENTS
 from crystallm.crystal.volumes import CHEMISTRIES, OTHER, chemistry_of
+from crystallm.provenance import write_text
 
 Array = NDArray[np.float64]
 
@@ -161,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
         "low_of_element": _listed(low_of, 3),
         "high_of_element": _listed(high_of, 3),
     }
-    options.out.write_text(json.dumps(stored) + "\n", encoding="utf-8")
+    write_text(options.out, json.dumps(stored) + "\n")
     print(f"{len(errors):,} crystals, median |log volume / expected| {np.median(np.abs(errors)):.4f}")
 
 

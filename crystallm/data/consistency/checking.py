@@ -21,6 +21,7 @@ from crystallm.data.consistency.distances import check_distances
 from crystallm.data.consistency.findings import Contradiction, Finding, write_findings
 from crystallm.data.consistency.hydrogen import check_hydrogen, check_labels
 from crystallm.errors import InputError
+from crystallm.provenance import write_text
 
 COLUMNS = (
     "formula",
@@ -217,7 +218,7 @@ def check_command(options: argparse.Namespace) -> None:
     out: Path = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
     write_findings(out.with_suffix(".jsonl"), checked.findings)
-    out.with_suffix(".md").write_text(markdown(checked), encoding="utf-8")
+    write_text(out.with_suffix(".md"), markdown(checked))
     print(
         f"{checked.rows:,} rows, {len(checked.certain):,} with a certain contradiction; {out.with_suffix('.md')}, "
         f"{out.with_suffix('.jsonl')}"

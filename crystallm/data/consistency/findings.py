@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from crystallm.errors import InputError
+from crystallm.provenance import write_text
 
 
 class Contradiction(StrEnum):
@@ -40,7 +41,7 @@ class Finding:
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:
     """One JSON object a line."""
-    path.write_text("".join(json.dumps(asdict(finding)) + "\n" for finding in findings), encoding="utf-8")
+    write_text(path, "".join(json.dumps(asdict(finding)) + "\n" for finding in findings))
 
 
 def contradicted(path: Path) -> set[str]:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crystallm.crystal.composition import Amounts, format_formula
-from crystallm.errors import CheckpointError, InputError
+from crystallm.errors import CheckpointError
+from crystallm.whole_file import whole_file
 
 SEEN_FILE = "seen.parquet"
 
@@ -110,17 +111,12 @@ class Seen:
         ]
         formulas, names, merged = zip(*sorted(rows), strict=True) if rows else ((), (), ())
         table = pa.table([names, formulas, merged], schema=SCHEMA)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            # In order of formulas each begins like the one before it, which this encoding makes use of.
-            encoding = {"id": "DELTA_BYTE_ARRAY", "formula": "DELTA_BYTE_ARRAY"}
+        # In order of formulas each begins like the one before it, which this encoding makes use of.
+        encoding = {"id": "DELTA_BYTE_ARRAY", "formula": "DELTA_BYTE_ARRAY"}
+        with whole_file(path) as partial:
             pq.write_table(
                 table, partial, compression="zstd", compression_level=19, use_dictionary=False, column_encoding=encoding
             )
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise InputError(f"cannot write {path}: {error}; choose another place") from error
 
 
 _REMEDY = "copy the checkpoint again, or delete the file: then nobody knows what it has seen"

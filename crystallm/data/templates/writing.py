@@ -22,6 +22,7 @@ from crystallm.data.templates.facts import join_energies, join_sources
 from crystallm.data.templates.numbers import Deviations, join_numbers
 from crystallm.data.templates.schema import FACTS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATES, kind_name
 from crystallm.errors import InputError
+from crystallm.whole_file import whole_file
 
 ROWS_PER_GROUP = 4096
 """Kinds of formulas lie together, so that little is read for one of them."""
@@ -84,13 +85,8 @@ def write_library(
     n_energies = join_energies(rows, energies)
     n_copies = mark_copies(rows) if corpus else 0
     table = pa.Table.from_pylist(rows, schema=table.schema).sort_by([(name, "ascending") for name in TEMPLATE_COLUMNS])
-    partial = out.with_name(f".{out.name}.partial")
-    try:
+    with whole_file(out) as partial:
         pq.write_table(table, partial, compression="zstd", compression_level=19, row_group_size=ROWS_PER_GROUP)
-        partial.replace(out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {out}: {error}; choose another place") from error
     return Written(len(rows), n_left_out, n_copies, n_energies, deviations)
 
 

@@ -84,7 +84,7 @@ class Writer:
             for name in self.config.formats:
                 file_path = folder.in_format(self.out / entry.file, name)
                 file_path.parent.mkdir(exist_ok=True)
-                write_text(file_path, text_of(entry.crystal, name))
+                write_text(file_path, text_of(entry.crystal, name), durable=False)  # made again from the draws
         tqdm.write(prompt_table(item, attempts, entries, lattice=self.config.lattice) + "\n")
 
     def _file(self, item: NamedPrompt, rank: int, crystal: Crystal, count: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from crystallm.eval.report import show
 from crystallm.markdown import table
+from crystallm.whole_file import save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -132,4 +133,4 @@ def draw_figure(report: Mapping[str, Any], path: Path) -> None:
     right.legend()
     for axes in (left, right):
         axes.tick_params(axis="x", rotation=20)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    save_figure(figure, path, dpi=120, metadata={"Software": None})
