@@ -1,7 +1,9 @@
-"""The pages can be read: lines of 120 columns, short paragraphs, links that lead somewhere, a short changelog."""
+"""Pages are short and true: lines, paragraphs, links, files, imports, changes of a version."""
 
+import ast
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,16 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
 PAGES += sorted((REPOSITORY / "docs").rglob("*.md"))
+ROOTS = (REPOSITORY, REPOSITORY / "crystallm")
 SHORT = [page for page in PAGES if "decisions" not in page.parts]
 
 COLUMNS = 120
 WORDS = 90
 CHANGES = 15
+
+FOLDERS = "crystallm|docs|eval|findings|sample|studies|tests|tokenizer|train|crystal|data|energy|model"
+ELSEWHERE = {"eval/benchmarks/NAME.yaml", "train/train-00000-of-00012.parquet", "crystallm/_metrics.py"}
+"""No files of this repository: a name to fill in, a user's file, a file of CrystaLLM."""
 
 ITEM = re.compile(r"\s*([-*]|\d+\.)\s")
 
@@ -79,6 +86,25 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
             missing.append(link)
     assert missing == []
+
+
+@pytest.mark.parametrize("page", [page for page in SHORT if page.name != "CHANGELOG.md"], ids=name)
+def test_files_exist(page: Path) -> None:
+    """Paths in code marks, from the root or from the package."""
+    named = set(re.findall(rf"`((?:{FOLDERS})/[\w./-]*\w/?)`", page.read_text(encoding="utf-8"))) - ELSEWHERE
+    assert [path for path in sorted(named) if not any((root / path).exists() for root in ROOTS)] == []
+
+
+@pytest.mark.parametrize("page", SHORT, ids=name)
+def test_python_of_a_page_imports_what_exists(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = import_module(node.module)
+                assert [each.name for each in node.names if not hasattr(module, each.name)] == [], node.module
+            elif isinstance(node, ast.Import):
+                for each in node.names:
+                    import_module(each.name)
 
 
 def test_a_version_has_few_changes() -> None:
