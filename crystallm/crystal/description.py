@@ -188,7 +188,7 @@ def free_coordinates(group: SpaceGroup, position: WyckoffPosition, points: NDArr
         return np.asarray(_wrap(images))
     # What is left of an image after its free part must be a lattice vector.
     free = images @ position.inverse.T
-    residual = images - free @ position.matrix.T
+    residual = images - free @ position.matrix.T if position.n_free else images
     on = (np.abs(residual - np.round(residual)) < 10 * SAME_FRACTION).all(-1)
     if position.n_free == 0:
         return np.zeros((len(points), int(bool(on.any(axis=1).all())), 0))
@@ -232,25 +232,39 @@ def letter_map(number: int, which: int) -> dict[str, str]:
     return result
 
 
+@cache
+def _relabellings(number: int) -> tuple[list[dict[str, str]], list[int]]:
+    """The different letter maps of a normalizer, and for each of its maps which of them it has."""
+    distinct: list[dict[str, str]] = []
+    which = []
+    for place in range(len(space_group(number).normalizer)):
+        letters = letter_map(number, place)
+        if letters not in distinct:
+            distinct.append(letters)
+        which.append(distinct.index(letters))
+    return distinct, which
+
+
 def _canonical_sites(
     group: SpaceGroup, sites: list[tuple[str, str]], points: NDArray[np.float64]
 ) -> tuple[Site, ...] | None:
     """The sites of the canonical description; None if a point does not lie on the position named."""
-    options = []
-    for which in range(len(group.normalizer)):
-        letters = letter_map(group.number, which)
-        key = sorted((element_order(element), ALPHABET.index(letters[letter])) for element, letter in sites)
-        options.append((key, which))
-    best_key = min(options)[0]
+    relabellings, relabelling_of = _relabellings(group.number)
+    orders = [element_order(element) for element, _ in sites]
+    classes = [
+        [(order, ALPHABET.index(letters[letter])) for order, (_, letter) in zip(orders, sites, strict=True)]
+        for letters in relabellings
+    ]
+    keys = [sorted(one) for one in classes]
+    best_key = min(keys)
     best: list[tuple[tuple[object, ...], Site]] | None = None
-    for key, which in options:
-        if key != best_key:
+    for which, relabelling in enumerate(relabelling_of):
+        if keys[relabelling] != best_key:
             continue
         rotation, translation = group.normalizer[which]
         moved = points @ rotation.T + translation
-        letters = letter_map(group.number, which)
-        classes = [(element_order(element), ALPHABET.index(letters[letter])) for element, letter in sites]
-        firsts = [i for i, c in enumerate(classes) if c == best_key[0]] if group.polar_axes else [0]
+        letters = relabellings[relabelling]
+        firsts = [i for i, c in enumerate(classes[relabelling]) if c == best_key[0]] if group.polar_axes else [0]
         for shifted in _fixed_origins(group, moved, [(first, letters[sites[first][1]]) for first in firsts]):
             candidate = _sites_at_origin(group, sites, letters, shifted)
             if candidate is None:
@@ -290,6 +304,10 @@ def _sites_at_origin(
         choices = free_coordinates(group, position, points[indices])
         if choices.shape[1] == 0:
             return None
+        if position.n_free == 0:
+            for element, _ in (sites[index] for index in indices):
+                result.append(((element_order(element), ALPHABET.index(letter), 0), Site(element, letter, ())))
+            continue
         axes = sorted(range(position.n_free), key=lambda i: position.free_axes[i] not in group.polar_axes)
         # One integer per choice, compared coordinate by coordinate on a grid of 1/1000, whose edges lie between the
         # numbers that four decimals write: a crystal and what its text expands to fall into the same cells of it.

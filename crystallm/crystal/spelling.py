@@ -6,13 +6,16 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Element
 
 from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS
 
 MOST_OFFERED = 6
 LONGEST_WORD = 6
 """Letters in a row without capitals or digits; longer ones are names, such as `titania`."""
+
+MOST_ATOMS = 400
+"""Atoms of a reduced formula whose charges are balanced."""
 
 SYMBOLS = frozenset(ELEMENTS[:LAST_WITH_CRYSTALS])
 UNLIKELY = frozenset(
@@ -80,7 +83,16 @@ def _is_balanced(text: str) -> bool:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No Pauling electronegativity")  # pymatgen, for each noble gas
         try:
-            formula = Composition(re.sub(r"[^A-Za-z0-9()\[\]{}]", "", text))
-            return len(formula) > 1 and bool(formula.oxi_state_guesses(max_sites=-1))
+            formula = Composition(re.sub(r"[^A-Za-z0-9()\[\]{}]", "", text)).reduced_composition
         except ValueError:
             return False
+    if len(formula) < 2 or formula.num_atoms > MOST_ATOMS:
+        return False
+    # As pymatgen's `oxi_state_guesses`, which looks at all combinations and needs minutes for 21 atoms of carbon.
+    sums = {0}
+    for element, amount in formula.items():
+        known = Element(element.symbol)
+        states = known.icsd_oxidation_states or known.common_oxidation_states
+        for _ in range(round(amount)):
+            sums = {charge + state for charge in sums for state in states}
+    return 0 in sums

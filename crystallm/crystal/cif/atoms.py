@@ -30,6 +30,7 @@ LARGEST_COORDINATE = 1000.0
 """In units of an axis; beyond it a number is none that a program meant, and has lost the digits after its point."""
 
 _COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
+_DECIMALS = re.compile(r"[-+0-9. ]*")
 _FRACTION = re.compile(r"([+-]?\d+)/(\d+)")
 _LETTERED = re.compile(r"([A-Z][a-z]?)[B-Z]\d*'*$")
 _NO_GROUP = frozenset(("", "0"))
@@ -291,7 +292,12 @@ def _numbers(items: Items, name: str, kept: Sequence[int], *, missing: float) ->
 
 
 def _positions(columns: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    return np.array([[_number(text) for text in column] for column in columns], dtype=np.float64).T
+    every = [text for column in columns for text in column]
+    try:
+        numbers = list(map(float, every)) if _DECIMALS.fullmatch(" ".join(every)) else list(map(_number, every))
+    except ValueError:  # 1.2.3 is made of digits and points, too
+        numbers = list(map(_number, every))
+    return np.array(numbers, dtype=np.float64).reshape(len(columns), -1).T
 
 
 def _number(text: str) -> float:

@@ -80,9 +80,10 @@ class Items(Mapping[str, "str | list[str]"]):
             values = self._values.get(id(loop))
             if values is None:
                 values = self._values[id(loop)] = loop.values
-            self._columns[name] = [
-                _plain(value) if value[:1] in _MARKS else value for value in values[column :: loop.width()]
-            ]
+            texts = values[column :: loop.width()]
+            if _MARKED.search("\n".join(texts)):  # as a rule none of them is quoted or unknown
+                texts = [_plain(value) if value[:1] in _MARKS else value for value in texts]
+            self._columns[name] = texts
         return self._columns[name]
 
     def __contains__(self, name: object) -> bool:
@@ -243,6 +244,7 @@ def _plain(value: str) -> str:
 _QUOTES = frozenset("'\";")
 _NULL = frozenset("?.")
 _MARKS = _QUOTES | _NULL
+_MARKED = re.compile(r"^['\";?.]", re.MULTILINE)
 
 
 def _blank(value: str | list[str]) -> bool:

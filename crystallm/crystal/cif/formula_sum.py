@@ -19,6 +19,9 @@ _FULL_STOP_AS_DOT = re.compile(r"\.(?=\s|[A-Z(\[{])")
 _FACTOR = re.compile(r"\s*(\d+\.?\d*|\.\d+)(?=\s*[A-Z(\[{])")
 _VARIABLE = re.compile(r"(?<![A-Za-z])[nxyzwuv](?![A-Za-z])|(?<=[A-Z])[xyzwv](?![A-Za-z])|(?<=[A-Z][a-z])[xyzw]")
 _ONE_ELEMENT = re.compile(r"[A-Z]{1,2}\d*\.?\d*")
+_COUNTED = re.compile(r"([A-Z][a-z]?)(\d*)")
+_PLAIN = re.compile(r"(?:[A-Z][a-z]?\d* ?)+")
+"""Formulas of whole amounts without brackets."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ def stated_formula(text: str) -> StatedFormula | None:
         words = cleaned.split()
         if len(words) > 1 and all(_ONE_ELEMENT.fullmatch(word) for word in words):
             cleaned = " ".join(word.capitalize() for word in words)  # 'CA C O3' of files in capitals
+    if _PLAIN.fullmatch(cleaned):
+        return _plain(text, cleaned)
     least: dict[int, float] = {}
     most: dict[int, float] = {}
     if " " not in cleaned:  # a formula as people write it, such as CuSO4.5H2O; in a spaced one .5 is a half
@@ -84,6 +89,17 @@ def stated_formula(text: str) -> StatedFormula | None:
     if not present:
         return None
     return StatedFormula(text, {n: max(least[n], 0.0) for n in present}, {n: most[n] for n in present})
+
+
+def _plain(text: str, cleaned: str) -> StatedFormula | None:
+    counts: dict[int, float] = {}
+    for symbol, amount in _COUNTED.findall(cleaned):
+        number = 1 if symbol == "D" else NUMBERS.get(symbol)
+        if number is None:
+            return None
+        counts[number] = counts.get(number, 0.0) + float(amount or 1)
+    counts = {number: amount for number, amount in sorted(counts.items()) if amount > 0 and isfinite(amount)}
+    return StatedFormula(text, counts, counts) if counts else None
 
 
 def elements_named(text: str) -> frozenset[int]:

@@ -51,8 +51,8 @@ def read_cif(text: str, *, trust_atoms: bool = False) -> Cell | Rejection:
         >>> read_cif(cubic + sites).amounts
         {17: 1, 55: 1}
     """
-    blocks = structures(text)
-    return blocks if isinstance(blocks, Rejection) else read_block(blocks[0], trust_atoms=trust_atoms).cell
+    read = read_first(text, trust_atoms=trust_atoms)
+    return read if isinstance(read, Rejection) else read.cell
 
 
 def read_structures(text: str, *, trust_atoms: bool = False) -> list[tuple[str, Cell | Rejection]]:
@@ -90,10 +90,13 @@ def trusting_atoms(text: str) -> str:
     The text itself, unless its first structure is refused because its content contradicts its atoms: then the list of
     all atoms alone.
     """
-    found = read_cif(text)
+    blocks = structures(text)
+    if isinstance(blocks, Rejection):
+        return text
+    found = read_block(blocks[0]).cell
     if isinstance(found, Cell) or found.reason is not Reason.CONTRADICTORY:
         return text
-    trusted = read_cif(text, trust_atoms=True)
+    trusted = read_block(blocks[0], trust_atoms=True).cell
     return text if isinstance(trusted, Rejection) else write_atoms(trusted)
 
 
