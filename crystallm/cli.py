@@ -40,9 +40,10 @@ def bench(argv: list[str]) -> None:
 
 def help_text() -> str:
     """Return what `crystallm --help` prints."""
-    lines = [f"  {name:8}{purpose}" for name, (_, purpose) in STAGES.items()]
+    lines = [f"  {name:8}{told}" for name, (_, told) in STAGES.items()]
     more = "`crystallm STAGE --help` lists the options of a stage; `crystallm --version` prints the version."
-    return "\n".join(["usage: crystallm STAGE ...", "", crystallm.__doc__ or "", "", "stages:", *lines, "", more])
+    purpose, *_ = (crystallm.__doc__ or "").split("\n\n")  # what follows is for readers of the source
+    return "\n".join(["usage: crystallm STAGE ...", "", purpose, "", "stages:", *lines, "", more])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import bz2
 import codecs
 import gzip
@@ -9,19 +10,23 @@ import lzma
 import os
 import re
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 from crystallm.errors import ConfigError, InputError
 from crystallm.provenance import readable
 
 MAX_FILE_MB = 64
 """Most megabytes of a file or of a member of an archive, as it is read and as it is when unpacked."""
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+"""How names of archives end."""
 
 SUFFIXES = ".cif, .mcif, or either with .gz, .bz2 or .xz"
 
@@ -55,6 +60,37 @@ def is_cif_name(name: str) -> bool:
     return _NAME.search(name) is not None and not name.startswith("._")
 
 
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """`--trust-atoms` and `--max-file-mb`, the same in every command that reads CIFs; see `check_limit`."""
+    parser.add_argument(
+        "--trust-atoms",
+        action="store_true",
+        help="take the list of atoms where formula sum, Z, multiplicities or attached hydrogens contradict it",
+    )
+    parser.add_argument(
+        "--max-file-mb",
+        type=float,
+        default=MAX_FILE_MB,
+        metavar="MB",
+        help="files, members of archives and cells with more megabytes, packed or unpacked, are not read "
+        "(default: %(default)s)",
+    )
+
+
+def count_refused(refused: int, total: int, done: str = "read") -> None:
+    """Say on stderr how many structures could not be read, or whatever is done with them, if any.
+
+    Raises:
+        InputError: none could: the exit code is 2 then, and else 0.
+    """
+    if refused == total > 0:
+        raise InputError(f"none of {total} structures could be {done}; the reasons stand above")
+    if refused:
+        print(
+            f"crystallm: {refused} of {total} structures could not be {done}; the reasons stand above", file=sys.stderr
+        )
+
+
 def check_limit(max_file_mb: float) -> None:
     """ConfigError for a limit that no file is below."""
     if not max_file_mb > 0:
@@ -68,6 +104,48 @@ class Found:
     name: str
     path: Path
     refusal: str | None = None
+
+    def text(self, max_file_mb: float = MAX_FILE_MB) -> str | Unread:
+        """What it holds, or why not."""
+        return Unread(self.refusal) if self.refusal else read_text(self.path, max_file_mb=max_file_mb)
+
+
+def texts(path: Path, *, max_file_mb: float = MAX_FILE_MB) -> Iterator[tuple[str, str | Unread]]:
+    """Name and text of each CIF of a source: a folder (with those below it), an archive, or the file that it is.
+
+    Args:
+        path: exists.
+        max_file_mb: more megabytes than these of a file or member are refused, before and after unpacking.
+
+    Raises:
+        InputError: an archive cannot be opened, or holds no CIF.
+    """
+    if path.is_dir():
+        yield from ((found.name, found.text(max_file_mb)) for found in cif_files(path))
+    elif archive_kind(path) is not None:
+        yield from members(path, max_file_mb=max_file_mb)
+    else:
+        yield readable(path.name), read_text(path, max_file_mb=max_file_mb)
+
+
+def archive_kind(path: Path) -> Literal["zip", "tar"] | None:
+    """What kind of archive a file is, by its content; None for anything else, a packed CIF among it.
+
+    Raises:
+        InputError: its name is one of an archive, and its content is none.
+    """
+    if refusal_of(path) is not None or (is_cif_name(path.name) and not path.name.lower().endswith(".zip")):
+        return None
+    try:
+        if zipfile.is_zipfile(path):
+            return "zip"
+        if tarfile.is_tarfile(path):
+            return "tar"
+    except DAMAGED:  # packed, and cut off within the first member's heading
+        pass
+    if path.name.lower().endswith(ARCHIVES):
+        raise InputError(f"{path} is damaged: its content is not what its name says; fetch or write it again")
+    return None
 
 
 def cif_files(folder: Path) -> list[Found]:
@@ -147,9 +225,8 @@ def text_of(name: str, file: IO[bytes], *, size: int, max_file_mb: float = MAX_F
         max_file_mb: more megabytes than these are refused, before and after unpacking.
     """
     limit = int(max_file_mb * 1e6)
-    too_large = f"than the {max_file_mb:g} MB of max_file_mb; raise that if it is meant"
-    if size > limit:
-        return Unread(f"{size / 1e6:.3g} MB, more {too_large}")
+    if (refusal := why_too_large(size, max_file_mb)) is not None:
+        return refusal
     packed = _NAME.search(name)
     kind = packed["packed"].lower() if packed is not None and packed["packed"] else None
     if kind is not None and kind not in _OPENERS:
@@ -161,8 +238,23 @@ def text_of(name: str, file: IO[bytes], *, size: int, max_file_mb: float = MAX_F
             raise
         return Unread(f"damaged: {error}")
     if len(found) > limit:
-        return Unread(f"unpacks to more {too_large}")
+        return Unread(f"unpacks to more {_LIMIT.format(max_file_mb)}")
     return decoded(found)
+
+
+_LIMIT = "than the {:g} MB of max_file_mb; raise that if it is meant"
+
+
+def why_too_large(size: int, max_file_mb: float) -> Unread | None:
+    """A refusal of what has more bytes than the limit allows.
+
+    Example:
+        >>> print(why_too_large(65_000_000, 64).reason)
+        65 MB, more than the 64 MB of max_file_mb; raise that if it is meant
+    """
+    if size <= int(max_file_mb * 1e6):
+        return None
+    return Unread(f"{size / 1e6:.3g} MB, more {_LIMIT.format(max_file_mb)}")
 
 
 def decoded(content: bytes) -> str | Unread:
@@ -188,7 +280,10 @@ def decoded(content: bytes) -> str | Unread:
 
 
 def members(path: Path, *, max_file_mb: float = MAX_FILE_MB) -> Iterator[tuple[str, str | Unread]]:
-    """Name and text of each CIF in a zip or tar archive, compressed or not, in the order in which they lie there.
+    """Name and text of each CIF in a zip or tar archive, compressed or not.
+
+    Members of a zip come sorted by name, as the files of a folder; those of a tar as they lie there, since it is read
+    from its beginning to its end.
 
     A member that is damaged, locked, too large or no file is told of; it costs none of the others.
 
@@ -196,7 +291,7 @@ def members(path: Path, *, max_file_mb: float = MAX_FILE_MB) -> Iterator[tuple[s
         InputError: the archive cannot be opened, or holds no CIF.
     """
     found = False
-    reading = _zip_members if zipfile.is_zipfile(path) else _tar_members
+    reading = _zip_members if archive_kind(path) == "zip" else _tar_members
     for name, text in reading(path, max_file_mb):
         found = True
         yield readable(name), text
@@ -210,7 +305,7 @@ def _zip_members(path: Path, max_file_mb: float) -> Iterator[tuple[str, str | Un
     except (zipfile.BadZipFile, *DAMAGED) as error:
         raise InputError(f"{path} is damaged ({error}); fetch it again") from error
     with archive:
-        for member in archive.infolist():
+        for member in sorted(archive.infolist(), key=lambda member: Path(member.filename).parts):
             if member.is_dir() or not is_cif_name(Path(member.filename).name):
                 continue
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):

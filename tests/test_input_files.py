@@ -13,7 +13,18 @@ import psutil
 import pytest
 
 from crystallm.errors import ConfigError, InputError
-from crystallm.input_files import Unread, check_limit, cif_files, decoded, members, read_text, require_file
+from crystallm.input_files import (
+    Unread,
+    archive_kind,
+    check_limit,
+    cif_files,
+    count_refused,
+    decoded,
+    members,
+    read_text,
+    require_file,
+    texts,
+)
 
 TEXT = "data_x\n_cell_length_a 4.2\n"
 
@@ -151,10 +162,42 @@ def test_a_bad_member_costs_no_other(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "a.zip").read_bytes())
     content[place] ^= 0xFF
     (tmp_path / "a.zip").write_bytes(content)
-    (one, text), (two, broken), (three, packed) = members(tmp_path / "a.zip")
+    (one, text), (three, packed), (two, broken) = members(tmp_path / "a.zip")  # sorted, as in a folder
     assert (one, two, three) == ("one.cif", "two.cif", "three.cif.gz")
     assert text == packed == TEXT
     assert reason(broken).startswith("damaged")
+
+
+def test_what_an_archive_is_says_its_content(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "zipped", "w") as archive:
+        for name in ("b/a.cif", "a.cif", "b.cif"):
+            archive.writestr(name, TEXT)
+    for kind in ("tar", "gz"):
+        with tarfile.open(tmp_path / kind, "w" if kind == "tar" else "w:gz") as tar:
+            member = tarfile.TarInfo("a.cif")
+            member.size = len(TEXT)
+            tar.addfile(member, io.BytesIO(TEXT.encode()))
+    (tmp_path / "a.cif.gz").write_bytes(gzip.compress(TEXT.encode()))
+    (tmp_path / "a.cif").write_text(TEXT)
+    os.mkfifo(tmp_path / "pipe")
+    kinds = {"zipped": "zip", "tar": "tar", "gz": "tar", "a.cif.gz": None, "a.cif": None, "pipe": None, "none": None}
+    assert {name: archive_kind(tmp_path / name) for name in kinds} == kinds
+    assert [name for name, _ in texts(tmp_path / "zipped")] == ["a.cif", "b/a.cif", "b.cif"]
+    assert [name for name, _ in texts(tmp_path)] == ["a.cif", "a.cif.gz"]
+    assert list(texts(tmp_path / "gz")) == list(texts(tmp_path / "a.cif")) == [("a.cif", TEXT)]
+    for name in ("a.zip", "a.tar.gz"):
+        (tmp_path / name).write_text("no archive")
+        with pytest.raises(InputError, match="is damaged: its content is not what its name says"):
+            archive_kind(tmp_path / name)
+
+
+def test_what_is_refused_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    count_refused(0, 3)
+    assert capsys.readouterr().err == ""
+    count_refused(2, 3)
+    assert capsys.readouterr().err == "crystallm: 2 of 3 structures could not be read; the reasons stand above\n"
+    with pytest.raises(InputError, match="none of 3 structures could be read"):
+        count_refused(3, 3)
 
 
 def test_a_tar_that_is_cut_short_gives_what_lies_before(tmp_path: Path) -> None:

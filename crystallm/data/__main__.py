@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     from crystallm.data.consistency.checking import add_parser as add_check_parser
     from crystallm.data.seen.writing import add_parser as add_seen_parser
     from crystallm.data.templates.writing import add_parser as add_templates_parser
+    from crystallm.input_files import add_reading_options
 
     root = argparse.ArgumentParser(prog="crystallm data", description="Prepare crystal structures for training.")
     commands = root.add_subparsers(dest="command", required=True)
@@ -113,12 +114,6 @@ def parser() -> argparse.ArgumentParser:
         type=_part,
         metavar="I/N",
     )
-    option(
-        "trust_atoms",
-        "",
-        action="store_true",
-        help="take the list of atoms where formula sum, Z, multiplicities or attached hydrogens contradict it",
-    )
-    option("max_file_mb", "most megabytes of a file or member of an archive", type=float, metavar="MB")
+    add_reading_options(command)
     option("workers", "processes; all cores unless given; does not change the result", type=int, metavar="N")
     return root

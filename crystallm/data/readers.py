@@ -12,10 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from crystallm.crystal.cif.several import one_by_one
+from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cif.several import named_parts
 from crystallm.data.optimade import HELPFUL, NEEDED
+from crystallm.data.tables import rows_of
 from crystallm.errors import InputError
-from crystallm.input_files import MAX_FILE_MB, Unread, cif_files, members, read_text
+from crystallm.input_files import MAX_FILE_MB, Unread, texts, why_too_large
 from crystallm.provenance import readable
 
 ID_COLUMNS = ("id", "material_id", "immutable_id")
@@ -43,51 +45,31 @@ class Entry:
     split: str | None = None
 
 
-def entries_of(name: str, text: str | Unread) -> Iterator[Entry]:
-    """The structures in one file: a CIF may hold several, each in a block of its own."""
-    if isinstance(text, Unread):
-        yield Entry(name, Form.UNREADABLE, text.reason)
-        return
-    for block, part in one_by_one(text):
-        yield Entry(f"{name}#{readable(block)}" if block else name, Form.CIF, part)
+def read_cifs(path: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
+    """The CIFs of a folder, of an archive, or the file itself; the id is the path there."""
+    for name, text in texts(path, max_file_mb=max_file_mb):
+        for part_name, part in named_parts(name, text):
+            if isinstance(part, Rejection):
+                yield Entry(part_name, Form.UNREADABLE, part.detail)
+            else:
+                yield Entry(part_name, Form.CIF, part)
 
 
-def read_folder(folder: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
-    """The CIFs below a folder; the id is the path below it."""
-    for found in cif_files(folder):
-        refusal = None if found.refusal is None else Unread(found.refusal)
-        yield from entries_of(found.name, refusal or read_text(found.path, max_file_mb=max_file_mb))
-
-
-def read_single_cif(path: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
-    """One CIF file."""
-    yield from entries_of(readable(path.name), read_text(path, max_file_mb=max_file_mb))
-
-
-def read_archive(path: Path, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
-    """The CIFs in a zip or tar archive, compressed or not."""
-    for name, text in members(path, max_file_mb=max_file_mb):
-        yield from entries_of(name, text)
-
-
-def read_parquet(location: str, split_column: str | None) -> Iterator[Entry]:
+def read_parquet(location: str, split_column: str | None, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
     """The rows of a parquet with a `cif` column, or with the columns of OPTIMADE and LeMat-Bulk."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(location)
-        columns = _columns(table.schema_arrow.names, location, split_column)
-        row = 0
-        for batch in table.iter_batches(batch_size=1000, columns=list(columns.values())):
-            for values in batch.to_pylist():
-                yield _table_entry(values, columns, f"{Path(location).stem}:{row}")
-                row += 1
-    except (pyarrow.ArrowInvalid, OSError) as error:
+        names = pyarrow.parquet.read_schema(location).names
+        columns = _columns(names, location, split_column)
+        for row, values in enumerate(rows_of(location, list(columns.values()), max_file_mb=max_file_mb)):
+            yield _table_entry(values, columns, f"{Path(location).stem}:{row}")
+    except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{location} is damaged ({error}); fetch or write it again") from error
 
 
-def read_hub(location: str, split_column: str | None) -> Iterator[Entry]:
+def read_hub(location: str, split_column: str | None, max_file_mb: float = MAX_FILE_MB) -> Iterator[Entry]:
     """The rows of all splits of a data set on the Hugging Face hub; `location` is `owner/name` or `owner/name:part`."""
     import datasets
 
@@ -102,6 +84,8 @@ def read_hub(location: str, split_column: str | None) -> Iterator[Entry]:
     for name, rows in splits.items():
         columns = _columns(rows.column_names, location, split_column)
         for row, values in enumerate(rows):
+            if isinstance(text := values.get("cif"), str):
+                values["cif"] = why_too_large(len(text), max_file_mb) or text
             yield _table_entry(values, columns, f"{name}:{row}")
 
 
@@ -132,6 +116,8 @@ def _table_entry(values: dict[str, Any], columns: dict[str, str], default_id: st
 
 def _cif_of(values: dict[str, Any]) -> tuple[Form, str]:
     cif = values["cif"]
+    if isinstance(cif, Unread):
+        return Form.UNREADABLE, cif.reason
     return (Form.CIF, cif) if isinstance(cif, str) else (Form.UNREADABLE, f"the cif column holds {cif!r:.40}")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tarfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +14,7 @@ from typing import Any
 from crystallm.data import readers
 from crystallm.data.readers import Entry
 from crystallm.errors import InputError
-from crystallm.input_files import MAX_FILE_MB, cif_files, is_cif_name, require_file
+from crystallm.input_files import MAX_FILE_MB, archive_kind, cif_files, is_cif_name, require_file
 from crystallm.provenance import readable
 
 
@@ -66,10 +64,10 @@ class Source:
         """
         tables = {SourceKind.PARQUET: readers.read_parquet, SourceKind.HUB: readers.read_hub}
         files = {
-            SourceKind.FOLDER: readers.read_folder,
-            SourceKind.CIF: readers.read_single_cif,
-            SourceKind.ZIP: readers.read_archive,
-            SourceKind.TAR: readers.read_archive,
+            SourceKind.FOLDER: readers.read_cifs,
+            SourceKind.CIF: readers.read_cifs,
+            SourceKind.ZIP: readers.read_cifs,
+            SourceKind.TAR: readers.read_cifs,
             SourceKind.JSON: readers.read_json,
         }
         if self.kind is SourceKind.SHARD:
@@ -77,7 +75,7 @@ class Source:
                 f"{self.location} is a part of a preparation; merge all parts with `crystallm data prepare`"
             )
         if self.kind in tables:
-            return tables[self.kind](self.location, split_column)
+            return tables[self.kind](self.location, split_column, max_file_mb)
         if split_column is not None:
             raise InputError(
                 f"{self.location} is a {self.kind} and has no column {split_column!r}; "
@@ -155,12 +153,10 @@ def _kind(path: Path) -> SourceKind:
         return SourceKind.ASE
     if name.endswith((".json", ".json.gz")):
         return SourceKind.ASE if readers.is_ase_json(path) else SourceKind.JSON
-    if is_cif_name(name) and not name.endswith(".zip"):
+    if (kind := archive_kind(path)) is not None:
+        return SourceKind.ZIP if kind == "zip" else SourceKind.TAR
+    if is_cif_name(name):
         return SourceKind.CIF
-    if zipfile.is_zipfile(path):
-        return SourceKind.ZIP
-    if tarfile.is_tarfile(path):
-        return SourceKind.TAR
-    if name.endswith((".parquet", ".db", ".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")):
+    if name.endswith((".parquet", ".db")):
         raise InputError(f"{path} is damaged: its content is not what its name says; fetch or write it again")
     raise InputError(f"cannot tell what {path} is; give {ACCEPTED}")

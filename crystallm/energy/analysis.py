@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crystallm.crystal.cell import Cell, Reason, Rejection
+from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.cif.several import one_by_one
+from crystallm.crystal.cif.several import named_parts
 from crystallm.crystal.composition import Amounts, format_formula, reduce_amounts, symbol_of
 from crystallm.energy.hull import HULL_FILE, AboveHull, DftAboveHull, HullTable, NoHull, Product
 from crystallm.energy.potentials import CHGNET, NoEnergy, Potential, load_potential
 from crystallm.errors import InputError
-from crystallm.input_files import Found, Unread, cif_files, read_text
+from crystallm.input_files import MAX_FILE_MB, check_limit, texts
 from crystallm.model.checkpoint import default_folder
 from crystallm.model.editions import Edition
 
@@ -60,18 +60,28 @@ class NamedCell:
     cell: Cell | Rejection
 
 
-def read_crystals(paths: Iterable[Path | str]) -> list[NamedCell]:
-    """The crystals of CIF files, packed or not, and of folders of them, in the order given; those of a folder by name.
+def read_crystals(
+    paths: Iterable[Path | str], *, trust_atoms: bool = False, max_file_mb: float = MAX_FILE_MB
+) -> list[NamedCell]:
+    """The crystals of CIF files, packed or not, and of folders and archives of them.
+
+    Args:
+        paths: files, folders and archives; the order is kept, what a folder or zip holds is sorted by name.
+        trust_atoms: of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms.
+        max_file_mb: a file or member of an archive with more megabytes than these is refused.
 
     Raises:
         InputError: A path does not exist, or there is no CIF at all.
     """
-    found = []
+    check_limit(max_file_mb)
+    found: list[NamedCell] = []
     for path in map(Path, paths):
-        if not path.exists():
+        if not path.exists() and not path.is_symlink():
             raise InputError(f"{path} does not exist; give CIF files, or folders that hold some")
-        files = cif_files(path) if path.is_dir() else [Found(path.name, path)]
-        found += [crystal for file in files for crystal in _read(file)]
+        for file, text in texts(path, max_file_mb=max_file_mb):
+            for name, part in named_parts(file, text):
+                cell = part if isinstance(part, Rejection) else read_cif(part, trust_atoms=trust_atoms)
+                found.append(NamedCell(name, cell))
     if not found:
         raise InputError("there is no CIF; give .cif files, or folders that hold some")
     return found
@@ -83,16 +93,6 @@ def named(crystals: Iterable[Cell | Path | str]) -> list[NamedCell]:
     for number, crystal in enumerate(crystals):
         found += [NamedCell(str(number), crystal)] if isinstance(crystal, Cell) else read_crystals([crystal])
     return found
-
-
-def _read(file: Found) -> list[NamedCell]:
-    """All structures of a file, each with the name of its block behind that of the file where there are several."""
-    text = Unread(file.refusal) if file.refusal else read_text(file.path)
-    if isinstance(text, Unread):
-        return [NamedCell(file.name, Rejection(Reason.EMPTY if text.empty else Reason.UNREADABLE, text.reason))]
-    return [
-        NamedCell(f"{file.name}#{block}" if block else file.name, read_cif(part)) for block, part in one_by_one(text)
-    ]
 
 
 def edition_hull(edition: Edition = "full") -> HullTable | NoHull:

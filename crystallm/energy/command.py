@@ -16,11 +16,12 @@ from crystallm.crystal.cell import Rejection
 from crystallm.energy.analysis import CrystalEnergy, NamedCell, edition_hull, energies_of, read_crystals
 from crystallm.energy.building import BuildConfig, Builder, lines_of
 from crystallm.energy.hull import NO_REFERENCE, HullTable, NoHull
-from crystallm.energy.potentials import CHGNET, load_potential, require
+from crystallm.energy.potentials import CHGNET, POTENTIALS, load_potential, require
 from crystallm.energy.references import read_corpus
 from crystallm.energy.relaxation import RelaxationSettings
 from crystallm.energy.relaxing import RelaxedCrystal, RelaxReferences, relax_crystals
 from crystallm.errors import InputError
+from crystallm.input_files import add_reading_options, count_refused
 from crystallm.model.editions import EDITIONS
 from crystallm.provenance import output_folder, write_json, write_text
 
@@ -35,7 +36,7 @@ def energy(argv: list[str]) -> None:
         return
     options = _energy_parser().parse_args(argv)
     require(options.potential)
-    crystals, hull = _readable(options.crystals), _hull(options)
+    crystals, hull = _readable(options), _hull(options)
     columns = _fitted(ENERGY_COLUMNS, crystals)
     found: list[CrystalEnergy] = []
     try:
@@ -49,6 +50,7 @@ def energy(argv: list[str]) -> None:
         elif found:
             print("\n".join(_footnotes(found, hull)))
     _refuse_nothing(found)
+    _count_refused(crystals)
 
 
 def file_of(name: str, taken: set[str]) -> Path:
@@ -76,7 +78,7 @@ def relax(argv: list[str]) -> None:
     """Relax crystals, keeping their space groups; write a CIF of each, and a table of energies before and after."""
     options = _relax_parser().parse_args(argv)
     require(options.potential)
-    crystals, hull = _readable(options.crystals), _hull(options)
+    crystals, hull = _readable(options), _hull(options)
     out = output_folder(options.out)
     columns = _fitted(RELAX_COLUMNS, crystals)
     found: list[RelaxedCrystal] = []
@@ -100,6 +102,7 @@ def relax(argv: list[str]) -> None:
         elif found:
             print("\n".join(_footnotes([one.after for one in found], hull)))
     _refuse_nothing([one.after for one in found])
+    _count_refused(crystals)
 
 
 def table(argv: list[str]) -> None:
@@ -251,9 +254,13 @@ def _refuse_nothing(found: Sequence[CrystalEnergy]) -> None:
         raise InputError(f"none of {len(found)} crystals lies above a hull: {reason}; give another table with --hull")
 
 
-def _readable(paths: Sequence[Path]) -> list[NamedCell]:
+def _count_refused(crystals: Sequence[NamedCell]) -> None:
+    count_refused(sum(isinstance(one.cell, Rejection) for one in crystals), len(crystals))
+
+
+def _readable(options: argparse.Namespace) -> list[NamedCell]:
     """The crystals of the paths; InputError, which lists the reasons, where none can be read."""
-    crystals = read_crystals(paths)
+    crystals = read_crystals(options.crystals, trust_atoms=options.trust_atoms, max_file_mb=options.max_file_mb)
     reasons = [f"{one.name}: {one.cell}" for one in crystals if isinstance(one.cell, Rejection)]
     if len(reasons) == len(crystals):
         more = f" (and {len(reasons) - 5} more)" if len(reasons) > 5 else ""
@@ -280,11 +287,12 @@ def _parser(prog: str, main: Any, kind: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     if kind != "table":
-        add("crystals", type=Path, nargs="+", metavar="CIF", help="CIF files, or folders of them")
+        add("crystals", type=Path, nargs="+", metavar="CIF", help="CIF files, or folders, zips or tars of them")
         add("--edition", choices=EDITIONS, default="full", help="whose known crystals make the hull (%(default)s)")
         add("--hull", type=Path, metavar="FILE", help="another table, of `crystallm energy table`")
         add("--json", action="store_true", help="print JSON, energies in eV per atom")
-    add("--potential", default=CHGNET, help="chgnet, sevenn, or package.module:callable giving an ASE calculator")
+        add_reading_options(parser)
+    add("--potential", default=CHGNET, help=POTENTIALS)
     return parser
 
 

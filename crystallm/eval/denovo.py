@@ -23,6 +23,7 @@ from crystallm.eval.reference import Reference
 from crystallm.eval.sameness import Sameness, earlier_of_equal, find_twins
 from crystallm.eval.stability import Stability, StabilityConfig, StabilityFacts, judge_stability
 from crystallm.eval.validity import ValidityConfig, ValidityCounts, check_all
+from crystallm.input_files import MAX_FILE_MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class DenovoConfig:
     """Take only rows of the reference with this value in this column; empty takes all."""
     trust_atoms: bool = False
     """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
+    max_file_mb: float = MAX_FILE_MB
+    """Files, members of archives and cells with more megabytes than these are not read."""
     stability: StabilityConfig | None = None
     """Settings of the energy part; None leaves it out."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pymatgen.io.cif import CifWriter
 
-from crystallm.energy.potentials import identity, require
+from crystallm.energy.potentials import POTENTIALS, identity, require
 from crystallm.energy.relaxation import RelaxationSettings
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, DenovoScore, score_denovo
@@ -19,6 +19,7 @@ from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.reference import Reference
 from crystallm.eval.stability import StabilityConfig
 from crystallm.folder_lock import only_writer
+from crystallm.input_files import add_reading_options
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 
@@ -32,13 +33,14 @@ def main(argv: list[str]) -> None:
         reference_rows=options.reference_rows,
         seed=options.seed,
         trust_atoms=options.trust_atoms,
+        max_file_mb=options.max_file_mb,
         split_column=options.split_column if options.split else "",
         split=options.split,
         stability=_stability(options, workers) if options.energy else None,
     )
     if config.stability is not None:
         require(config.stability.relaxation.potential)  # before an hour's work, not after it
-    samples = read_records(options.samples, trust_atoms=config.trust_atoms)
+    samples = read_records(options.samples, trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)
     if options.number:
         samples = samples[: options.number]
     reference = Reference(options.reference, split_column=config.split_column, split=config.split)
@@ -55,7 +57,9 @@ def _judge(
     figures = draw_figures(score, rows, out)
     record = provenance(config, inputs=[options.samples, *options.reference])
     settings: dict[str, Any] = {
-        key: value for key, value in record["config"].items() if key != "stability" and value != ""
+        key: value
+        for key, value in record["config"].items()
+        if key not in ("stability", "max_file_mb") and value != ""
     }
     if config.stability is not None:
         settings |= {key: value for key, value in record["config"]["stability"].items() if key != "relaxation"}
@@ -111,11 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--split-column", default="suggested_split", help="(%(default)s)")
     add("--reference-rows", type=int, default=default.reference_rows, help="drawn for distances (%(default)s)")
     add("--seed", type=int, default=default.seed, help="of that draw (%(default)s)")
-    add("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
+    add_reading_options(parser)
     add("--workers", type=int, default=0, help="processes (default: one per core)")
     add("--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds per step (%(default)s)")
     add("--energy", action="store_true", help="relax and place above a hull; needs `pip install crystallm[energy]`")
-    add("--potential", default=relaxation.potential, help="chgnet, or package.module:callable giving an ASE calculator")
+    add("--potential", default=relaxation.potential, help=POTENTIALS)
     add("--energy-cache", type=Path, metavar="FILE", help="JSONL of known energies, appended to (OUT/energies.jsonl)")
     add("--max-force", type=float, default=relaxation.max_force, metavar="F", help="eV/angstrom (%(default)s)")
     add("--max-steps", type=int, default=relaxation.max_steps, help="of a relaxation (%(default)s)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ import pyarrow.parquet as pq
 
 from crystallm.crystal.cell import Reason, Rejection
 from crystallm.crystal.cif.reading import trusting_atoms
-from crystallm.crystal.cif.several import one_by_one
+from crystallm.crystal.cif.several import named_parts
+from crystallm.data.tables import rows_of
 from crystallm.errors import InputError
 from crystallm.eval.frames import read_frames
 from crystallm.input_files import (
     MAX_FILE_MB,
     Unread,
+    archive_kind,
     check_limit,
-    cif_files,
     is_cif_name,
-    members,
-    read_text,
     require_file,
+    texts,
+    why_too_large,
 )
 from crystallm.provenance import readable
 
@@ -61,21 +63,17 @@ def read_records(path: Path, *, max_file_mb: float = MAX_FILE_MB, trust_atoms: b
     check_limit(max_file_mb)
     suffix = path.suffix.lower()
     try:
-        if path.is_dir():
-            records = list(_folder(path, max_file_mb))
-        elif suffix == ".zip" or tarfile_name(path.name):
-            records = [record for name, text in members(path, max_file_mb=max_file_mb) for record in _of(name, text)]
-        elif is_cif_name(path.name):
-            text = read_text(path, max_file_mb=max_file_mb)
-            if isinstance(text, Unread) and not os.access(path, os.R_OK):
-                raise InputError(f"{path} {text.reason}")
-            records = list(_of(readable(path.name), text))
-        elif suffix == ".jsonl":
-            records = list(_jsonl(path))
-        elif suffix == ".parquet":
-            records = list(_parquet(path))
-        elif suffix in {".extxyz", ".xyz"}:
+        if suffix == ".jsonl" and path.is_file():
+            records = list(_jsonl(path, max_file_mb))
+        elif suffix == ".parquet" and path.is_file():
+            records = list(_parquet(path, max_file_mb))
+        elif suffix in {".extxyz", ".xyz"} and path.is_file():
             records = [Record(name, cif, fields) for name, cif, fields in read_frames(path)]
+        elif path.is_dir() or is_cif_name(path.name) or archive_kind(path) is not None:
+            if not os.access(path, os.R_OK):
+                raise InputError(f"cannot read {path}: no permission")
+            parts = (part for name, text in texts(path, max_file_mb=max_file_mb) for part in named_parts(name, text))
+            records = [Record(name, cif) for name, cif in parts]
         else:
             raise InputError(f"{path}: {suffix or 'a file without suffix'} is not understood; give {KINDS}")
     except OSError as error:
@@ -89,31 +87,25 @@ def _trusted(record: Record) -> Record:
     return record if isinstance(record.cif, Rejection) else replace(record, cif=trusting_atoms(record.cif))
 
 
-def tarfile_name(name: str) -> bool:
-    """Whether a file is taken for a tar archive by its name."""
-    return name.lower().endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+def _lines(path: Path, limit: int) -> Iterator[tuple[bytes, int]]:
+    """The lines of a file with their lengths in bytes; one that is longer than the limit is cut there."""
+    with path.open("rb") as file:
+        while line := file.readline(limit + 1):
+            size, rest = len(line), line
+            while rest and not rest.endswith(b"\n"):
+                rest = file.readline(1 << 20)
+                size += len(rest)
+            yield line, size
 
 
-def _of(name: str, text: str | Unread) -> Iterator[Record]:
-    """The structures in a file: a CIF may hold several, each in a block of its own."""
-    if isinstance(text, Unread):
-        yield Record(name, Rejection(Reason.EMPTY if text.empty else Reason.UNREADABLE, text.reason))
-        return
-    for block, part in one_by_one(text):
-        yield Record(f"{name}#{readable(block)}" if block else name, part)
-
-
-def _folder(path: Path, max_file_mb: float) -> Iterator[Record]:
-    for found in cif_files(path):
-        refusal = None if found.refusal is None else Unread(found.refusal)
-        yield from _of(found.name, refusal or read_text(found.path, max_file_mb=max_file_mb))
-
-
-def _jsonl(path: Path) -> Iterator[Record]:
-    usable = False
-    lines = path.read_bytes().splitlines()
-    for number, line in enumerate(lines, start=1):
+def _jsonl(path: Path, max_file_mb: float) -> Iterator[Record]:
+    usable = anything = False
+    for number, (line, size) in enumerate(_lines(path, int(max_file_mb * 1e6)), start=1):
+        anything = True
         if not line.strip():
+            continue
+        if (refusal := why_too_large(size, max_file_mb)) is not None:
+            yield Record(f"line {number}", Rejection(Reason.UNREADABLE, refusal.reason))
             continue
         try:
             fields = json.loads(line)
@@ -129,27 +121,43 @@ def _jsonl(path: Path) -> Iterator[Record]:
         fields = {key: readable(value) if isinstance(value, str) else value for key, value in fields.items()}
         missing = Rejection(Reason.EMPTY, str(fields.get("reason") or "no CIF in the record"))
         yield Record(name, readable(cif) if isinstance(cif, str) and cif.strip() else missing, fields)
-    if lines and not usable:
+    if anything and not usable:
         raise InputError(f"{path}: no line is a JSON object with the key `cif`")
 
 
-def _parquet(path: Path) -> Iterator[Record]:
-    for number, row in enumerate(read_parquet(path)):
-        cif = row.pop("cif")
-        missing = Rejection(Reason.EMPTY, "no CIF in the row")
-        yield Record(str(row.get("id", f"row {number}")), cif if isinstance(cif, str) else missing, row)
+def _parquet(path: Path, max_file_mb: float) -> Iterator[Record]:
+    with _told(path):
+        _columns(path)
+        for number, row in enumerate(rows_of(path, max_file_mb=max_file_mb)):
+            cif = row.pop("cif")
+            missing = Rejection(Reason.EMPTY, "no CIF in the row")
+            if isinstance(cif, Unread):
+                missing = Rejection(Reason.EMPTY if cif.empty else Reason.UNREADABLE, cif.reason)
+            yield Record(str(row.get("id", f"row {number}")), cif if isinstance(cif, str) else missing, row)
+
+
+def _columns(path: Path) -> list[str]:
+    available: list[str] = pq.read_schema(path).names
+    if "cif" not in available:
+        raise InputError(f"{path} has no column `cif`; its columns are {', '.join(available)}")
+    return available
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """The rows of a parquet file that has a `cif` column; of the other columns named, those that exist."""
-    try:
-        available = pq.read_schema(path).names
-        if "cif" not in available:
-            raise InputError(f"{path} has no column `cif`; its columns are {', '.join(available)}")
+    with _told(path):
+        available = _columns(path)
         wanted = available if columns is None else [name for name in columns if name in available]
         rows: list[dict[str, Any]] = pq.read_table(path, columns=wanted).to_pylist()
-    except OSError as error:
+    return rows
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What pyarrow says of a file as an InputError."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     except pyarrow.ArrowInvalid as error:
         raise InputError(f"{path} is no parquet file: {error}") from error
-    return rows

@@ -25,6 +25,7 @@ from crystallm.eval.rate import Rate
 from crystallm.eval.samples import SampleSet
 from crystallm.eval.targets import Target
 from crystallm.eval.validity import ValidityConfig, ValidityCounts, check_all
+from crystallm.input_files import MAX_FILE_MB, check_limit
 
 SEEN_TARGET = "of a target seen in training"
 """Why a sample of a few targets that the model has seen does not count."""
@@ -48,8 +49,11 @@ class ScoreConfig:
     """METRe and cRMSE, for which targets of one formula meet each other's samples."""
     trust_atoms: bool = False
     """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
+    max_file_mb: float = MAX_FILE_MB
+    """Files, members of archives and cells with more megabytes than these are not read."""
 
     def __post_init__(self) -> None:
+        check_limit(self.max_file_mb)
         if self.time_limit <= 0 or self.validity_time_limit <= 0:
             raise ConfigError("time limits must be > 0 seconds")
         if self.workers < 0:

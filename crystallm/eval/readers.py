@@ -23,6 +23,7 @@ from crystallm.errors import ConfigError
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.plain_loop import CIF_ERRORS
 from crystallm.eval.rate import Rate
+from crystallm.input_files import add_reading_options
 from crystallm.provenance import provenance, write_json
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="crystallm eval readers", description=main.__doc__)
     parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates and every failure here")
+    add_reading_options(parser)
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
     parser.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds per crystal (%(default)s)")
     options = parser.parse_args(argv)
@@ -140,7 +142,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError(
             f"time limit {options.time_limit:g} and workers {options.workers} must not be negative or zero"
         )
-    records = read_records(options.source)
+    records = read_records(options.source, trust_atoms=options.trust_atoms, max_file_mb=options.max_file_mb)
     result = count(records, workers=options.workers or os.cpu_count() or 1, time_limit_s=options.time_limit)
     print(table(result))
     if options.json:

@@ -18,6 +18,7 @@ from crystallm.eval.score import (
     add_options,
     choose_targets,
     options_and_rest,
+    reading_options,
     score_config,
     score_files,
     score_free_samples,
@@ -128,7 +129,7 @@ def judge_free_samples(
             None, folder / "samples", model=model, n=n, seed=seed, processes=options.processes, more=more
         )
         draw(command)
-        score_free_samples(benchmark, folder / "samples" / "samples.jsonl", data, folder, [])
+        score_free_samples(benchmark, folder / "samples" / "samples.jsonl", data, folder, reading_options(options))
         rates = json.loads((folder / "denovo.json").read_text(encoding="utf-8"))["rates"]
         for name, rate in rates.items():
             found.setdefault(name, []).append(Rate.from_json(rate))

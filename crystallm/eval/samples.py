@@ -16,6 +16,7 @@ from crystallm.crystal.cell import Reason, Rejection
 from crystallm.errors import InputError
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.targets import Target
+from crystallm.input_files import MAX_FILE_MB
 from crystallm.provenance import sha256
 
 NAMES = "name files <target id>__<sample number>.cif, or give --table FILE with the columns file,target_id"
@@ -54,7 +55,12 @@ class SampleSet:
 
 
 def read_samples(
-    path: Path, targets: Sequence[Target], *, table: Path | None = None, trust_atoms: bool = False
+    path: Path,
+    targets: Sequence[Target],
+    *,
+    table: Path | None = None,
+    trust_atoms: bool = False,
+    max_file_mb: float = MAX_FILE_MB,
 ) -> SampleSet:
     """Attempts by target.
 
@@ -62,13 +68,13 @@ def read_samples(
     zip by its name, <target id>__<sample number>.cif; and any record by a row of `table` (CSV with the columns file,
     target_id and, if wanted, sample), `file` being the name in the folder, or the number of an extxyz frame. An id may
     leave out what stands before its colon (mp_20:mp-1 is mp-1). InputError where nothing fits.
-    trust_atoms: as in `read_records`.
+    trust_atoms, max_file_mb: as in `read_records`.
     """
     known = _aliases(target.id for target in targets)
     rows = None if table is None else _read_table(table)
     found: dict[str, dict[int, Sample]] = {target.id: {} for target in targets}
     ignored: Counter[str] = Counter()
-    for record in read_records(path, trust_atoms=trust_atoms):
+    for record in read_records(path, trust_atoms=trust_atoms, max_file_mb=max_file_mb):
         name, number = _named(record, rows)
         if name is None:
             broken = isinstance(record.cif, Rejection) and record.cif.reason is Reason.UNREADABLE

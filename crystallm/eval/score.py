@@ -20,6 +20,7 @@ from crystallm.eval.samples import read_samples, samples_digest
 from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
 from crystallm.eval.targets import Target, read_targets
 from crystallm.folder_lock import only_writer
+from crystallm.input_files import add_reading_options
 from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 LEVELS = ("formula", "formula_units", "space_group")
@@ -93,7 +94,10 @@ def score_files(
     that made the samples; None: what they say of it. print_seen: show match rates even of targets it has seen.
     """
     targets = chosen.targets
-    sets = [read_samples(path, targets, table=table, trust_atoms=config.trust_atoms) for path in paths]
+    sets = [
+        read_samples(path, targets, table=table, trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)
+        for path in paths
+    ]
     asked = config.prototypes and benchmark.train is not None
     prototypes = seen_of(benchmark, targets, data_folder(data), cache, config) if asked else None
     maker = maker or maker_of_samples(paths)
@@ -171,7 +175,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="for training prototypes (default: the --out folder)")
     parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
-    parser.add_argument("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
+    add_reading_options(parser)
     for name, text in {
         "time_limit": "seconds for one comparison (%(default)s)",
         "validity_time_limit": "seconds for the checks of one crystal (%(default)s)",
@@ -196,7 +200,13 @@ def score_config(options: argparse.Namespace) -> ScoreConfig:
         prototypes=options.prototypes,
         metre=options.metre,
         trust_atoms=options.trust_atoms,
+        max_file_mb=options.max_file_mb,
     )
+
+
+def reading_options(options: argparse.Namespace) -> list[str]:
+    """The options of `add_reading_options` as they were given, for the command below this one."""
+    return [*(["--trust-atoms"] if options.trust_atoms else []), "--max-file-mb", f"{options.max_file_mb:g}"]
 
 
 def score_free_samples(benchmark: Benchmark, samples: Path, data: Path, out: Path, more: Sequence[str]) -> None:
@@ -255,6 +265,7 @@ def main(argv: list[str]) -> None:
     label = options.label or name_of(options.samples[0])
     out = options.out or Path("scores") / f"{benchmark.name}_{label}"
     if benchmark.task == "de_novo":
+        more = [*reading_options(options), *more]
         score_free_samples(benchmark, options.samples[0], data_folder(options.data), out, more)
         return
     if more:
@@ -296,7 +307,13 @@ def _score(
         print_seen=options.print_seen,
     )
     if options.compare_plain:
-        samples = read_samples(options.samples[0], chosen.targets, table=options.table, trust_atoms=config.trust_atoms)
+        samples = read_samples(
+            options.samples[0],
+            chosen.targets,
+            table=options.table,
+            trust_atoms=config.trust_atoms,
+            max_file_mb=config.max_file_mb,
+        )
         report["plain_loop"] = compare_with_plain(
             benchmark, chosen.targets, samples, config, most=options.compare_plain
         )

@@ -22,7 +22,7 @@ from crystallm.crystal.warm_up import warm_up_checks, warm_up_fast_checks
 from crystallm.errors import ConfigError
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.rate import Rate
-from crystallm.input_files import MAX_FILE_MB
+from crystallm.input_files import add_reading_options, count_refused
 from crystallm.provenance import provenance, write_json
 
 
@@ -159,14 +159,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
     parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
-    parser.add_argument("--trust-atoms", action="store_true", help="take the atoms where formula or Z differ")
-    parser.add_argument(
-        "--max-file-mb",
-        type=float,
-        default=MAX_FILE_MB,
-        metavar="MB",
-        help="files and members of archives with more megabytes, packed or unpacked, are not read (%(default)s)",
-    )
+    add_reading_options(parser)
     add_options(parser)
     options = parser.parse_args(argv)
     config = ValidityConfig(
@@ -201,3 +194,4 @@ def main(argv: list[str]) -> None:
                 "provenance": provenance(config, inputs=[options.source]),
             }
             write_json(options.json, result)
+    count_refused(sum(isinstance(record.cif, Rejection) for record in records), len(records))

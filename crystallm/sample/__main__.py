@@ -249,6 +249,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_answers(command: argparse.ArgumentParser) -> None:
     """Options of what is made of the draws; defaults are those of AnswerConfig."""
+    from crystallm.energy.potentials import POTENTIALS
+
     command.add_argument(
         "--known-only", action="store_true", help="look up the known crystals of the formula, draw nothing"
     )
@@ -269,7 +271,7 @@ def _add_answers(command: argparse.ArgumentParser) -> None:
         "--potential",
         default=AnswerConfig.potential,
         metavar="NAME",
-        help="chgnet, sevenn, or package.module:callable that returns an ASE calculator (default: %(default)s)",
+        help=POTENTIALS,
     )
     command.add_argument(
         "--question",

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import isinf
+from math import isinf, log10
 from typing import Any, Literal
 
 from crystallm.errors import ConfigError
@@ -30,6 +30,9 @@ def parse_spread(text: str, option: str) -> Spread:
 
 MOST_DRAWS = 10**12
 """Of a prompt: more than anyone can wait for."""
+
+MOST_SEED = 2**128
+"""Seeds are below this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +91,12 @@ class SampleConfig:
             parse_spread(self.units, "units")
         for name in ("n", "batch_size", "max_atoms"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least 1, got {_shown(getattr(self, name))}")
         if self.n > MOST_DRAWS:
-            raise ConfigError(f"n must be at most {MOST_DRAWS}, got one of {len(str(self.n))} digits")
-        if not self.temperature > 0 or isinf(self.temperature):
+            raise ConfigError(f"n must be at most {MOST_DRAWS}, got {_shown(self.n)}; draw in several runs")
+        if isinf(self.temperature):
+            raise ConfigError(f"temperature must be finite, got {self.temperature}; 1 draws as the model has learnt")
+        if not self.temperature > 0:
             raise ConfigError(f"temperature must be above 0, got {self.temperature}; for the most probable use top_k=1")
         if self.top_k < 0:
             raise ConfigError(f"top_k must not be negative, got {self.top_k}; 0 keeps all tokens")
@@ -107,8 +112,13 @@ class SampleConfig:
             raise ConfigError(
                 f"contact must be between 0 and 0.9, got {self.contact}; real crystals come down to about 0.64"
             )
-        if self.seed < 0:
-            raise ConfigError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < MOST_SEED:
+            raise ConfigError(f"seed must be at least 0 and below 2 to the 128, got {_shown(self.seed)}")
+
+
+def _shown(number: int) -> str:
+    """A whole number as text; Python does not write those of thousands of digits."""
+    return str(number) if number.bit_length() < 200 else f"one of some {round(number.bit_length() * log10(2))} digits"
 
 
 KNOWN = ("beside", "only", "none")

@@ -194,6 +194,10 @@ class Crystal:
 
         return save(self, Path(path))
 
+    def uncompared(self) -> Crystal:
+        """The same crystal with the flag `NOT_COMPARED`, once."""
+        return self if NOT_COMPARED in self.flags else replace(self, flags=(*self.flags, NOT_COMPARED))
+
     def __repr__(self) -> str:
         chance = "" if self.probability is None else f", {100 * self.probability:.0f} %"
         return (
@@ -245,8 +249,8 @@ def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
     kept = []
     for group in found.groups:
         best = crystals[_of_median_volume(crystals, group)]
-        flags = (*best.flags, *([NOT_COMPARED] if found.undecided & set(group) else []))
-        kept.append(replace(best, count=len(group), flags=flags))
+        one = replace(best, count=len(group))
+        kept.append(one.uncompared() if found.undecided & set(group) else one)
     return sorted(kept, key=by_draw)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from crystallm.crystal.composition import format_formula
 from crystallm.errors import InputError
-from crystallm.folder_lock import SUFFIX
+from crystallm.folder_lock import is_empty
 from crystallm.provenance import output_folder, write_json
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.crystal import Crystal
@@ -64,14 +64,13 @@ def open_folder(path: Path | None, title: str, settings: Mapping[str, Any]) -> P
 
 def _why_not(path: Path, settings: Mapping[str, Any]) -> str | None:
     """Why a run with these settings cannot use a folder; None if it can."""
-    try:
-        names = [file.name for file in path.iterdir()] if path.is_dir() else []
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
     if path.exists() and not path.is_dir():
         return "is a file, not a folder"
-    if all(name.endswith(SUFFIX) for name in names):
-        return None
+    try:
+        if not path.exists() or is_empty(path):
+            return None
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     old = read_provenance(path).get("settings")
     if not isinstance(old, dict):
         return "holds files that `crystallm sample` did not write"

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,7 @@ def run(
         (out,) = broadcast_object_list([out])
     assert out is not None
     layout = get_layout(layout_name)
+    device = device or (None if state is None else str(state.device))
     job = _Job(out, prompts, config, answers, model, label, settings, device, precision, prompts_file)
     # What the other processes write belongs to the first.
     with only_writer(out, remedy="choose another --out") if first else nullcontext():
@@ -128,6 +129,13 @@ class _Job:
         """Draws for each prompt."""
         return 0 if self.answers.known == "only" else self.config.n
 
+    @cached_property
+    def generator(self) -> Generator:
+        """What draws; loaded when it is first asked for, once for the draws of the run and those of its searches."""
+        from crystallm.sample.generator import Generator
+
+        return Generator.from_pretrained(self.model, device=self.device, precision=self.precision)
+
 
 def _missing(job: _Job, state: PartialState | None) -> Missing:
     """This process's share of the draws that are missing."""
@@ -145,14 +153,10 @@ def _draw(job: _Job, missing: Missing, state: PartialState | None) -> Iterator[A
     prompts = [item for item in job.prompts if missing.left(item.name)]
     if not prompts:
         return
-    from crystallm.sample.generator import Generator
-
     first = state is None or state.is_main_process
     if first:
         _note_run(job)
-    device = job.device or (None if state is None else str(state.device))
-    generator = Generator.from_pretrained(job.model, device=device, precision=job.precision)
-    draws = generator.attempts(prompts, job.config, skip=lambda name, number: (name, number) not in missing)
+    draws = job.generator.attempts(prompts, job.config, skip=lambda name, number: (name, number) not in missing)
     with (
         old_objects_left_alone(),
         RecordFile(part_file(job.out, state)) as records,
@@ -168,12 +172,6 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _open_generator(job: _Job) -> Generator:
-    from crystallm.sample.generator import Generator
-
-    return Generator.from_pretrained(job.model, device=job.device, precision=job.precision)
-
-
 def _note_run(job: _Job) -> None:
     inputs = [job.model, *([job.file] if job.file else [])]
     folder.add_run(job.out, job.settings, provenance(job.config, inputs=inputs))
@@ -185,7 +183,7 @@ class _Answers:
     def __init__(self, job: _Job, output: OutputConfig, layout: TextLayout) -> None:
         self._prompts = {item.name: item for item in job.prompts}
         self._attempts = read_attempts(job.out, job.prompts, layout)
-        further = FurtherDraws(partial(_open_generator, job), job.config) if job.n else None
+        further = FurtherDraws(lambda: job.generator, job.config) if job.n else None
         self._assessor = Assessor.open(
             job.model, job.answers, drawing=job.config, out=job.out, further=further, tell=_tell
         )

@@ -15,7 +15,14 @@ from crystallm.crystal.cell import Cell, Reason, Rejection, refuse_large
 from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
 from crystallm.crystal.text_layout import TextLayout
 from crystallm.errors import ConfigError, InputError
-from crystallm.input_files import MAX_FILE_MB, Unread, check_limit, is_cif_name
+from crystallm.input_files import (
+    MAX_FILE_MB,
+    Unread,
+    add_reading_options,
+    check_limit,
+    count_refused,
+    is_cif_name,
+)
 
 if TYPE_CHECKING:
     from crystallm.crystal.cif.reasons import Finding
@@ -109,18 +116,7 @@ def text(argv: list[str]) -> None:
     parser.add_argument(
         "--why", action="store_true", help="say which statements of the file were used, not needed, or contradict"
     )
-    parser.add_argument(
-        "--trust-atoms",
-        action="store_true",
-        help="take the list of atoms where formula sum, Z or multiplicities differ",
-    )
-    parser.add_argument(
-        "--max-file-mb",
-        type=float,
-        default=MAX_FILE_MB,
-        metavar="MB",
-        help="files with more megabytes, packed or unpacked, are refused (default: %(default)s)",
-    )
+    add_reading_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text for people")
     options = parser.parse_args(argv)
     if options.augmented is not None and options.augmented < 0:
@@ -164,14 +160,13 @@ class _Outcome:
         self.failures.append(message)
 
     def finish(self) -> None:
-        """InputError if one was not shown: its reason, or how many of how many if there are several."""
+        """Say why some were not shown, and how many; InputError if none was."""
         total = self.count + len(self.failures)
         if total == 1 and self.failures:
             raise InputError(self.failures[0])
         for message in self.failures:
             print(f"crystallm: {message}", file=sys.stderr)
-        if self.failures:
-            raise InputError(f"{len(self.failures)} of {total} structures could not be shown; the reasons stand above")
+        count_refused(len(self.failures), total, "shown")
 
 
 def files_of(source: Path) -> list[Path]:

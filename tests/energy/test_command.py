@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +81,41 @@ def test_what_has_no_number_has_a_reason(folder: Path, hull: Path, capsys: pytes
     (folder / "c.cif").write_text("data_nothing\n")
     (folder / "d.cif").write_text(str(CifWriter(NACL)))  # EMT does not know sodium
     assert cli(["energy", str(folder), "--potential", EMT, "--hull", str(hull)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
     assert "no atoms" in lines[3]
     assert "NaCl" in lines[4]
     assert " - " in lines[4]
     assert any(line.startswith("2 of 4 crystals have an energy") for line in lines)
     assert "  1 without: no atoms" in lines
+    assert err.endswith("crystallm: 1 of 4 structures could not be read; the reasons stand above\n")
     assert cli(["energy", str(folder / "d.cif"), "--potential", EMT, "--hull", str(hull)]) == 2
     assert "none of 1 crystals has an energy: " in capsys.readouterr().err
+
+
+def test_atoms_are_trusted_and_large_files_refused_as_everywhere(
+    folder: Path, hull: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = re.sub(r"(_chemical_formula_sum) .*", r"\1 'Cu4 H4'", str(CifWriter(COPPER)))
+    (folder / "c.cif").write_text(wrong)
+    (folder / "d.cif").write_text("#" * 20_000)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    for source in (folder, tmp_path / "all.zip"):
+        command = ["energy", str(source), "--potential", EMT, "--hull", str(hull), "--json", "--max-file-mb", "0.01"]
+        assert cli(command) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert [row["name"] for row in rows] == ["a.cif", "b.cif", "c.cif", "d.cif"]
+        assert "the formula sum is" in rows[2]["reason"]
+        assert "0.02 MB, more than the 0.01 MB of max_file_mb" in rows[3]["reason"]
+        assert cli([*command, "--trust-atoms"]) == 0
+        trusted = json.loads(capsys.readouterr().out)
+        assert trusted[2]["energy"] == rows[0]["energy"]
+    out = ["--out", str(tmp_path / "out"), "--potential", EMT, "--hull", str(hull)]
+    assert cli(["relax", str(folder / "c.cif"), "--trust-atoms", *out]) == 0
+    assert cli(["relax", str(folder / "a.cif"), "--max-file-mb", "0.0001", *out]) == 2
+    assert "max_file_mb" in capsys.readouterr().err
 
 
 def test_none_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from crystallm.eval.benchmark import load_benchmark
 from crystallm.eval.comparisons import Group, Outcome, Question, compare, match
 from crystallm.eval.samples import read_samples
 from crystallm.eval.score import main, name_of, score_free_samples
-from crystallm.eval.targets import read_targets
+from crystallm.eval.targets import Target, make_target, read_targets
 
 QUICK = ["--workers", "1", "--no-validity"]
 
@@ -260,3 +260,31 @@ def test_free_samples_go_to_the_command_for_them(tmp_path: Path, monkeypatch: py
     assert command[:2] == [str(tmp_path / "s.jsonl"), "--reference"]
     assert command[-7:-3] == ["--split-column", "suggested_split", "--split", "train"]
     assert command[-3:] == ["--out", str(tmp_path / "out"), "--energy"]
+
+
+@pytest.mark.parametrize("command", ["score", "run"])
+def test_options_of_reading_reach_the_judge_of_free_samples(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr("crystallm.eval.score.import_module", lambda name: type("Module", (), {"main": asked.append}))
+    monkeypatch.setattr("crystallm.eval.run.draw", lambda command: None)
+    for name in load_benchmark("de_novo").rows.files:
+        (tmp_path / name).touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "denovo.json").write_text('{"rates": {}}')
+    samples = [str(tmp_path / "s.jsonl")] if command == "score" else []
+    there = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--trust-atoms", "--max-file-mb", "3"]
+    assert cli(["eval", command, "de_novo", *samples, *there]) == 0
+    (given,) = asked
+    assert "--trust-atoms" in given
+    assert given[given.index("--max-file-mb") + 1] == "3"
+
+
+def test_a_large_sample_is_refused_by_name(tmp_path: Path, cifs: dict[str, str]) -> None:
+    """`--max-file-mb` reaches the reader of samples."""
+    (tmp_path / "NaCl__0.cif").write_text(" " * 20_000)
+    target = make_target("NaCl", cifs["NaCl"])
+    assert isinstance(target, Target)
+    (sample,) = read_samples(tmp_path, [target], max_file_mb=0.01).by_target["NaCl"]
+    assert "0.02 MB, more than the 0.01 MB" in str(sample.cif)

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
-from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cell import Reason, Rejection
 from crystallm.crystal.cif.document import structures
+from crystallm.input_files import Unread
+from crystallm.provenance import readable
 
 _HEADING = re.compile(r"^[ \t\ufeff]*data_\S", re.IGNORECASE | re.MULTILINE)
+
+
+def named_parts(name: str, text: str | Unread) -> Iterator[tuple[str, str | Rejection]]:
+    """The structures of a file, or why it gave no text.
+
+    Args:
+        name: of the file.
+        text: of the file.
+
+    Yields:
+        Name and text of each structure, with that of its block behind the file's where there are several.
+    """
+    if isinstance(text, Unread):
+        yield name, Rejection(Reason.EMPTY if text.empty else Reason.UNREADABLE, text.reason)
+        return
+    for block, part in one_by_one(text):
+        yield f"{name}#{readable(block)}" if block else name, part
 
 
 def one_by_one(text: str) -> list[tuple[str, str]]:

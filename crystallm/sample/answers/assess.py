@@ -19,7 +19,7 @@ from crystallm.sample.answers.evidence import Relatives, evidence_of
 from crystallm.sample.answers.kept import KeptRelaxations
 from crystallm.sample.answers.known import known_crystals
 from crystallm.sample.answers.merging import merged
-from crystallm.sample.answers.search.answering import Searcher
+from crystallm.sample.answers.search.answering import Searcher, say_nothing
 from crystallm.sample.answers.search.further import FurtherDraws
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
@@ -52,7 +52,7 @@ class Assessor:
         drawing: SampleConfig | None = None,
         out: Path | None = None,
         further: FurtherDraws | None = None,
-        tell: Callable[[str], None] = lambda line: None,
+        tell: Callable[[str], None] = say_nothing,
     ) -> Assessor:
         """With the library and the hull beside a checkpoint.
 

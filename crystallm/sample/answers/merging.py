@@ -8,7 +8,7 @@ from dataclasses import replace
 from crystallm.crystal.copies.merging import Candidate, Group, merge_copies
 from crystallm.crystal.description import Description
 from crystallm.crystal.symmetry import space_group_symbol
-from crystallm.sample.crystal import NOT_COMPARED, Crystal, EnergyRecord, by_draw
+from crystallm.sample.crystal import Crystal, EnergyRecord, by_draw
 
 Evaluated = tuple[Description, EnergyRecord]
 """A crystal of higher symmetry that was relaxed for its copies, and its energy."""
@@ -47,13 +47,8 @@ def merged(crystals: Sequence[Crystal], *, promote: bool, parents: Sequence[Eval
     """
     added = [Candidate(description, energy.lowest, added=True) for description, energy in parents]
     groups = merge_copies([*candidates(crystals), *added], promote=promote)
-    return [_marked(_one(group, crystals, parents), group) for group in groups]
-
-
-def _marked(crystal: Crystal, group: Group) -> Crystal:
-    if not group.undecided or NOT_COMPARED in crystal.flags:
-        return crystal
-    return replace(crystal, flags=(*crystal.flags, NOT_COMPARED))
+    found = [(_one(group, crystals, parents), group.undecided) for group in groups]
+    return [crystal.uncompared() if undecided else crystal for crystal, undecided in found]
 
 
 def _one(group: Group, crystals: Sequence[Crystal], parents: Sequence[Evaluated]) -> Crystal:

@@ -24,7 +24,7 @@ SHOWN_EV = 0.1
 """How far above the lowest of all a crystal that was found may lie to be shown, eV per atom."""
 
 
-def _say_nothing(_: str) -> None:
+def say_nothing(_: str) -> None:
     """For those who did not ask."""
 
 
@@ -39,7 +39,7 @@ class Searcher:
     journal: Path | None = None
     further: FurtherDraws | None = None
     """What the model would draw next; None leaves that move out."""
-    tell: Callable[[str], None] = _say_nothing
+    tell: Callable[[str], None] = say_nothing
     """Told how each search ended."""
 
     @classmethod
@@ -49,7 +49,7 @@ class Searcher:
         drawing: SampleConfig | None,
         out: Path | None,
         further: FurtherDraws | None = None,
-        tell: Callable[[str], None] = _say_nothing,
+        tell: Callable[[str], None] = say_nothing,
     ) -> Searcher | None:
         """As a run asks for it; None without a search. out: folder of the run."""
         if not answers.search:
