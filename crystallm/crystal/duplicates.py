@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pymatgen.core import Structure
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.displacement import rms_of_many
 from crystallm.crystal.limited import Lost, Worker
 from crystallm.crystal.matching import TIME_LIMIT_S, matcher
 from crystallm.crystal.prepared import Prepared, prepare
@@ -128,4 +127,6 @@ def _answer(question: Question) -> Answer:
 def are_near(crystals: Sequence[Prepared], other: Prepared) -> list[bool]:
     """Which of the crystals are within tolerance of another by the root mean square displacement: all that the matcher
     calls the same, and few more."""
+    from crystallm.crystal.displacement import rms_of_many  # it needs numba, and most who import this compare nothing
+
     return [rms is not None for (rms,) in rms_of_many(crystals, other, [DUPLICATE])]

@@ -52,14 +52,12 @@ class BondVerdict:
     detail: str = ""
 
 
-def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None, *, near_is_bonded: bool = False) -> BondVerdict:
+def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> BondVerdict:
     """Whether every bond that CrystalNN would find has a reasonable length (`crystallm.crystal.bonds`).
 
     Args:
         cell: The crystal.
         atoms: Those to look at where others are equivalent to them by symmetry; all if None.
-        near_is_bonded: Take an atom near enough to have full weight for bonded without a look at faces. So it is but in
-            cells whose atoms crowd, which are not drawn; the look takes most of the time.
 
     Returns:
         The verdict.
@@ -80,8 +78,7 @@ def judge_bonds(cell: Cell, atoms: Sequence[int] | None = None, *, near_is_bonde
     some = np.arange(len(cell)) if atoms is None else np.unique(np.asarray(atoms, dtype=np.int64))
     order = order[np.isin(order, some)]
     # The face between the two atoms that are nearest to each other is seen from them under 30 degrees at least: a bond.
-    sure = near_is_bonded or bool(shortest.min() <= nearest)
-    if sure and not doubtful[order].any() and (shortest <= covalent + FULL_WEIGHT_ANGSTROM).any():
+    if shortest.min() <= nearest and not doubtful[order].any() and (shortest <= covalent + FULL_WEIGHT_ANGSTROM).any():
         return BondVerdict("")
     found_between, own_images = 0, []
     for atom in (*order[doubtful[order]].tolist(), *order[~doubtful[order]].tolist()):
@@ -112,7 +109,7 @@ def has_unreasonable_bonds(cell: Cell, atoms: Sequence[int] | None = None) -> bo
 
     atoms: see `judge_bonds`.
     """
-    return judge_bonds(cell, atoms, near_is_bonded=True).reason not in ("", NO_RADIUS)
+    return judge_bonds(cell, atoms).reason not in ("", NO_RADIUS)
 
 
 def crystal_nn_bonds(cell: Cell, atom: int) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:

@@ -137,6 +137,8 @@ APPENDED = (
 def _settings_of(key: str) -> Tiers:
     if key.isdecimal() and key.isascii():
         return settings_of_number(int(key[:4]))
+    if "=" in key:  # spglib's 'C 2/c = B 1 1 2/b = B 2/b': the group, then its setting
+        return _settings_of(key.split("=")[1])
     for symbol, code in _ways(key):
         for entries in (_names().get(symbol), _shortened(symbol)):
             if entries:

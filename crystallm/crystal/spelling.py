@@ -86,7 +86,7 @@ def _is_balanced(text: str) -> bool:
             formula = Composition(re.sub(r"[^A-Za-z0-9()\[\]{}]", "", text)).reduced_composition
         except ValueError:
             return False
-    if len(formula) < 2 or formula.num_atoms > MOST_ATOMS:
+    if not formula.valid or len(formula) < 2 or formula.num_atoms > MOST_ATOMS:
         return False
     # As pymatgen's `oxi_state_guesses`, which looks at all combinations and needs minutes for 21 atoms of carbon.
     sums = {0}

@@ -121,3 +121,9 @@ def test_hall_symbols_of_gemmi_and_spglib() -> None:
         assert setting.number == entry.number
     assert setting_of_hall("-R 3 2=").name == setting_of_hall("-R 3 2''").name == "R -3 m:H"  # type: ignore[union-attr]
     assert setting_of_hall("xyz") is None
+
+
+def test_symbols_of_spglib_that_name_group_and_setting() -> None:
+    settings = settings_of_symbol("C 2/c = B 1 1 2/b = B 2/b")
+    assert [setting.name for setting in settings[0]] == ["B 1 1 2/b"]
+    assert settings_of_symbol("C 2/c =") == ()

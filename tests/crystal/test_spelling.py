@@ -33,3 +33,13 @@ def test_capitals_begin_elements() -> None:
 )
 def test_capitals_that_can_be_read(text: str, meant: str | None) -> None:
     assert balanced_alternative(text) == meant
+
+
+@pytest.mark.parametrize(("text", "meant"), [("C21n", "C21N"), ("c400h999o999n", "C400H999O999N")])
+def test_many_atoms_of_an_element_take_no_time(text: str, meant: str) -> None:
+    assert meant in spellings(text)  # all combinations of 21 oxidation states of carbon would take half an hour
+
+
+def test_charges_balance_where_an_element_has_two_oxidation_states() -> None:
+    assert spellings("fe3o4")[0] == "Fe3O4"
+    assert balanced_alternative("FE3O4") == "Fe3O4"

@@ -203,6 +203,8 @@ def _gives_symmetry(other: Items, items: Items) -> bool:
 
 def _parse(text: str) -> gemmi.cif.Document | Rejection:
     # Level 0: one name for two blocks, or for two items, is no reason to read none of them.
+    if not text.isascii():
+        text = _SURROGATE.sub("~", text)  # what is left of bytes that are no text; gemmi takes none
     if is_cif2(text):
         text = as_cif1(text)
     try:
@@ -244,6 +246,7 @@ def _plain(value: str) -> str:
 _QUOTES = frozenset("'\";")
 _NULL = frozenset("?.")
 _MARKS = _QUOTES | _NULL
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKED = re.compile(r"^['\";?.]", re.MULTILINE)
 
 

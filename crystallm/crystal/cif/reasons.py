@@ -20,6 +20,10 @@ VOLUME_TOLERANCE = 0.01
 """Relative difference between the stated volume and that of the cell."""
 
 
+ELECTRON_TOLERANCE = 0.02
+"""Relative: F(000) counts the electrons of the cell; with dispersion it is a little less."""
+
+
 class Use(StrEnum):
     """What became of a statement."""
 
@@ -188,5 +192,10 @@ def _of_content(read: ReadBlock, chosen: Candidate | None) -> Iterator[Finding]:
                 yield Finding("content", Use.USED, f"{displayed(name)} {text}: agrees with the atoms")
         elif chosen is not None:
             yield Finding("content", Use.NOT_NEEDED, f"{displayed(name)} {text}")
+    text = items.text("_exptl_crystal_f_000")
+    if chosen is not None and text is not None:
+        stated, ours = float(gemmi.cif.as_number(text)), int(chosen.cell.numbers.sum())
+        use = Use.NOT_NEEDED if abs(stated - ours) <= ELECTRON_TOLERANCE * ours else Use.CONTRADICTS
+        yield Finding("content", use, f"_exptl_crystal_F_000 {text}; the atoms of the cell have {ours} electrons")
     if chosen is not None and read.sites is not None and read.sites.multiplicities and not contradictions:
         yield Finding("content", Use.USED, "_atom_site_symmetry_multiplicity: agrees with the atoms")

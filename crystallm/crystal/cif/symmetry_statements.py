@@ -8,7 +8,7 @@ class, Bravais type) cannot replace them. Superspace groups are refused: an aver
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
@@ -47,14 +47,17 @@ class Kind(IntEnum):
     """The group, in any setting."""
 
 
-HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
+HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall", "_cod_original_sg_symbol_hall")
 SYMBOLS = (
     *("_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m_full"),
     *("_symmetry_space_group_name_h-m_full", "_symmetry_pdbx_full_space_group_name_h-m", "_space_group_name_h-m"),
     *("_symmetry_space_group_name_h-m_alt", "_space_group_name_hm_alt", "_symmetry_space_group_name_hm"),
+    "_cod_original_sg_symbol_h-m",
 )
 REFERENCES = ("_space_group_name_h-m_ref", "_space_group_name_schoenflies", "_space_group_reference_setting")
-NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number", "_symmetry_it_number")
+NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number", "_symmetry_it_number", "_cod_original_sg_number")
+ORIGINAL = "_cod_original_sg_"
+"""Begin of names of what a file said before COD set it right: a statement only where nothing else is one."""
 CODE = "_space_group_it_coordinate_system_code"
 OPERATORS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 GENERATORS = ("_space_group_generator_xyz", "_space_group_symop_generator_xyz")
@@ -139,12 +142,7 @@ def read_symmetry(items: Mapping[str, str | list[str]]) -> Symmetry | Rejection:
     for name in of_modulation:
         if found := _modulated(name, items[name]):
             return found
-    stated = []
-    for name in of_symmetry:
-        value = items[name]
-        texts = tuple(text for text in value if text) if isinstance(value, list) else (value,) if value else ()
-        if texts:
-            stated.append((name, texts))
+    stated = _stated(items, of_symmetry) or _stated(items, [name for name in items if name.startswith(ORIGINAL)])
     if not stated:
         return Symmetry(((P1,),), (), (), _system(items))
     symmetry = _combined(tuple(stated))
@@ -155,6 +153,17 @@ def read_symmetry(items: Mapping[str, str | list[str]]) -> Symmetry | Rejection:
         return symmetry
     detail = f"the group is stated by number, in another setting ({moved}); state operators or a Hall symbol"
     return Rejection(Reason.AMBIGUOUS, detail)
+
+
+def _stated(items: Mapping[str, str | list[str]], names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """The items of these names that have a value, with all of their texts."""
+    found = []
+    for name in names:
+        value = items[name]
+        texts = tuple(text for text in value if text) if isinstance(value, list) else (value,) if value else ()
+        if texts:
+            found.append((name, texts))
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -154,3 +154,11 @@ def test_what_is_no_cif(text: str) -> None:
 def test_one_atom_without_a_loop() -> None:
     lines = ["_atom_site_label Po1", *(f"_atom_site_fract_{axis} 0" for axis in "xyz")]
     assert read(cif("_space_group_IT_number 221", "", "").split("loop_")[0] + "\n".join(lines)) == {"Po": 1}
+
+
+def test_bytes_that_are_no_text_make_nothing_unreadable() -> None:
+    text = "data_\udcff\n_cell_length_a 3.35\n_space_group_IT_number 221\n_publ_author 'M\udcfcller'\nloop_\n"
+    sites = "_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nPo 0 0 0\n"
+    cell = read_cif(text + sites)
+    assert isinstance(cell, Cell)
+    assert cell.amounts == {84: 1}

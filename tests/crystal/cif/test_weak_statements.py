@@ -3,6 +3,8 @@
 import pytest
 
 from crystallm.crystal.cell import Reason
+from crystallm.crystal.cif import read_with_reasons
+from crystallm.crystal.cif.reasons import reasons
 from tests.crystal.cif.test_symmetry_of_cifs import NACL, WHOLE_NACL, Z4, amounts, cif, refused
 
 
@@ -52,3 +54,39 @@ def test_z_without_a_formula_decides_the_origin(
     stated = f"_space_group_IT_number {number}\n"
     refused(cif(stated, sites, *cell), Reason.AMBIGUOUS, ":1", ":2")
     assert amounts(cif(f"{stated}_cell_formula_units_Z {z}", sites, *cell)) == atoms
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "_cod_original_sg_symbol_H-M 'F m 3 m'",
+        "_cod_original_sg_symbol_Hall '-F 4 2 3'",
+        "_cod_original_sg_number 225",
+    ],
+)
+def test_the_group_before_cod_set_it_right_counts_where_nothing_else_is_stated(item: str) -> None:
+    assert amounts(cif(item, NACL)) == {"Na": 4, "Cl": 4}
+    assert amounts(cif(item.replace("225", "?"), WHOLE_NACL)) == {"Na": 4, "Cl": 4}
+    assert amounts(cif(item + "\n_space_group_IT_number 221", NACL)) == {"Na": 1, "Cl": 1}  # the right one
+
+
+def test_an_original_group_that_is_none_is_refused() -> None:
+    refused(cif("_cod_original_sg_symbol_H-M 'F m 7 m'", NACL), Reason.UNREADABLE, "F m 7 m")
+
+
+@pytest.mark.parametrize(("electrons", "use"), [("112", "not needed"), ("105.4(1)", "contradicts")])
+def test_electrons_are_held_against_the_atoms_but_refuse_nothing(electrons: str, use: str) -> None:
+    text = cif(f"_space_group_IT_number 225\n_exptl_crystal_F_000 {electrons}", NACL)
+    assert amounts(text) == {"Na": 4, "Cl": 4}
+    (block,) = read_with_reasons(text)  # type: ignore[misc]
+    said = [str(finding) for finding in reasons(block) if "F_000" in finding.text]
+    assert said == [f"content: {use}: _exptl_crystal_F_000 {electrons}; the atoms of the cell have 112 electrons"]
+
+
+@pytest.mark.parametrize(("volume", "use"), [("179.4", "not needed"), ("165.2", "contradicts")])
+def test_a_stated_volume_is_held_against_the_cell_but_refuses_nothing(volume: str, use: str) -> None:
+    text = cif(f"_space_group_IT_number 225\n_cell_volume {volume}", NACL)
+    assert amounts(text) == {"Na": 4, "Cl": 4}
+    (block,) = read_with_reasons(text)  # type: ignore[misc]
+    (said,) = [finding for finding in reasons(block) if "_cell_volume" in finding.text]
+    assert said.use == use
