@@ -33,6 +33,10 @@ class Fate(StrEnum):
     DIED = "worker process died"
 
 
+NO_VERDICT = frozenset(map(str, Fate))
+"""Reasons that are no verdict on an item."""
+
+
 @dataclass(frozen=True)
 class Lost:
     """A call that gave no value: the item was too slow, or it took its process down (memory, crash)."""

@@ -202,8 +202,15 @@ def drop_leakage(ledger: Ledger, benchmarks: list[Source], config: PrepareConfig
     """Take out each crystal that equals one of a benchmark; returns what was counted on the way."""
     if not benchmarks:
         return {"taken_out": 0}
-    # The limits are for what is trained on; a test structure beyond them must still be found.
-    lenient = replace(config, max_sites=MAX_INPUT_SITES, max_tokens=10**6, min_distance_angstrom=0.0, split_column=None)
+    # The limits are for what is trained on; a test structure beyond them, or with a wrong sum, must still be found.
+    lenient = replace(
+        config,
+        max_sites=MAX_INPUT_SITES,
+        max_tokens=10**6,
+        min_distance_angstrom=0.0,
+        split_column=None,
+        trust_atoms=True,
+    )
     tests = describe_all(
         read(benchmarks, None, shop, title="read benchmark", max_file_mb=config.max_file_mb),
         lenient,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 import re
-import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from pymatgen.core import Lattice
-from pymatgen.io.cif import CifWriter
 
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif, write_cif
 from crystallm.crystal.description import describe
+from crystallm.eval.frames import plain_cif
 
 Corruption = Callable[[str, random.Random], str]
 
@@ -109,13 +108,13 @@ def _random_cell(rng: np.random.Generator) -> Cell:
 
 def _anywhere(rng: np.random.Generator) -> str:
     """Atoms anywhere."""
-    return _listed(_random_cell(rng))
+    return plain_cif(_random_cell(rng), decimals=12)
 
 
 def _spread_out(rng: np.random.Generator) -> str:
     """Atoms anywhere in a cell so large that some have no bond."""
     cell = _random_cell(rng)
-    return _listed(Cell(cell.lattice * rng.uniform(1.2, 2.5), cell.positions, cell.numbers))
+    return plain_cif(Cell(cell.lattice * rng.uniform(1.2, 2.5), cell.positions, cell.numbers), decimals=12)
 
 
 def _coincident(rng: np.random.Generator) -> str:
@@ -125,7 +124,7 @@ def _coincident(rng: np.random.Generator) -> str:
     away = rng.normal(size=3)
     away *= rng.choice([0.0, 1e-6, 1e-3, 0.05, 0.3]) / np.linalg.norm(away)
     positions[-1] += away @ np.linalg.inv(cell.lattice)
-    return _listed(Cell(cell.lattice, positions, np.append(cell.numbers, rng.choice(RANDOM_ELEMENTS))))
+    return plain_cif(Cell(cell.lattice, positions, np.append(cell.numbers, rng.choice(RANDOM_ELEMENTS))), decimals=12)
 
 
 RANDOM_ELEMENTS = (
@@ -168,15 +167,9 @@ RANDOM_KINDS: Mapping[str, Callable[[np.random.Generator], str]] = {
 """Cells that are no crystals, which both paths have to see alike."""
 
 
-def _listed(cell: Cell) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns about noble gases
-        return str(CifWriter(cell.to_structure(), significant_figures=12))
-
-
 def _changed(cif: str, rng: random.Random, change: Callable[[Cell, random.Random], Cell]) -> str:
     cell = read_cif(cif)
-    return cif if isinstance(cell, Rejection) else str(CifWriter(change(cell, rng).to_structure()))
+    return cif if isinstance(cell, Rejection) else plain_cif(change(cell, rng))
 
 
 def _swap(cell: Cell, rng: random.Random) -> Cell:

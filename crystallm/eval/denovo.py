@@ -11,7 +11,7 @@ from typing import Any
 
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.composition import format_formula
-from crystallm.crystal.limited import Fate, Lost
+from crystallm.crystal.limited import Lost
 from crystallm.crystal.validity import CheckName, Checks
 from crystallm.energy.journal import Journal
 from crystallm.errors import ConfigError
@@ -102,9 +102,7 @@ class SampleVerdict:
     @property
     def checks_valid(self) -> bool | None:
         """The reference checks of `crystallm eval validity`."""
-        if self.checks is None:
-            return False
-        return None if self.checks.undecided else self.checks.valid
+        return None if self.checks is None or self.checks.undecided else self.checks.valid
 
     @property
     def unique(self) -> bool | None:
@@ -126,11 +124,11 @@ class SampleVerdict:
         """At most 0.1 eV per atom above the hull."""
         return self.of_energy(lambda stability: stability.metastable)
 
-    def of_energy(self, judge: Callable[[Stability], bool]) -> bool | None:
+    def of_energy(self, judge: Callable[[Stability], bool | None]) -> bool | None:
         """A verdict on the energy; None where relaxing the sample, or a reference of its hull, ran out of time."""
-        if self.lost or (self.stability is not None and self.stability.reason in set(Fate)):
+        if self.lost:
             return None
-        return self.stability is not None and judge(self.stability)
+        return False if self.stability is None else judge(self.stability)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as a JSON object."""
@@ -180,9 +178,9 @@ RATES: Mapping[str, Judge] = {
 """What is counted, sample by sample; the denominator is every sample that was asked for."""
 
 ENERGY_RATES: Mapping[str, Judge] = {
-    "relaxed": lambda v: v.of_energy(lambda s: s.relaxation is not None),
-    "converged": lambda v: v.of_energy(lambda s: s.relaxation is not None and s.relaxation.converged),
-    "placed_above_hull": lambda v: v.of_energy(lambda s: s.above_hull is not None),
+    "relaxed": lambda v: v.of_energy(lambda s: s.relaxed),
+    "converged": lambda v: v.of_energy(lambda s: s.converged),
+    "placed_above_hull": lambda v: v.of_energy(lambda s: s.placed),
     "stable": lambda v: v.stable,
     "stable_within_1_meV": lambda v: v.of_energy(lambda s: s.nearly_stable),
     "metastable": lambda v: v.metastable,

@@ -43,7 +43,13 @@ def main(argv: list[str]) -> None:
     samples = read_records(options.samples, trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)
     if options.number:
         samples = samples[: options.number]
-    reference = Reference(options.reference, split_column=config.split_column, split=config.split)
+    reference = Reference(
+        options.reference,
+        split_column=config.split_column,
+        split=config.split,
+        workers=workers,
+        time_limit_s=config.time_limit,
+    )
     out = output_folder(options.out)
     with only_writer(out, remedy="choose another --out"):
         _judge(samples, reference, config, out, options)
@@ -57,9 +63,7 @@ def _judge(
     figures = draw_figures(score, rows, out)
     record = provenance(config, inputs=[options.samples, *options.reference])
     settings: dict[str, Any] = {
-        key: value
-        for key, value in record["config"].items()
-        if key not in ("stability", "max_file_mb") and value != ""
+        key: value for key, value in record["config"].items() if key not in ("stability", "max_file_mb") and value != ""
     }
     if config.stability is not None:
         settings |= {key: value for key, value in record["config"]["stability"].items() if key != "relaxation"}

@@ -46,7 +46,8 @@ def names_in(comment: str) -> dict[str, str]:
     found = {}
     for pair in _PAIR.finditer(comment):
         if pair["key"] in NAMES:
-            found[pair["key"]] = next(pair[kind] for kind in ("double", "single", "braces", "bare") if pair[kind])
+            kinds = ("double", "single", "braces", "bare")
+            found[pair["key"]] = next(pair[kind] for kind in kinds if pair[kind] is not None)
     return found
 
 
@@ -91,10 +92,10 @@ def _cif_of_atoms(atoms: Any) -> str | Rejection:
     return plain_cif(Cell(np.array(atoms.cell), atoms.get_scaled_positions(wrap=False), numbers))
 
 
-def plain_cif(cell: Cell) -> str:
-    """A CIF that lists all atoms of a cell under P 1, eight decimals."""
+def plain_cif(cell: Cell, *, decimals: int = 8) -> str:
+    """A CIF that lists all atoms of a cell under P 1."""
     from pymatgen.io.cif import CifWriter
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns about noble gases
-        return str(CifWriter(cell.to_structure()))
+        return str(CifWriter(cell.to_structure(), significant_figures=decimals))

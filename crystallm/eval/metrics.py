@@ -57,18 +57,19 @@ def score(
     stol: what cRMSE gives to a target that is not matched. groups: name of a division -> target id -> its part.
     """
     own = {t.id: [outcomes.get((t.id, t.id, s.number)) for s in samples.by_target.get(t.id, [])] for t in targets}
+    opens = {name: first_open(found) for name, found in own.items()}
     metrics: dict[str, Value] = {}
     for name, rms in VARIANTS.items():
         for top in tops:
             best = [best_of(found[:top], rms) for found in own.values()]
-            metrics |= _rate_and_rms(best, f"@{top}{name}", [is_open(found[:top]) for found in own.values()])
+            metrics |= _rate_and_rms(best, f"@{top}{name}", [_within(opens[name], top) for name in own])
     for kind in SCORES:
         if not any(kind in sample.scores for found in samples.by_target.values() for sample in found):
             continue
         chosen = [highest(samples.by_target.get(t.id, []), kind) for t in targets]
         ranked = [[outcomes.get((t.id, t.id, s.number)) for s in few] for t, few in zip(targets, chosen, strict=True)]
         best = [best_of(found, _standard) for found in ranked]
-        metrics |= _rate_and_rms(best, f"@1_by_{kind}", [is_open(found) for found in ranked])
+        metrics |= _rate_and_rms(best, f"@1_by_{kind}", [first_open(found) is not None for found in ranked])
     for top in tops:
         metrics |= volume_errors([found[:top] for found in own.values()], top=top)
     for top in metre_tops:
@@ -82,10 +83,10 @@ def score(
     return PredictionScore(
         metrics=metrics,
         parts={
-            division: {part: _part(names, firsts, own, (tops[0], tops[-1])) for part, names in members.items()}
+            division: {part: _part(names, firsts, opens, (tops[0], tops[-1])) for part, names in members.items()}
             for division, members in divisions.items()
         },
-        curve={k: _matched(firsts.keys(), firsts, own, k) for k in _upto(tries)},
+        curve={k: _matched(firsts.keys(), firsts, opens, k) for k in _upto(tries)},
         samples=Rate(
             sum(o is not None and o.rms is not None for o in everything),
             len(everything),
@@ -137,9 +138,10 @@ def best_of(attempts: Sequence[Outcome | None], rms: Callable[[Outcome], float |
     return min((value for value in found if value is not None), default=None)
 
 
-def is_open(attempts: Sequence[Outcome | None]) -> bool:
-    """Whether some attempt has no verdict; a target that none of the others matches is undecided then."""
-    return any(outcome is not None and outcome.undecided for outcome in attempts)
+def first_open(attempts: Sequence[Outcome | None]) -> int | None:
+    """Number of the first attempt without verdict, from 1; a target that no other attempt matches is undecided then."""
+    numbers = (n for n, outcome in enumerate(attempts, start=1) if outcome is not None and outcome.undecided)
+    return next(numbers, None)
 
 
 def volume_errors(attempts: Sequence[Sequence[Outcome | None]], *, top: int) -> dict[str, Value]:
@@ -177,7 +179,7 @@ def metre(
 
     METRe: true structures matched by any generated structure, of all true structures; the generated ones are the first
     `top` samples of all targets, of which only those of its formula can match. cRMSE: mean over all true structures of
-    the smallest rms, stol for a structure that nothing matches.
+    the smallest rms, stol for a structure that nothing matches; so for an undecided one, too: it is the most it can be.
     """
     family: dict[object, list[tuple[str, int]]] = {}
     for target in targets:
@@ -187,7 +189,7 @@ def metre(
     best = [best_of(made, _standard) for made in attempts]
     found = [value for value in best if value is not None]
     missed = len(targets) - len(found)
-    undecided = sum(value is None and is_open(made) for value, made in zip(best, attempts, strict=True))
+    undecided = sum(value is None and first_open(made) is not None for value, made in zip(best, attempts, strict=True))
     return {
         f"metre@{top}": Rate(len(found), len(targets), undecided),
         f"crmse@{top}": (sum(found) + stol * missed) / len(targets) if targets else None,
@@ -250,18 +252,23 @@ def _rate_and_rms(best: Sequence[float | None], suffix: str, is_open: Sequence[b
     return {f"match_rate{suffix}": rate, f"rmse{suffix}": mean(found) if found else None}
 
 
-Own = Mapping[str, Sequence[Outcome | None]]
-"""Target id -> outcomes of its own samples."""
+Numbers = Mapping[str, int | None]
+"""Target id -> number of the first of its samples of a kind, from 1; None where there is none."""
 
 
-def _part(names: Sequence[str], firsts: Mapping[str, int | None], own: Own, tops: Sequence[int]) -> dict[str, Value]:
-    return {f"match_rate@{top}": _matched(names, firsts, own, top) for top in dict.fromkeys(tops)}
+def _part(names: Sequence[str], firsts: Numbers, opens: Numbers, tops: Sequence[int]) -> dict[str, Value]:
+    return {f"match_rate@{top}": _matched(names, firsts, opens, top) for top in dict.fromkeys(tops)}
 
 
-def _matched(names: Collection[str], firsts: Mapping[str, int | None], own: Own, top: int) -> Rate:
-    """How many of some targets are matched within the first `top` samples."""
-    hits = {name for name in names if (first := firsts[name]) is not None and first <= top}
-    return Rate(len(hits), len(names), sum(name not in hits and is_open(own[name][:top]) for name in names))
+def _matched(names: Collection[str], firsts: Numbers, opens: Numbers, top: int) -> Rate:
+    """How many of some targets are matched within the first `top` samples, and how many of the rest are undecided."""
+    hits = sum(_within(firsts[name], top) for name in names)
+    undecided = sum(not _within(firsts[name], top) and _within(opens[name], top) for name in names)
+    return Rate(hits, len(names), undecided)
+
+
+def _within(number: int | None, top: int) -> bool:
+    return number is not None and number <= top
 
 
 def _upto(tries: Sequence[int]) -> range:

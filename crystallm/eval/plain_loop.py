@@ -54,7 +54,8 @@ def compare_with_plain(
     Both run in this process, target by target in turn, so that what else the machine does slows both alike; then ours
     again in a pool with its time limits. A verdict that differs is looked at again: `undecided` are those where
     pymatgen contradicts itself when the two crystals change places, are read by another reader, or have their sites
-    moved by 1e-7 of the cell, because images of an atom are equally near and rounding chooses.
+    moved by 1e-7 of the cell, because images of an atom are equally near and rounding chooses. These are left out of
+    `same_verdict` and counted beside it: `samples` holds them.
     """
     by = tuple(matcher(tolerances) for tolerances in (benchmark.standard, benchmark.strict))
     groups = _groups(benchmark, targets, samples, most)
@@ -82,7 +83,7 @@ def compare_with_plain(
     seconds_pool = time.perf_counter() - started
     return {
         "samples": count,
-        "same_verdict": Rate(count - undecided - len(differing), count).to_json(),
+        "same_verdict": Rate(count - undecided - len(differing), count - undecided).to_json(),
         "undecided": undecided,
         "differing": differing,
         "seconds_plain": seconds_plain,

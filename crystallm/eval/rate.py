@@ -38,11 +38,6 @@ class Rate:
         return self.passed / self.attempted if self.attempted else None
 
     @property
-    def most(self) -> float | None:
-        """The share if everything undecided passed; None when nothing was attempted."""
-        return (self.passed + self.undecided) / self.attempted if self.attempted else None
-
-    @property
     def interval_95(self) -> tuple[float, float]:
         """Wilson score interval at 95 %, wide enough for either verdict on what is undecided; (0, 1) of nothing."""
         low, _ = wilson_interval(self.passed, self.attempted)

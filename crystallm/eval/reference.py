@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from crystallm.crystal.cell import Reason, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.composition import Amounts, parse_formula, reduce_amounts, symbol_of
+from crystallm.crystal.limited import Lost, run_limited
 from crystallm.errors import CompositionError, InputError
 
 ROWS_AT_A_TIME = 10_000
@@ -33,12 +34,30 @@ class Reference:
     Texts stay in the files: a corpus is larger than what one evaluation compares. With the column `reduced_formula` the
     CIF of a row is read when it is first asked for, without it all are, which takes about a millisecond a row. A row
     that cannot be read, or whose atoms are not of the formula in its column, is no crystal of the reference: it is
-    counted in `refused` and in nothing else.
+    counted in `refused` and in nothing else. One whose reading runs out of time stays if its column names a formula:
+    whoever compares it finds it undecided.
     """
 
-    def __init__(self, paths: Sequence[Path], *, split_column: str = "", split: str = "") -> None:
-        """split_column, split: take only rows with this value in this column; empty takes all rows."""
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        split_column: str = "",
+        split: str = "",
+        workers: int = 1,
+        time_limit_s: float = 60.0,
+    ) -> None:
+        """Find the formulas of the rows.
+
+        Args:
+            paths: Parquet files with the column `cif`.
+            split_column: With `split`, take only rows with this value in this column; empty takes all rows.
+            split: See `split_column`.
+            workers: Processes that read CIFs.
+            time_limit_s: Seconds for one CIF.
+        """
         self.paths = tuple(paths)
+        self._workers, self._time_limit_s = workers, time_limit_s
         self.refused: Counter[str] = Counter()
         """Rows left out because their formula or CIF cannot be read, by reason."""
         self.n_read = 0
@@ -72,10 +91,11 @@ class Reference:
         places = sorted(place for found in self._places.values() for place in found)
         chosen = random.Random(seed).sample(places, min(number, len(places)))
         rows = self._read(chosen)
-        of_chosen: dict[Amounts, list[tuple[int, int]]] = defaultdict(list)
-        formulas = {place: amounts for amounts, found in self._places.items() for place in found}
-        for place in chosen:
-            of_chosen[formulas[place]].append(place)
+        of_chosen: dict[Amounts, list[tuple[int, int]]] = {}
+        wanted = set(chosen)
+        for amounts, found in self._places.items():
+            if among := [place for place in found if place in wanted]:
+                of_chosen[amounts] = among
         refused = self._refuse_unreadable(of_chosen, rows)
         return [rows[place] for place in chosen if place not in refused]
 
@@ -83,17 +103,16 @@ class Reference:
         self, places: Mapping[Amounts, Sequence[tuple[int, int]]], rows: Mapping[tuple[int, int], ReferenceRow]
     ) -> set[tuple[int, int]]:
         """Take out, and count, rows that are no crystal of their formula; returns their places."""
+        stated = {place: amounts for amounts, found in places.items() for place in found}
+        unread = [place for place in stated if place not in self._read_places]
+        self._read_places.update(unread)
         refused = set()
-        for amounts, found in places.items():
-            for place in found:
-                if place in self._read_places:
-                    continue
-                self._read_places.add(place)
-                own = self._of_cif(rows[place].cif)
-                if own is not None and own != amounts:
-                    self.refused["atoms of another formula than the column says"] += 1
-                if own != amounts:
-                    refused.add(place)
+        for place, own in zip(unread, self._of_cifs([rows[place].cif for place in unread]), strict=True):
+            if isinstance(own, Lost) or own == stated[place]:
+                continue
+            refused.add(place)
+            said = str(own.reason) if isinstance(own, Rejection) else "atoms of another formula than the column says"
+            self.refused[said] += 1
         for amounts in places if refused else ():
             self._places[amounts] = [place for place in self._places[amounts] if place not in refused]
         return refused
@@ -105,28 +124,32 @@ class Reference:
         known = "reduced_formula" in available
         columns = ["reduced_formula" if known else "cif", *([split_column] if split_column else [])]
         texts = None  # only read where the formula of a row says nothing
-        number = -1
+        start = 0
         for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_A_TIME, columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                if split_column and row[split_column] != split:
-                    continue
-                amounts = _stated(row["reduced_formula"]) if known else None
-                if amounts is None:
-                    if known and texts is None:
-                        texts = pq.read_table(path, columns=["cif"]).column("cif")
-                    amounts = self._of_cif(row["cif"] if texts is None else texts[number].as_py())
-                    self._read_places.add((place, number))
-                if amounts is not None:
-                    yield number, amounts
+            rows = {
+                number: row
+                for number, row in enumerate(batch.to_pylist(), start=start)
+                if not split_column or row[split_column] == split
+            }
+            start += len(batch)
+            formulas = {number: _stated(row["reduced_formula"]) if known else None for number, row in rows.items()}
+            unknown = [number for number, amounts in formulas.items() if amounts is None]
+            if known and unknown and texts is None:
+                texts = pq.read_table(path, columns=["cif"]).column("cif")
+            cifs = [rows[number]["cif"] if texts is None else texts[number].as_py() for number in unknown]
+            for number, own in zip(unknown, self._of_cifs(cifs), strict=True):
+                self._read_places.add((place, number))
+                if isinstance(own, Rejection | Lost):
+                    self.refused[str(own.reason if isinstance(own, Rejection) else own.fate)] += 1
+                else:
+                    formulas[number] = own
+            yield from ((number, amounts) for number, amounts in formulas.items() if amounts is not None)
 
-    def _of_cif(self, text: object) -> Amounts | None:
-        self.n_read += 1
-        cell = read_cif(text) if isinstance(text, str) else Rejection(Reason.EMPTY, "no CIF in the row")
-        if isinstance(cell, Rejection):
-            self.refused[str(cell.reason)] += 1
-            return None
-        return reduce_amounts({symbol_of(number): count for number, count in cell.amounts.items()})
+    def _of_cifs(self, texts: Sequence[object]) -> list[Amounts | Rejection | Lost]:
+        """What some rows are made of; read in processes, since a text that nobody vouches for may take for ever."""
+        self.n_read += len(texts)
+        calls = run_limited(_amounts_of, texts, workers=self._workers, time_limit_s=self._time_limit_s)
+        return [found for _, found in sorted(calls, key=lambda call: call[0])]
 
     def _read(self, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], ReferenceRow]:
         by_file: dict[int, list[int]] = defaultdict(list)
@@ -140,6 +163,14 @@ class Reference:
                 name = str(values.get("id", f"{self.paths[number].name} row {row}"))
                 found[number, row] = ReferenceRow(name, str(values["cif"]))
         return found
+
+
+def _amounts_of(text: object) -> Amounts | Rejection:
+    """The reduced formula of the atoms of a CIF."""
+    cell = read_cif(text) if isinstance(text, str) else Rejection(Reason.EMPTY, "no CIF in the row")
+    if isinstance(cell, Rejection):
+        return cell
+    return reduce_amounts({symbol_of(number): count for number, count in cell.amounts.items()})
 
 
 def _stated(text: object) -> Amounts | None:

@@ -22,7 +22,7 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.crystal.layout import DEFAULT_LAYOUT, get_layout
-from crystallm.crystal.limited import Fate, Lost, run_limited
+from crystallm.crystal.limited import NO_VERDICT, Lost, run_limited
 from crystallm.crystal.matching import rms_distance, unreduced_matcher
 from crystallm.crystal.symmetry import primitive, space_group_number, standardize_number
 from crystallm.crystal.text_layout import TextLayout
@@ -126,7 +126,7 @@ def into_text(cell: Cell, layout: TextLayout) -> str | Rejection:
     return tokens if isinstance(tokens, Rejection) else layout.text(tokens)
 
 
-UNDECIDED = frozenset((*map(str, Fate), "not reached"))
+UNDECIDED = NO_VERDICT | {"not reached"}
 """Reasons that are no verdict on a row."""
 
 
@@ -136,7 +136,7 @@ class Counts:
 
     rows: Counter[str] = field(default_factory=Counter)
     encoded: dict[tuple[str, int], Encoded] = field(default_factory=dict)
-    refused: dict[str, Rejection | Lost] = field(default_factory=dict)
+    refused: dict[tuple[str, int], Rejection | Lost] = field(default_factory=dict)
     trips: dict[tuple[str, int], Trip | str] = field(default_factory=dict)
 
     def rates(self, chosen: Iterable[tuple[str, int]]) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def encode_all(paths: Sequence[Path], config: RoundtripConfig, counts: Counts) -
                 if isinstance(found, Encoded):
                     counts.encoded[path.name, number] = found
                 else:
-                    counts.refused[f"{path.name} row {number}"] = found
+                    counts.refused[path.name, number] = found
                 bar.update()
 
 
@@ -254,10 +254,7 @@ def _reason(found: Rejection | Lost) -> str:
 
 def _undecided(counts: Counts, file: str | None = None) -> int:
     """How many rows, of a file or of all, ran out of time or memory."""
-    return sum(
-        isinstance(found, Lost) and (file is None or row.rpartition(" row ")[0] == file)
-        for row, found in counts.refused.items()
-    )
+    return sum(isinstance(found, Lost) and file in (None, name) for (name, _), found in counts.refused.items())
 
 
 def _workers(config: RoundtripConfig) -> int:
@@ -325,13 +322,17 @@ def main(argv: list[str]) -> None:
     finally:
         # Ctrl-C passes through here: what was measured is printed and kept, and marked as a part.
         chosen = {"random": at_random, "per group": of_groups, "all": [*dict.fromkeys([*at_random, *of_groups])]}
-        named = [(f"{file} row {number}", counts.trips.get((file, number))) for file, number in sorted(chosen["all"])]
+        named = [
+            (f"{file} row {number}", counts.trips.get((file, number), "not reached"))
+            for file, number in sorted(chosen["all"])
+        ]
         result = {
             "complete": complete,
             "encoded": Rate(len(counts.encoded), counts.rows.total(), _undecided(counts)),
             "refused": dict(Counter(map(_reason, counts.refused.values())).most_common()),
             "refused_rows": [
-                f"{row}: {_reason(found)}, {found.detail}" for row, found in sorted(counts.refused.items())
+                f"{file} row {number}: {_reason(found)}, {found.detail}"
+                for (file, number), found in sorted(counts.refused.items(), key=lambda row: row[0])
             ],
             "files": lengths(counts),
             "length_only": lengths(side),

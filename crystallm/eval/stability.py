@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from crystallm.crystal.composition import Amounts
-from crystallm.crystal.limited import Lost, run_limited
+from crystallm.crystal.limited import NO_VERDICT, Lost, run_limited
 from crystallm.energy.fire import Relax, Relaxation, SinglePoint
 from crystallm.energy.hull import Hull, NoHull, System, formulas_by_system, make_hull
 from crystallm.energy.journal import Journal
@@ -54,26 +54,49 @@ class StabilityConfig:
 
 @dataclass(frozen=True)
 class Stability:
-    """One sample in eV per atom; `reason` says why there is no energy above hull."""
+    """One sample in eV per atom; `reason` says why there is no energy above hull.
+
+    Verdicts are None where there is none, because the sample, or a reference of its hull, ran out of time or memory.
+    """
 
     relaxation: Relaxation | None
     above_hull: float | None
     reason: str = ""
+    undecided: bool = False
+    """Whether the reason is that time or memory ran out."""
 
     @property
-    def stable(self) -> bool:
+    def relaxed(self) -> bool | None:
+        """Whether there is a relaxed crystal."""
+        return None if self.relaxation is None and self.undecided else self.relaxation is not None
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether its forces came below the limit."""
+        return self.relaxed if self.relaxation is None else self.relaxation.converged
+
+    @property
+    def placed(self) -> bool | None:
+        """Whether it has an energy above hull."""
+        return None if self.undecided else self.above_hull is not None
+
+    @property
+    def stable(self) -> bool | None:
         """On or below the hull of the references."""
-        return self.above_hull is not None and self.above_hull <= STABLE_EV
+        return self._at_most(STABLE_EV)
 
     @property
-    def nearly_stable(self) -> bool:
+    def nearly_stable(self) -> bool | None:
         """On or below the hull within the scatter of relaxations, 1 meV per atom."""
-        return self.above_hull is not None and self.above_hull <= SCATTER_EV
+        return self._at_most(SCATTER_EV)
 
     @property
-    def metastable(self) -> bool:
+    def metastable(self) -> bool | None:
         """At most 0.1 eV per atom above the hull; stable ones included."""
-        return self.above_hull is not None and self.above_hull <= METASTABLE_EV
+        return self._at_most(METASTABLE_EV)
+
+    def _at_most(self, energy: float) -> bool | None:
+        return self.placed if self.above_hull is None else self.above_hull <= energy
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as a JSON object, without the relaxed coordinates."""
@@ -97,7 +120,8 @@ class StabilityFacts:
     largest_gain: float
     """Most that relaxing one of them gained, in eV per atom; above `reference_window` a hull may be too high."""
     reference_failures: Mapping[str, int]
-    """References without an energy, by reason; the hull is made without them."""
+    """References without an energy, by reason; the hull is made without them. Where one ran out of time or memory, or
+    its relaxation did (`relaxing: timed out`), samples of its chemical system are undecided."""
 
     def to_json(self) -> dict[str, Any]:
         """All fields as a JSON object."""
@@ -121,7 +145,12 @@ def judge_stability(
     )
     hulls = energies.hulls(wanted, compositions, window=config.reference_window)
     verdicts = {
-        index: _verdict(relaxed[index], amounts, hulls.get(elements_of(amounts)))
+        index: _verdict(
+            relaxed[index],
+            amounts,
+            hulls.get(elements_of(amounts)),
+            lost=energies.lost(wanted.get(elements_of(amounts), [])),
+        )
         for index, (_, amounts) in samples.items()
     }
     return verdicts, energies.facts(len(wanted))
@@ -136,12 +165,16 @@ class _ReferenceEnergies:
         self._given: dict[ReferenceRow, float] = {}
         self._relaxed: dict[ReferenceRow, float] = {}
         self._failures: Counter[str] = Counter()
+        self._lost: dict[ReferenceRow, str] = {}
+        """References whose energy, or relaxed energy, is not known for lack of time or memory."""
         listed = [row for found in rows.values() for row in found]
         for place, energy in runner.energies({place: row.cif for place, row in enumerate(listed)}).items():
-            if isinstance(energy, NoEnergy):
-                self._failures[energy.reason] += 1
-            else:
+            if not isinstance(energy, NoEnergy):
                 self._given[listed[place]] = energy
+                continue
+            self._failures[energy.reason] += 1
+            if energy.reason in NO_VERDICT:
+                self._lost[listed[place]] = energy.reason
 
     def hulls(
         self, wanted: Mapping[System, list[Amounts]], compositions: Iterable[Amounts], *, window: float
@@ -166,6 +199,13 @@ class _ReferenceEnergies:
             for place, row in enumerate(todo):
                 result, given = found[place], self._given[row]
                 self._relaxed[row] = min(given, result.energy) if isinstance(result, Relaxation) else given
+                if isinstance(result, NoEnergy) and result.reason in NO_VERDICT:
+                    self._failures[f"relaxing: {result.reason}"] += 1
+                    self._lost[row] = result.reason
+
+    def lost(self, formulas: Iterable[Amounts]) -> str:
+        """What the first lost reference of some formulas ran out of; empty where none was lost."""
+        return next((self._lost[row] for amounts in formulas for row in self._rows[amounts] if row in self._lost), "")
 
     def facts(self, systems: int) -> StabilityFacts:
         """What was made of the references."""
@@ -182,10 +222,14 @@ class _ReferenceEnergies:
         ]
 
 
-def _verdict(relaxed: Relaxation | NoEnergy, amounts: Amounts, hull: Hull[ReferenceRow] | NoHull | None) -> Stability:
+def _verdict(
+    relaxed: Relaxation | NoEnergy, amounts: Amounts, hull: Hull[ReferenceRow] | NoHull | None, *, lost: str = ""
+) -> Stability:
     if isinstance(relaxed, NoEnergy):
-        return Stability(None, None, relaxed.reason)
+        return Stability(None, None, relaxed.reason, undecided=relaxed.reason in NO_VERDICT)
     assert hull is not None  # every relaxed sample has its system
+    if lost:  # that reference may lie lower, so that every energy above hull is only the least that it can be
+        return Stability(relaxed, None, f"a reference of the hull: {lost}", undecided=True)
     if isinstance(hull, NoHull):
         return Stability(relaxed, None, hull.reason)
     above = hull.above(amounts, relaxed.energy)

@@ -202,8 +202,7 @@ def make_report(
     }
     if plan.config.draws:
         tops = sorted({1, plan.config.draws})
-        pairs = {top: gained_and_lost(before["first_match"], after["first_match"], top=top) for top in tops}
-        report["changes"] = {f"@{top}": {"gained": gain, "lost": loss} for top, (gain, loss) in pairs.items()}
+        report["changes"] = {f"@{top}": gained_and_lost(before, after, top=top) for top in tops}
     return report
 
 

@@ -109,6 +109,7 @@ def judge(config: FinetuneConfig, targets: Sequence[Target], samples: SampleSet,
         "matching_draws": result.samples,
         "not_matched": dict(result.reasons.most_common()),
         "first_match": {row["id"]: row["first_match"] for row in result.per_target},
+        "undecided": {row["id"]: row["undecided"] for row in result.per_target if row["undecided"]},
         "validity": validity(firsts, title="validity of samples") if config.validity else None,
     }
 
@@ -138,12 +139,33 @@ def seen_before(start: Path, targets: Sequence[Target]) -> dict[str, int]:
     }
 
 
-def gained_and_lost(before: Mapping[str, int | None], after: Mapping[str, int | None], *, top: int) -> tuple[int, int]:
-    """How many targets only the later samples match within the first `top`, and how many only the earlier ones."""
+def gained_and_lost(before: Mapping[str, Any], after: Mapping[str, Any], *, top: int) -> dict[str, int]:
+    """How many targets only the later samples match within the first `top`, and how many only the earlier ones.
 
-    def hit(found: int | None) -> bool:
-        return found is not None and found <= top
+    Args:
+        before: What `judge` found: `first_match` and `undecided` by target; older reports do not have the latter.
+        after: The same of other samples of the same targets.
+        top: Samples of a target that count.
 
-    gained = sum(hit(after[name]) and not hit(before[name]) for name in before)
-    lost = sum(hit(before[name]) and not hit(after[name]) for name in before)
-    return gained, lost
+    Returns:
+        `gained`, `lost` and `undecided`: targets on which one side has no verdict, which are in neither.
+
+    Example:
+        >>> before, after = {"first_match": {"a": None, "b": 1}}, {"first_match": {"a": 2, "b": None}}
+        >>> gained_and_lost(before, after | {"undecided": {"b": [2]}}, top=2)
+        {'gained': 1, 'lost': 0, 'undecided': 1}
+    """
+    pairs = [(_hit(before, name, top), _hit(after, name, top)) for name in before["first_match"]]
+    return {
+        "gained": pairs.count((False, True)),
+        "lost": pairs.count((True, False)),
+        "undecided": sum(None in pair for pair in pairs),
+    }
+
+
+def _hit(found: Mapping[str, Any], name: str, top: int) -> bool | None:
+    """Whether a target is matched within the first `top` samples; None where a comparison of them gave no verdict."""
+    first = found["first_match"][name]
+    if first is not None and first <= top:
+        return True
+    return None if any(number <= top for number in found.get("undecided", {}).get(name, ())) else False

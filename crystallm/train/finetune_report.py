@@ -160,7 +160,8 @@ def _rates(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"| valid, first draw | {show(before['validity'])} | {show(after['validity'])} |")
     told = [f"Of the true structures {show(report['truth_valid'])} are valid."] if "truth_valid" in report else []
     told += [
-        f"Within the first {name.removeprefix('@')}: {found['gained']} targets were gained, {found['lost']} lost."
+        f"Within the first {name.removeprefix('@')}: {found['gained']} targets were gained, {found['lost']} lost"
+        + (f", {found['undecided']} undecided." if found.get("undecided") else ".")
         for name, found in report["changes"].items()
     ]
     lines += ["", " ".join(told)]

@@ -54,8 +54,8 @@ def result_of(report: Mapping[str, Any], run: Run) -> dict[str, Any]:
     return row | {key: report[key] for key in ("steps", "best_step", "epochs", "seconds")}
 
 
-def _counts(rate: Mapping[str, Any]) -> tuple[int, int]:
-    return rate["passed"], rate["attempted"]
+def _counts(rate: Mapping[str, Any]) -> tuple[int, int, int]:
+    return rate["passed"], rate["attempted"], rate.get("undecided", 0)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -88,8 +88,8 @@ def _line(family: str, size: int, name: str, rows: Sequence[Mapping[str, Any]], 
     ]
     for name in ("draws", "any"):
         counts = [row[f"{name}_{time}"] for row in rows if f"{name}_{time}" in row]
-        rate = Rate(sum(passed for passed, _ in counts), sum(attempted for _, attempted in counts))
-        spread = f" ± {100 * stdev(passed / of for passed, of in counts):.1f}" if len(counts) > 1 else ""
+        rate = Rate(*map(sum, zip(*counts, strict=True))) if counts else None
+        spread = f" ± {100 * stdev(passed / of for passed, of, _ in counts):.1f}" if len(counts) > 1 else ""
         cells.append(f"{rate}{spread}" if counts else "-")
     cells.append(_spread([row["epochs"] for row in rows], 1) if time == "after" else "")
     return "| " + " | ".join(cells) + " |"

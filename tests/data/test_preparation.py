@@ -128,6 +128,20 @@ Cl 0.5 0.5 0.5
     assert rows(tmp_path / "formula")["id"] == ["rutile.cif"]
 
 
+def test_a_benchmark_structure_with_a_wrong_sum_does_not_leak(
+    folder: Folder, cifs: SimpleNamespace, config: Config, tmp_path: Path
+) -> None:
+    wrong = cifs.rock_salt.replace("loop_", "_chemical_formula_sum 'Na2 Cl'\nloop_")
+    source = folder({"rutile.cif": cifs.rutile, "salt.cif": cifs.rock_salt, "wrong.cif": wrong})
+    test = tmp_path / "bench.parquet"
+    pq.write_table(pa.table({"id": ["t1"], "cif": [wrong]}), test)
+    report = prepare(config(source, exclude_matching=(test,)))
+    assert rows(tmp_path / "out")["id"] == ["rutile.cif"]
+    assert report["counts"]["leakage"]["structures_not_understood"] == 0
+    # What is trained on is still refused where it contradicts itself.
+    assert drops(tmp_path / "out") == {"salt.cif": "matches a benchmark test set", "wrong.cif": "contradicts itself"}
+
+
 def table(tmp_path: Path, cifs: SimpleNamespace) -> Path:
     pairs = [("Na", "Cl"), ("K", "Br"), ("Li", "F"), ("Rb", "I")]
     texts = [cifs.rock_salt_of(cation, anion, 5.0 + place / 10) for place, (cation, anion) in enumerate(pairs)]

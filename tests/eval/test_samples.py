@@ -123,6 +123,16 @@ def test_extxyz_frames_name_their_target(targets: list[Target], tmp_path: Path, 
     assert isinstance(broken.cif, Rejection)
 
 
+@pytest.mark.parametrize("written", ['""', "''", "{}"])
+def test_an_empty_name_of_a_frame_is_a_name(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "frames.extxyz"
+    cell = 'Lattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3'
+    path.write_text(f"1\n{cell} id={written} target_id={written}\nPo 0 0 0\n")
+    (record,) = read_records(path)
+    assert isinstance(record.cif, str)
+    assert (record.fields["id"], record.fields["target_id"]) == ("", "")
+
+
 def test_samples_for_no_target_end_with_the_remedy(targets: list[Target], tmp_path: Path, cifs: dict[str, str]) -> None:
     (tmp_path / "crystals").mkdir()
     (tmp_path / "crystals" / "1.cif").write_text(cifs["NaCl"])

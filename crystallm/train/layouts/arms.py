@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 SETTINGS, RESULT, BITS = "settings.json", "result.json", "bits.json"
 
+PER_TARGET = ("first_match", "undecided")
+"""What a result holds of every target, which is too much for the report."""
+
 
 def chosen_targets(texts: Path, config: LayoutsConfig) -> list[Target]:
     """Targets drawn from those of the folder, the same for all arms."""
@@ -123,7 +126,7 @@ def measure(config: LayoutsConfig, model: Path, targets: Sequence[Target], folde
     return {
         "speed": speed(config, model, targets),
         "finished": Rate(sum(states), len(states)),
-        **{key: found[key] for key in ("metrics", "curve", "matching_draws", "not_matched", "first_match", "validity")},
+        **found,
     }
 
 
@@ -140,11 +143,11 @@ def differences(arm: Path, reference: Path, *, draws: int) -> dict[str, Any]:
     """Bits of an arm less those of the reference, crystal by crystal, and targets that only one of them matches."""
     own, other = (read_bits(folder) for folder in (arm, reference))
     both = [name for name, found in own.items() if found.free is not None and other[name].free is not None]
-    firsts, theirs = (read_result(folder)["first_match"] for folder in (arm, reference))
     found = {"whole": mean_of([own[name].whole - other[name].whole for name in own])}
     if both:
         found["free"] = mean_of([free_of(own[name]) - free_of(other[name]) for name in both])
-    changes = {f"@{top}": gained_and_lost(theirs, firsts, top=top) for top in sorted({1, draws})}
+    before, after = read_result(reference), read_result(arm)
+    changes = {f"@{top}": gained_and_lost(before, after, top=top) for top in sorted({1, draws})}
     return {**found, "gained_and_lost": changes}
 
 
@@ -188,7 +191,7 @@ def compare(arms: Sequence[tuple[str, TrainConfig]], config: LayoutsConfig, text
             "targets": len(targets),
             "validation_crystals": pq.read_metadata(texts / recipe.layout / "val.parquet").num_rows,
             "truth_valid": truth,
-            "arms": [{key: value for key, value in row.items() if key != "first_match"} for row in rows],
+            "arms": [{key: value for key, value in row.items() if key not in PER_TARGET} for row in rows],
             "provenance": provenance(config, inputs=inputs),
         }
         write_json(out / "layouts.json", report)

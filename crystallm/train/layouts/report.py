@@ -97,7 +97,13 @@ def drawn_cells(row: Row, top: int) -> list[str]:
     cells = [row["arm"], *map(show, rates), f"{speed['crystals_per_second']:.1f}"]
     cells += [f"{speed[name] / speed['texts']:.0f}" for name in ("tokens", "model_steps")]
     pairs = [changes.get(f"@{k}") for k in tops]
-    return [*cells, *("-" if pair is None else f"{pair[0]}, {pair[1]}" for pair in pairs)]
+    return [*cells, *("-" if pair is None else _change(pair) for pair in pairs)]
+
+
+def _change(pair: Mapping[str, int]) -> str:
+    """`3, 1`: targets gained and lost; `3, 1 (2 undecided)`."""
+    told = f"{pair['gained']}, {pair['lost']}"
+    return f"{told} ({pair['undecided']} undecided)" if pair["undecided"] else told
 
 
 def _mean(found: Mapping[str, Any] | None) -> str:
