@@ -9,7 +9,7 @@ import crystallm
 from crystallm.errors import ConfigError, CrystallmError
 from crystallm.launch import follow_parent
 from crystallm.starting import start_fast
-from crystallm.whole_file import lost_room
+from crystallm.whole_file import lost_room, words_of
 
 STAGES = {
     "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),
@@ -81,7 +81,7 @@ def told(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in NO_NAMES:
         return f"{str(error)[:300]}; give the name of a file that there can be"
     full = lost_room(error)
-    return None if full is None else f"cannot write: {full}; what was written before is kept. {MAKE_ROOM}"
+    return None if full is None else f"cannot write: {words_of(full)}; what was written before is kept. {MAKE_ROOM}"
 
 
 NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)

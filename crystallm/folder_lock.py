@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.errors import InputError
+from crystallm.whole_file import cannot_write
 
 LOCK = "writing.partial"
 """Held by the run that writes into a folder; the system lets go of it when that run ends, however it ends."""
@@ -49,7 +50,7 @@ def only_writer(folder: Path, *, remedy: str = "choose another folder") -> Itera
         holder = told(path)
         raise InputError(f"another run{holder} is writing into {folder}; wait for its end, or {remedy}") from None
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise cannot_write(path, error) from error
     try:
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
             path.write_text(json.dumps(_own_process()), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,9 +72,22 @@ def cannot_write(path: Path, error: BaseException) -> InputError:
         cannot write a.cif: No space left on device; what was written before is kept; make room there, or choose ...
     """
     full = lost_room(error)
-    told = full or error
     remedy = "what was written before is kept; make room there, or " if full is not None else ""
-    return InputError(f"cannot write {path}: {getattr(told, 'strerror', None) or told}; {remedy}choose another place")
+    told = getattr(full or error, "strerror", None) or words_of(full or error)
+    return InputError(f"cannot write {path}: {told}; {remedy}choose another place")
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says; of a folder that could not be copied, what is said of its first file.
+
+    Example:
+        >>> words_of(shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'"), ("c", "d", "the same")]))
+        "[Errno 28] No space left on device: 'b'"
+    """
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        *_, said = error.args[0][0]
+        return str(said)
+    return str(error)
 
 
 @contextmanager
@@ -90,7 +104,7 @@ def or_room(place: Path, advice: str) -> Iterator[None]:
         full = lost_room(error)
         if full is None:
             raise
-        raise InputError(f"cannot write into {place}: {full}; make room there and {advice}") from error
+        raise InputError(f"cannot write into {place}: {words_of(full)}; make room there and {advice}") from error
 
 
 def lost_room(error: BaseException) -> BaseException | None:

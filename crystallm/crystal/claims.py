@@ -85,7 +85,7 @@ def formula_of(text: str) -> Composition | None:
         composition = Composition(text)
     except (ValueError, KeyError, IndexError):  # how pymatgen refuses: unknown element, bad amount, open bracket
         return None
-    return composition if composition.valid and len(composition) and composition.num_atoms > 0 else None
+    return composition if composition.valid and len(composition) and 0 < composition.num_atoms < math.inf else None
 
 
 def looks_like_formula(block_name: str) -> bool:

@@ -96,11 +96,11 @@ def relax(argv: list[str]) -> None:
                 print("\n".join(_lines([one], columns, head=len(found) == 1)), flush=True)
     finally:
         calls.close()
-        write_json(out / "relaxed.json", [one.to_json() for one in found])
         if options.json:
             print(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
         elif found:
             print("\n".join(_footnotes([one.after for one in found], hull)))
+        write_json(out / "relaxed.json", [one.to_json() for one in found])  # last: a full disk costs no table
     _refuse_nothing([one.after for one in found])
     _count_refused(crystals)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from crystallm.errors import InputError
+from crystallm.whole_file import cannot_write
 
 
 def open_to_append(path: Path) -> IO[str]:
@@ -43,13 +45,13 @@ class Journal:
 
     def add(self, key: str, value: Any) -> None:
         """Keep a value (what JSON can hold) and write it to the file at once."""
-        if self._file is None:
-            try:
+        try:
+            if self._file is None:
                 self._file = open_to_append(self._path)
-            except OSError as error:
-                raise InputError(f"cannot write {self._path}: {error.strerror}; choose another place") from error
-        self._file.write(json.dumps({"key": key, "value": value}) + "\n")
-        self._file.flush()
+            self._file.write(json.dumps({"key": key, "value": value}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
         self.values[key] = value
 
     def __enter__(self) -> Journal:
@@ -57,5 +59,6 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a full disk, reported before
+                self._file.close()
             self._file = None

@@ -24,10 +24,10 @@ from crystallm.crystal.tolerances import Tolerances
 from crystallm.crystal.validity import SHORTEST_DISTANCE_ANGSTROM
 from crystallm.crystal.warm_up import warm_up_matcher
 from crystallm.energy.journal import open_to_append
-from crystallm.errors import InputError
 from crystallm.eval.charge_neutrality import smact_valid
 from crystallm.eval.samples import Sample, SampleSet
 from crystallm.eval.targets import Target
+from crystallm.whole_file import cannot_write
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def compare(
             for part, found in answer([[question] for question in lost]):
                 keep(part, [Outcome(None, str(found.fate))] if isinstance(found, Lost) else found)
     except OSError as error:
-        raise InputError(f"cannot write {log}: {error.strerror}; choose another --out") from error
+        raise cannot_write(log, error) from error
     return done
 
 

@@ -17,8 +17,8 @@ from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, describe
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.energy.journal import open_to_append
-from crystallm.errors import InputError
 from crystallm.eval.targets import Target
+from crystallm.whole_file import cannot_write
 
 SEEN, UNSEEN, NO_SYMMETRY, UNDECIDED = "seen", "unseen", "no symmetry found", "undecided"
 
@@ -90,7 +90,7 @@ def seen_prototypes(
                 seen.add(label)
                 file.write(json.dumps([name, label]) + "\n")
     except OSError as error:
-        raise InputError(f"cannot write {cache}: {error.strerror}; choose another --cache DIR") from error
+        raise cannot_write(cache, error) from error
 
     def part(target: Target) -> str:
         if target.id not in wanted:

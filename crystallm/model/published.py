@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystallm.crystal.published import CRYSTALLM, CRYSTALLM_PI, PublishedLayout
 from crystallm.errors import CheckpointError, InputError
+from crystallm.whole_file import cannot_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -278,7 +279,7 @@ def import_checkpoint(path: Path, out: Path) -> Published:
     try:
         save_checkpoint(out, model, tokenizer, **about, card=card(published))
     except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}; choose another folder") from error
+        raise cannot_write(out, error) from error
     return published
 
 

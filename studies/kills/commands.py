@@ -79,6 +79,8 @@ def write_inputs(folder: Path) -> None:
     (folder / "prompts.jsonl").write_text("".join(json.dumps({"formula": formula}) + "\n" for formula in PROMPTS))
     rows = [{"id": f"{c}{a}", "cif": CIF.format(cation=c, anion=a, a=b)} for (c, a), b in ROCK_SALTS.items()]
     pq.write_table(pa.Table.from_pylist(rows[:3]), folder / "targets.parquet")
+    drawn = [{"target_id": row["id"], "sample": 0, "cif": row["cif"]} for row in rows[:3]]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in drawn))
     write_model(folder / "model")
 
 
@@ -142,6 +144,43 @@ def commands(inputs: Path) -> list[Command]:
         Command("eval run", lambda out: [*evaluate, "--out", str(out), "--", "--contact", "0"], evaluated),
         Command("finetune", lambda out: [*finetune, "--out", str(out), *resumed(out, "finetune.yaml")], finetuned),
     ]
+
+
+def writers(inputs: Path) -> list[Command]:
+    """Further commands that write files: what a disk that fills must not harm."""
+    cifs, targets, samples = str(inputs / "cifs"), str(inputs / "targets.parquet"), str(inputs / "samples.jsonl")
+    one = ["--workers", "1"]
+
+    def report(*words: str) -> Callable[[Path], list[str]]:
+        def arguments(out: Path) -> list[str]:
+            out.mkdir(exist_ok=True)
+            return ["eval", *words, *one, "--json", str(out / "report.json")]
+
+        return arguments
+
+    score = ["eval", "score", "validity", samples, "--targets", targets, "--data", str(inputs), *one]
+    denovo = ["eval", "denovo", cifs, "--reference", targets, "--reference-rows", "2", *one]
+    few = [str(inputs / "cifs" / f"{name}.cif") for name in ("NaCl", "MgO")]
+    return [
+        Command("data templates", lambda out: ["data", "templates", str(inputs / "prepared"), str(out)], listed),
+        Command("eval validity", report("validity", cifs, "--fast"), listed),
+        Command("eval readers", report("readers", cifs), listed),
+        Command("eval roundtrip", report("roundtrip", targets), listed),
+        Command("eval agreement", report("agreement", targets, "-n", "2", "--random-cells", "0"), listed),
+        Command("eval select", lambda out: ["eval", "select", targets, "--split", "", "--out", str(out)], listed),
+        Command("eval score", lambda out: [*score, "--no-prototypes", "--out", str(out)], listed),
+        Command("eval denovo", lambda out: [*denovo, "--out", str(out)], listed),
+        Command("relax", lambda out: ["relax", *few, "--out", str(out)], listed),
+        Command(
+            "model push", lambda out: ["model", "push", str(inputs / "model"), str(out), "--license", "mit"], listed
+        ),
+    ]
+
+
+def listed(out: Path) -> dict[str, Any]:
+    """The names of all files, and the content of tables and crystals: reports say when they were made."""
+    same = {**digests(out, "*.parquet"), **digests(out, "*.cif")} if out.is_dir() else {"file": digest(out)}
+    return {"files": sorted(str(path.relative_to(out)) for path in out.rglob("*")), **same}
 
 
 def trained(out: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.provenance import output_folder, provenance, write_json, write_text
-from studies.kills.commands import Command, commands, write_inputs
+from studies.kills.commands import Command, commands, write_inputs, writers
 from studies.kills.kill import differences, last_words, load_libraries, run_until
 
 SHARES = (0.03, 0.2, 0.5, 0.8)
@@ -61,7 +61,8 @@ def study(command: Command, folder: Path, shares: Sequence[float]) -> Filled:
         if (code := run_until(command.arguments(folder / name), log, kill_after=None)) != 0:
             raise RuntimeError(f"{command.name} ended with {code} on a disk with room: {last_words(log)}")
     truth = command.result(folder / "calm")
-    size = sum(-(-file.stat().st_size // BLOCK) * BLOCK for file in (folder / "calm").rglob("*") if file.is_file())
+    calm = [folder / "calm", *(folder / "calm").rglob("*")]
+    size = sum(-(-file.stat().st_size // BLOCK) * BLOCK for file in calm if file.is_file())
     outcome = Filled(command.name, size)
     for share in shares:
         disk = output_folder(folder / f"disk{share}")
@@ -112,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     outcomes = []
     with tempfile.TemporaryDirectory() as name:
         write_inputs(Path(name) / "inputs")
-        for command in commands(Path(name) / "inputs"):
+        inputs = Path(name) / "inputs"
+        for command in [*commands(inputs), *writers(inputs)]:
             if options.only and command.name not in options.only:
                 continue
             folder = output_folder(Path(name) / command.name.replace(" ", "_"))

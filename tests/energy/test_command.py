@@ -1,5 +1,6 @@
 """`crystallm energy` and `crystallm relax` with a toy potential (EMT: copper, gold) and hulls by hand."""
 
+import errno
 import gzip
 import json
 import re
@@ -16,6 +17,8 @@ from crystallm.crystal.cell import Cell
 from crystallm.energy import energy_above_hull, relax
 from crystallm.energy.analysis import edition_hull
 from crystallm.energy.hull import DftAboveHull, HullEntry, HullTable, NoHull, write_table
+from crystallm.whole_file import cannot_write
+from tests.full_disk import full_disk
 
 EMT = "ase.calculators.emt:EMT"
 FACES = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
@@ -116,6 +119,30 @@ def test_atoms_are_trusted_and_large_files_refused_as_everywhere(
     assert cli(["relax", str(folder / "c.cif"), "--trust-atoms", *out]) == 0
     assert cli(["relax", str(folder / "a.cif"), "--max-file-mb", "0.0001", *out]) == 2
     assert "max_file_mb" in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_no_table_of_a_relaxation(
+    folder: Path, hull: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("a.cif", "relaxed.json"):
+        (out / name).write_text("old")
+    command = ["relax", str(folder), "--potential", EMT, "--hull", str(hull), "--out", str(out)]
+    with full_disk():
+        assert cli(command) == 2  # at the first CIF
+    assert "make room there" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"a.cif": "old", "relaxed.json": "old"}
+
+    def no_room(path: Path, value: object) -> None:
+        raise cannot_write(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr("crystallm.energy.command.write_json", no_room)
+    assert cli([*command, "--json"]) == 2  # at the report: all crystals are relaxed by then
+    printed = capsys.readouterr()
+    assert [row["name"] for row in json.loads(printed.out)] == ["a.cif", "b.cif"]
+    assert "make room there" in printed.err
+    assert (out / "relaxed.json").read_text() == "old"
 
 
 def test_none_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

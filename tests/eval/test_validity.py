@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Rejection
+from crystallm.crystal.fast_validity import check_cif_fast
 from crystallm.crystal.limited import run_limited
+from crystallm.crystal.validity import CheckName, Checks, check_cif
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval.inputs import read_records
 from crystallm.eval.validity import main
@@ -175,3 +178,11 @@ def test_ctrl_c_keeps_what_was_done(
     assert report["complete"] is False
     assert len(report["crystals"]) == 5
     assert "5 of 3000 crystals were checked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check", [check_cif, check_cif_fast])
+@pytest.mark.parametrize("line", ["_chemical_formula_sum", "_chemical_formula_structural"])
+def test_an_amount_of_400_digits_is_no_formula(line: str, check: Callable[[str], Checks], cifs: dict[str, str]) -> None:
+    text = re.sub(rf"^{line} .*$", f"{line} 'Na{'9' * 400} Cl'", cifs["NaCl"], flags=re.MULTILINE)
+    assert "9999" in text
+    assert check(text)[CheckName.FORMULA].reason == "formula line is no formula"

@@ -17,6 +17,7 @@ from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import load_checkpoint, save_checkpoint
 from crystallm.model.sharing import is_hub_name
 from crystallm.tokenizer import build_tokenizer
+from tests.full_disk import full_disk
 
 CARD = """---
 license: cc-by-4.0
@@ -174,3 +175,17 @@ def test_errors_of_the_hub_are_caught() -> None:
     """All of them, and those of the network, are an OSError or of the HTTP library's own class."""
     assert issubclass(HfHubHTTPError, OSError)
     assert HfHubHTTPError.__mro__[1].__name__ == "HTTPError"
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_a_full_disk_leaves_nothing_half_written(
+    command: str, checkpoint: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    out = tmp_path / "shared"
+    with full_disk(1024):
+        assert cli.main(["model", command, str(checkpoint), str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "File too large" in said
+    assert "ake room there" in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.glob("shared*"))

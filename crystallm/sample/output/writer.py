@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.validity import Checks
-from crystallm.errors import ConfigError, InputError
+from crystallm.errors import ConfigError
 from crystallm.provenance import write_text
 from crystallm.sample import folder
 from crystallm.sample.attempt import Attempt
@@ -21,6 +21,7 @@ from crystallm.sample.crystal import Crystal
 from crystallm.sample.output.formats import FORMATS, text_of
 from crystallm.sample.output.table import Entry, prompt_table, ranked_lines
 from crystallm.sample.prompts import NamedPrompt
+from crystallm.whole_file import cannot_write
 
 CHECK_TIME_LIMIT_S = 60.0
 """For the checks of one crystal; beyond it they fail."""
@@ -79,7 +80,7 @@ class Writer:
             with (self.out / folder.RANKING).open("a", encoding="utf-8") as file:
                 file.write(lines)
         except OSError as error:
-            raise InputError(f"cannot write {self.out / folder.RANKING}: {error.strerror}; free some space") from error
+            raise cannot_write(self.out / folder.RANKING, error) from error
         for entry in entries:
             for name in self.config.formats:
                 file_path = folder.in_format(self.out / entry.file, name)

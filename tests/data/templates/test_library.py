@@ -17,6 +17,7 @@ from crystallm.data.templates import TemplateLibrary
 from crystallm.data.templates.writing import write_library
 from crystallm.errors import CheckpointError, InputError
 from crystallm.model.checkpoint import TEMPLATES_FILE
+from tests.full_disk import full_disk
 
 CUBIC = (90.0, 90.0, 90.0)
 RUTILE = (Site("Sn", "a", ()), Site("O", "f", (0.3056,)))
@@ -169,3 +170,12 @@ def test_other_layouts_and_other_files_are_refused(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(source).select(["id", "text"]), source)
     with pytest.raises(InputError, match="has no columns"):
         write_library([source], tmp_path / "x", layout="wyckoff")
+
+
+def test_a_full_disk_leaves_the_library(known_file: Path, prepared_crystals: Path, tmp_path: Path) -> None:
+    out = tmp_path / "templates.parquet"
+    out.write_bytes(known_file.read_bytes())
+    with full_disk(), pytest.raises(InputError, match=r"cannot write .*templates\.parquet: .*make room there"):
+        write_library([prepared_crystals], out, layout="wyckoff", corpus=[])
+    assert out.read_bytes() == known_file.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["templates.parquet"]
