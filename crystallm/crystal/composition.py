@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
 
-from crystallm.crystal.elements import ELEMENTS, element_order, symbol_of
+from crystallm.crystal.elements import ELEMENTS, NUMBERS, element_order, symbol_of
 from crystallm.crystal.formula import MAX_ATOMS_PER_FORMULA, MAX_LETTERS, Reading, read_text
 from crystallm.errors import CompositionError
 
@@ -66,12 +66,9 @@ def parse_formula(text: str) -> Amounts:
         counts: dict[str, int] = {}
         for symbol, amount in _COUNTED.findall(text):
             counts[symbol] = counts.get(symbol, 0) + int(amount or 1)
-        if counts.keys() <= _KNOWN:
+        if counts.keys() <= NUMBERS.keys():
             return reduce_amounts(counts)
     return read_formula(text).amounts
-
-
-_KNOWN = frozenset(ELEMENTS)
 
 
 def read_formula(text: str) -> Formula:

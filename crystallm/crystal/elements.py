@@ -8,6 +8,9 @@ from pymatgen.core import Element
 
 ELEMENTS: tuple[str, ...] = tuple(Element.from_Z(z).symbol for z in range(1, 119))
 
+NUMBERS = {symbol: number for number, symbol in enumerate(ELEMENTS, start=1)}
+"""Atomic numbers by symbol."""
+
 LAST_WITH_CRYSTALS = 103
 """Atomic number of lawrencium. Of heavier elements single atoms have been made, never a crystal."""
 

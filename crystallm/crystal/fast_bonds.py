@@ -123,7 +123,7 @@ def crystal_nn_bonds(cell: Cell, atom: int) -> tuple[NDArray[np.int64], NDArray[
     largest = float(np.linalg.norm(corners, axis=1).max()) + 0.01
     cutoff = SEARCH_ANGSTROM
     while True:
-        _, others, images, distances = _neighbours(cell, coordinates[[atom]], cutoff)
+        _, others, images, distances = neighbours_within(cell, coordinates[[atom]], cutoff)
         order = np.argsort(distances, kind="stable")
         others, distances = others[order], distances[order]
         points = coordinates[others] + images[order] @ cell.lattice
@@ -215,7 +215,7 @@ def _faces(
     return np.array(neighbours)[good], solid_angles[good], (3 * volumes / heights)[good]
 
 
-def _neighbours(
+def neighbours_within(
     cell: Cell, centres: NDArray[np.float64], radius: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Atoms within a radius in angstrom of Cartesian centres: centre, atom, image and distance of each."""
@@ -233,7 +233,7 @@ def _neighbours(
 def _shortest_between(cell: Cell, radius: float) -> tuple[NDArray[np.float64], float]:
     """Shortest distances (N, N) in angstrom between different atoms, infinite beyond the radius and on the diagonal;
     and the shortest of all, images of one atom included."""
-    first, second, images, distances = _neighbours(cell, cell.positions @ cell.lattice, radius)
+    first, second, images, distances = neighbours_within(cell, cell.positions @ cell.lattice, radius)
     shortest = np.full((len(cell), len(cell)), np.inf)
     np.minimum.at(shortest, (first, second), distances)
     np.fill_diagonal(shortest, np.inf)

@@ -49,7 +49,13 @@ def settings_of_symbol(text: str) -> Tiers:
         >>> settings_of_symbol("P 21/c")[0][0].name
         'P 1 21/c 1'
     """
+    if tuple(text.lower().split()) in NEITHER:
+        return ()
     return _settings_of(_condensed(text))
+
+
+NEITHER = frozenset({("p", "31", "2"), ("p", "32", "1"), ("p", "3", "2")})
+"""Spaces that contradict the only symbol with these letters: 'P 31 2' is not P 3 1 2, and P 31 1 2 or P 31 2 1."""
 
 
 def settings_of_number(number: int, code: str = "") -> Tiers:

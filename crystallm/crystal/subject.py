@@ -12,15 +12,12 @@ from pymatgen.core import Composition
 
 from crystallm.crystal.cell import Cell, Rejection, parameters_of
 from crystallm.crystal.cif import read_first
+from crystallm.crystal.cif.cell_items import ANGLES_DEGREES, LENGTHS_ANGSTROM
 from crystallm.crystal.claims import Claims, read_claims
 from crystallm.crystal.composition import symbol_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
-
-CELL_LENGTHS_ANGSTROM = (0.5, 1000.0)
-CELL_ANGLES_DEGREES = (1.0, 179.0)
-"""Beyond these (lengths: CrystaLLM, `is_sensible`) a cell is no crystal's, and neighbour searches exhaust memory."""
 
 SMALLEST_VOLUME = 0.1
 """Cubic angstrom (CDVAE)."""
@@ -88,7 +85,7 @@ def refuse(cell: Cell) -> Unreadable | None:
 
 def refuse_cell(lengths: Sequence[float], angles: Sequence[float], volume: float) -> Unreadable | None:
     """Why a cell is no crystal's, None if it may be one; in angstrom, degrees and cubic angstrom."""
-    (short, long), (sharp, blunt) = CELL_LENGTHS_ANGSTROM, CELL_ANGLES_DEGREES
+    (short, long), (sharp, blunt) = LENGTHS_ANGSTROM, ANGLES_DEGREES
     if min(lengths) < short or max(lengths) > long or min(angles) < sharp or max(angles) > blunt:
         return Unreadable("cell out of range", f"lengths {np.round(lengths, 3)} A, angles {np.round(angles, 2)}")
     if not volume > SMALLEST_VOLUME:

@@ -127,3 +127,9 @@ def test_symbols_of_spglib_that_name_group_and_setting() -> None:
     settings = settings_of_symbol("C 2/c = B 1 1 2/b = B 2/b")
     assert [setting.name for setting in settings[0]] == ["B 1 1 2/b"]
     assert settings_of_symbol("C 2/c =") == ()
+
+
+def test_a_screw_axis_is_not_taken_apart() -> None:
+    assert settings_of_symbol("P 31 2") == settings_of_symbol("P 32 1") == settings_of_symbol("P 3 2") == ()
+    found = [settings_of_symbol(text)[0][0].number for text in ("P312", "P 3 1 2", "P321", "P 32", "R 32")]
+    assert found == [149, 149, 150, 145, 155]

@@ -161,7 +161,7 @@ def orbit(
     last_places = np.array([_last_place(text) for text in sites.written[site]]) if sites.written else np.zeros(3)
     written = float((last_places @ np.abs(lattice)).max())
     if written > MERGE_ANGSTROM / 4:
-        nearest = _distances(images - moved, lattice)
+        nearest = distances(images - moved, lattice)
         if ((nearest > 1e-3) & (nearest < TOO_NEAR_ANGSTROM)).any():
             within = min(4.0 * written, TOO_NEAR_ANGSTROM)
             moved = _on_special_position(point, rotations, translations, lattice, within)
@@ -176,7 +176,7 @@ def merge_images(images: NDArray[np.float64], lattice: NDArray[np.float64]) -> N
         images = images[different_points(images)]
     if len(images) == 1:
         return images
-    near = _distances(images[:, None] - images[None], lattice) < MERGE_ANGSTROM
+    near = distances(images[:, None] - images[None], lattice) < MERGE_ANGSTROM
     # A point is kept if no earlier point is its twin.
     first = near.argmax(axis=1)
     return np.asarray(images[first == np.arange(len(images))])
@@ -193,7 +193,7 @@ def _on_special_position(
     for _ in range(3):
         shifts = rotations @ point + translations - point
         shifts -= np.rint(shifts)
-        beside = _distances(shifts, lattice) < within
+        beside = distances(shifts, lattice) < within
         shift = shifts[beside].mean(axis=0) if beside.any() else np.zeros(3)
         point = point + shift
         if np.abs(shift).max() < 1e-12:
@@ -201,7 +201,8 @@ def _on_special_position(
     return point
 
 
-def _distances(differences: NDArray[np.float64], lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+def distances(differences: NDArray[np.float64], lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lengths in angstrom of fractional differences (..., 3), each component taken to the nearest lattice vector."""
     wrapped = (differences - np.rint(differences)) @ lattice
     return np.asarray(np.sqrt(np.einsum("...k,...k->...", wrapped, wrapped)))
 

@@ -18,7 +18,8 @@ TAGS = tuple(f"_cell_{item}" for item in CELL_ITEMS)
 
 LENGTHS_ANGSTROM = (0.5, 1000.0)
 ANGLES_DEGREES = (1.0, 179.0)
-"""Beyond these a cell is no crystal's, or its numbers are in another unit."""
+"""Beyond these (lengths: CrystaLLM, `is_sensible`) a cell is no crystal's, or its numbers are in another unit; searches
+for neighbours would exhaust memory."""
 
 LIMITS = tuple(
     (tag, *limits) for tag, limits in zip(TAGS, (LENGTHS_ANGSTROM,) * 3 + (ANGLES_DEGREES,) * 3, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, isfinite
 
-from crystallm.crystal.cif.species import NUMBERS
+from crystallm.crystal.elements import NUMBERS
 from crystallm.crystal.formula import join_parts
 
 _TOKEN = re.compile(

@@ -50,11 +50,10 @@ class Operations:
     def number(self) -> int:
         """Number of the space group, 0 where it cannot be told."""
         try:
-            return int(
-                spglib.get_spacegroup_type_from_symmetry(self.rotations.astype("intc"), self.translations).number
-            )
-        except (spglib.SpglibError, AttributeError):  # AttributeError: None instead of a type
+            found = spglib.get_spacegroup_type_from_symmetry(self.rotations.astype("intc"), self.translations)
+        except spglib.SpglibError:
             return 0
+        return 0 if found is None else int(found.number)
 
     def strain(self, lattice: NDArray[np.float64]) -> float:
         """How far the operations are from isometries of a lattice (3, 3) of rows.
@@ -157,18 +156,6 @@ def generated(listed: Operations, limit: int = 1024) -> Operations | None:
         if len(more) > limit:
             return None
         found = more
-
-
-def product(operations: Operations, centrings: Operations) -> Operations | None:
-    """The group of operations followed by centrings, as magnetic CIFs list them in two loops."""
-    return generated(
-        _unique(
-            Operations(
-                np.concatenate([operations.rotations, centrings.rotations]),
-                np.concatenate([operations.translations, centrings.translations]),
-            )
-        )
-    )
 
 
 def _unique(operations: Operations) -> Operations:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
-from crystallm.crystal.cif.atoms import MERGE_ANGSTROM, Sites, orbit
+from crystallm.crystal.cif.atoms import MERGE_ANGSTROM, Sites, distances, orbit
 from crystallm.crystal.cif.cell_items import DOES_NOT_FIT, STRAIN_TOLERANCE, CellItems, complete
 from crystallm.crystal.cif.content import Content, Statements, judge, units_in_cell, written
 from crystallm.crystal.cif.symmetry_statements import Reading, Symmetry
@@ -160,10 +160,7 @@ def _is_whole_cell(sites: Sites, orbits: list[NDArray[np.float64]], lattice: NDA
 
 def _near(first: NDArray[np.float64], second: NDArray[np.float64], lattice: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of the points (N, 3) and (M, 3) are one point of the crystal."""
-    delta = first[:, None] - second[None]
-    delta -= np.rint(delta)
-    moved = delta @ lattice
-    return np.asarray(np.einsum("ijk,ijk->ij", moved, moved) < MERGE_ANGSTROM**2)
+    return np.asarray(distances(first[:, None] - second[None], lattice) < MERGE_ANGSTROM)
 
 
 def _only(candidates: list[Candidate]) -> Candidate | Rejection:

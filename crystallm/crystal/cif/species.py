@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS
+from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS, NUMBERS
 
-NUMBERS = {symbol: number for number, symbol in enumerate(ELEMENTS, start=1)}
 OXYGEN, TUNGSTEN = NUMBERS["O"], NUMBERS["W"]
 
 WATER = re.compile(r"(?:OW|Ow|ow|WA|Wa|AQ|Aq|aq)(?![A-Za-z])|(?i:WAT)")

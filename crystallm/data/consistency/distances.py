@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.composition import symbol_of
+from crystallm.crystal.fast_bonds import neighbours_within
 from crystallm.data.consistency.findings import Contradiction, Finding
 
 REACH_ANGSTROM = 3.2
@@ -81,13 +82,7 @@ def _check_hydrogen(
 
 def _pairs(cell: Cell) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Sites (P,), their neighbours (P,) and distances (P,) within reach, each pair both ways."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    points = np.ascontiguousarray(cell.positions @ cell.lattice)
-    periodic = np.ones(3, dtype=np.int64)
-    first, second, _, distances = find_points_in_spheres(
-        points, points, r=REACH_ANGSTROM, pbc=periodic, lattice=np.ascontiguousarray(cell.lattice), tol=1e-8
-    )
+    first, second, _, distances = neighbours_within(cell, cell.positions @ cell.lattice, REACH_ANGSTROM)
     others = distances > 1e-6
     return first[others], second[others], distances[others]
 
