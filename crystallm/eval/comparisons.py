@@ -16,7 +16,7 @@ from tqdm import tqdm
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.displacement import rms_of_many
-from crystallm.crystal.limited import Fate, Lost, run_limited
+from crystallm.crystal.limited import NO_VERDICT, Lost, run_limited
 from crystallm.crystal.prepared import Prepared, amounts_of, cannot_match, prepare
 from crystallm.crystal.subject import SMALLEST_VOLUME
 from crystallm.crystal.symmetry import primitive, space_group_number
@@ -47,11 +47,7 @@ class Outcome:
     @property
     def undecided(self) -> bool:
         """Whether there is no verdict, because time or memory ran out."""
-        return self.reason in UNDECIDED
-
-
-UNDECIDED = frozenset(map(str, Fate))
-"""Reasons that are no verdict."""
+        return self.reason in NO_VERDICT
 
 
 @dataclass(frozen=True)

@@ -363,7 +363,8 @@ def _judge_energies(
     }
     judged, facts = judge_stability(crystals, reference, config, journal)
     for index, verdict in enumerate(verdicts):
-        verdict.stability = judged.get(index, Stability(None, None, "no structurally valid crystal"))
+        reason = verdict.lost or "no structurally valid crystal"
+        verdict.stability = judged.get(index, Stability(None, None, reason, undecided=bool(verdict.lost)))
     return facts
 
 

@@ -33,7 +33,10 @@ SEEN_TARGET = "of a target seen in training"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """Settings of scoring that are not the benchmark's: they cost time, and must not change a number."""
+    """Settings of scoring that are not the benchmark's.
+
+    Those of time and processes must not change a number; `trust_atoms` and `max_file_mb` decide how samples are read.
+    """
 
     workers: int = 0
     """Processes; 0 takes one for each core."""
@@ -66,7 +69,10 @@ class ScoreConfig:
 
 
 def comparisons_log(out: Path, benchmark: Benchmark, targets: Sequence[Target], digest: str) -> Path:
-    """The file of finished comparisons; other targets, samples or tolerances have another name."""
+    """The file of finished comparisons; other targets, samples or tolerances have another name.
+
+    digest: of the samples, and of how they were read.
+    """
     whole = hashlib.sha256(f"{benchmark.standard} {benchmark.strict} {digest}".encode())
     for target in sorted(targets, key=lambda t: t.id):
         whole.update(f"\0{target.id}\0{target.cif}".encode())
@@ -97,7 +103,8 @@ def seen_of(
         library_rows(benchmark.train, data),
         workers=config.processes,
         time_limit_s=config.time_limit,
-        cache=cache / f"prototypes_{train_key(benchmark.train, data)}.jsonl",
+        # Files named prototypes_... are older: there a row that ran out of time has no prototype.
+        cache=cache / f"structure_types_{train_key(benchmark.train, data)}.jsonl",
     )
 
 
@@ -167,9 +174,12 @@ def samples_json(result: PredictionScore, samples: SampleSet) -> dict[str, Any]:
 
 
 def space_groups(targets: Sequence[Target], found: Mapping[str, Symmetry]) -> dict[str, dict[str, int]]:
-    """How often each space group occurs among first samples and among targets; 0 stands for none found."""
+    """How often each space group occurs among first samples and among targets; 0 stands for none found.
+
+    First samples whose search for symmetry ran out of time are not among them: `space_group_accuracy` counts these.
+    """
     truth = Counter(str(target.space_group or 0) for target in targets)
-    drawn = Counter(str(symmetry.space_group or 0) for symmetry in found.values())
+    drawn = Counter(str(symmetry.space_group or 0) for symmetry in found.values() if not symmetry.undecided)
     return {"samples": dict(drawn.most_common()), "truth": dict(truth.most_common())}
 
 
@@ -205,8 +215,11 @@ def through_text(target: Target) -> str | Rejection:
 
 
 def over_seeds(results: Sequence[Mapping[str, Value]]) -> dict[str, dict[str, Any]]:
-    """Mean and sample standard deviation of each metric over sets of samples, shares for rates; the values beside."""
-    table = {}
+    """Mean and sample standard deviation of each metric over sets of samples, shares for rates; the values beside.
+
+    `undecided`: of each set, where a rate has any; its share is then the least that it can be.
+    """
+    table: dict[str, dict[str, Any]] = {}
     for name in results[0]:
         values = [value.share if isinstance(value := result.get(name), Rate) else value for result in results]
         known = [value for value in values if value is not None]
@@ -215,6 +228,9 @@ def over_seeds(results: Sequence[Mapping[str, Value]]) -> dict[str, dict[str, An
             "mean": mean(known) if known else None,
             "spread": stdev(known) if len(known) > 1 else None,
         }
+        undecided = [value.undecided if isinstance(value := result.get(name), Rate) else 0 for result in results]
+        if any(undecided):
+            table[name]["undecided"] = undecided
     return table
 
 

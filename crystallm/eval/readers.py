@@ -154,10 +154,8 @@ def main(argv: list[str]) -> None:
 
 def table(result: dict[str, Any]) -> str:
     """The result for people: one line a check."""
-    attempted, undecided = result["with_cif"], result["undecided"]
-    lines = [f"{result['records']} records, {attempted} with a CIF"]
-    for name, failed in result["failed"].items():
-        lines.append(f"{name:20} {Rate(attempted - failed - undecided, attempted, undecided).with_interval()}")
+    lines = [f"{result['records']} records, {result['with_cif']} with a CIF"]
+    lines += [f"{name:20} {Rate.from_json(rate).with_interval()}" for name, rate in result["rates"].items()]
     return "\n".join(lines)
 
 

@@ -47,7 +47,11 @@ def markdown(report: Mapping[str, Any]) -> str:
     if report.get("over_seeds"):
         lines += [f"## Over seeds{mark}", "", "| metric | values | mean | spread |", "|---|---|---|---|"]
         for name, found in report["over_seeds"].items():
-            values = ", ".join(_decimal(value) for value in found["values"])
+            opens = found.get("undecided", [0] * len(found["values"]))
+            values = ", ".join(
+                _decimal(value) + (f" ({n} undecided)" if n else "")
+                for value, n in zip(found["values"], opens, strict=True)
+            )
             lines.append(f"| {name} | {values} | {_decimal(found['mean'])} | {_decimal(found['spread'])} |")
         lines += [
             "",

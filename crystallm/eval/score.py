@@ -20,8 +20,8 @@ from crystallm.eval.samples import read_samples, samples_digest
 from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
 from crystallm.eval.targets import Target, read_targets
 from crystallm.folder_lock import only_writer
-from crystallm.input_files import add_reading_options
-from crystallm.provenance import output_folder, provenance, write_json, write_text
+from crystallm.input_files import MAX_FILE_MB, add_reading_options
+from crystallm.provenance import output_folder, provenance, sha256, write_json, write_text
 
 LEVELS = ("formula", "formula_units", "space_group")
 
@@ -120,7 +120,7 @@ def score_files(
             targets,
             samples,
             config,
-            log=comparisons_log(out, benchmark, targets, samples_digest(path)),
+            log=comparisons_log(out, benchmark, targets, samples_read(path, table, config)),
             groups=groups,
             missed=missed,
         )
@@ -149,6 +149,12 @@ def score_files(
     )
     found.pop("per_target")
     return mark_seen(found, maker, verdicts, shown=print_seen, missed=bool(missed))
+
+
+def samples_read(path: Path, table: Path | None, config: ScoreConfig) -> str:
+    """What the crystals of samples depend on: the files, and how they are read where that is not the default."""
+    digest = samples_digest(path) + (f" {sha256(table)}" if table else "") + " trusting atoms" * config.trust_atoms
+    return digest + f" up to {config.max_file_mb:g} MB" * (config.max_file_mb != MAX_FILE_MB)
 
 
 def write_report(report: dict[str, Any], out: Path) -> str:

@@ -1,6 +1,7 @@
 """De novo evaluation on crystals whose verdicts are known: copies, known structures, broken draws."""
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -14,10 +15,13 @@ from pymatgen.io.cif import CifWriter
 
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.cif import read_cif
+from crystallm.crystal.limited import Fate
 from crystallm.crystal.validity import failed_checks
 from crystallm.energy.journal import Journal
 from crystallm.errors import ConfigError, InputError
 from crystallm.eval import denovo, sameness
+from crystallm.eval import reference as reference_rows
 from crystallm.eval.denovo import RATES, DenovoConfig, DenovoScore, SampleVerdict, both, score_denovo
 from crystallm.eval.denovo_report import draw_figures
 from crystallm.eval.distributions import distances, jensen_shannon, total_variation
@@ -276,9 +280,32 @@ def test_mistakes_end_with_a_message(
 
 def test_what_could_not_be_read_in_time_is_undecided_in_every_rate() -> None:
     verdict = SampleVerdict("slow", lost="timed out")
-    assert {judge(verdict) for name, judge in RATES.items() if not name.startswith("reference_checks")} == {None}
+    assert {judge(verdict) for judge in RATES.values()} == {None}
     assert verdict.to_json()["structurally_valid"] is None
     assert (both(True, None), both(False, None), both(True, True)) == (None, False, True)
+
+
+def test_a_row_that_cannot_be_read_in_time_stays_with_its_formula(
+    tmp_path: Path, cifs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever compares it finds it undecided; without a formula it is counted as refused."""
+
+    def dies(text: str) -> object:
+        return os._exit(3) if "doubtful" in text else read_cif(text)
+
+    monkeypatch.setattr(reference_rows, "read_cif", dies)
+    doubtful = cifs["NaCl"] + "# doubtful\n"
+    rows = {
+        "id": ["good", "named", "unnamed"],
+        "reduced_formula": ["NaCl", "NaCl", None],
+        "cif": [cifs["NaCl"], doubtful, doubtful],
+    }
+    path = tmp_path / "reference.parquet"
+    pq.write_table(pa.table(rows), path)
+    reference = Reference([path])
+    (formula,) = reference.formulas
+    assert [row.id for row in reference.of_formulas([formula])[formula]] == ["good", "named"]
+    assert dict(reference.refused) == {str(Fate.DIED): 1}
 
 
 def test_unreadable_rows_are_no_reference_whatever_their_formula_column_says(

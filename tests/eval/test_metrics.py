@@ -8,7 +8,7 @@ from crystallm.crystal.cell import Reason, Rejection
 from crystallm.crystal.limited import Fate
 from crystallm.eval.comparisons import Outcome, Symmetry
 from crystallm.eval.metrics import PredictionScore, first_match, highest, mcnemar, metre, score, volume_errors
-from crystallm.eval.prediction import over_seeds
+from crystallm.eval.prediction import over_seeds, space_groups
 from crystallm.eval.rate import Rate
 from crystallm.eval.samples import Sample, SampleSet
 from crystallm.eval.targets import Target
@@ -184,6 +184,14 @@ def test_seeds_give_mean_and_spread() -> None:
     assert found["match_rate@1"]["mean"] == 0.5
     assert found["match_rate@1"]["spread"] == pytest.approx(0.5**0.5 / 2)
     assert found["rmse@1"] == {"values": [0.1, None], "mean": 0.1, "spread": None}
+    assert "undecided" not in found["match_rate@1"]
+    found = over_seeds([{"match_rate@1": Rate(1, 4, 2)}, {"match_rate@1": Rate(3, 4)}])
+    assert (found["match_rate@1"]["values"], found["match_rate@1"]["undecided"]) == ([0.25, 0.75], [2, 0])
+
+
+def test_a_symmetry_that_was_not_found_in_time_is_not_none() -> None:
+    found = {"a": Symmetry(None, None, "timed out"), "b": Symmetry(None, None), "c": Symmetry(225, 1)}
+    assert space_groups([target("a")], found) == {"samples": {"0": 1, "225": 1}, "truth": {"0": 1}}
 
 
 def test_what_ran_out_of_time_is_undecided_in_every_rate_it_may_change() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from crystallm.cli import main as cli
 from crystallm.crystal.cell import Reason
 from crystallm.crystal.limited import Fate
 from crystallm.errors import InputError
-from crystallm.eval import comparisons
+from crystallm.eval import comparisons, plain_loop
 from crystallm.eval.benchmark import load_benchmark
 from crystallm.eval.comparisons import Group, Outcome, Question, compare, match
 from crystallm.eval.samples import read_samples
@@ -203,6 +204,40 @@ def test_the_plain_loop_agrees(salts: Path, cifs: dict[str, str], tmp_path: Path
     ]
     found = run(salts, write_rows(tmp_path / "s.jsonl", *rows), "--compare-plain", "50")["plain_loop"]
     assert (found["samples"], found["same_verdict"]["passed"], found["differing"]) == (5, 5, [])
+
+
+def test_what_pymatgen_contradicts_itself_on_is_left_out_of_the_same_verdicts(
+    salts: Path, cifs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_loop, "plain_verdicts", lambda group, by: [(False, False)] * len(group.cifs))
+    monkeypatch.setattr(plain_loop, "_undecided", lambda *given: True)
+    rows = [
+        {"target_id": "NaCl", "sample": 0, "cif": cifs["NaCl"]},
+        {"target_id": "NaCl", "sample": 1, "cif": cifs["NaCl in the CsCl type"]},
+    ]
+    found = run(salts, write_rows(tmp_path / "s.jsonl", *rows), "--compare-plain", "50")["plain_loop"]
+    assert (found["samples"], found["undecided"]) == (2, 1)
+    assert (found["same_verdict"]["passed"], found["same_verdict"]["attempted"]) == (1, 1)
+
+
+def test_trusted_atoms_get_verdicts_of_their_own(salts: Path, cifs: dict[str, str], tmp_path: Path) -> None:
+    wrong = re.sub(r"(_chemical_formula_sum\s+).*", r"\1'Na2 Cl'", cifs["NaCl"])
+    samples = write_rows(tmp_path / "s.jsonl", {"target_id": "NaCl", "sample": 0, "cif": wrong})
+    found = [run(salts, samples, *more)["metrics"]["match_rate@1"] for more in ([], ["--trust-atoms"], [])]
+    assert [rate["passed"] for rate in found] == [0, 1, 0]
+    assert len(list((tmp_path / "out").glob("comparisons_*.jsonl"))) == 2
+
+
+def test_prototypes_that_older_versions_did_not_find_in_time_are_looked_for_again(
+    salts: Path, cifs: dict[str, str], tmp_path: Path
+) -> None:
+    samples = write_rows(tmp_path / "s.jsonl", {"target_id": "NaCl", "sample": 0, "cif": cifs["NaCl"]})
+    run(salts, samples)
+    (cache,) = (tmp_path / "out").glob("structure_types_*.jsonl")
+    key = cache.stem.removeprefix("structure_types_")
+    cache.unlink()
+    (tmp_path / "out" / f"prototypes_{key}.jsonl").write_text('["LiF", null]\n["KBr", null]\n')
+    assert "seen" in run(salts, samples)["parts"]["prototype"]
 
 
 def test_samples_are_called_after_their_file_or_its_folder(tmp_path: Path) -> None:

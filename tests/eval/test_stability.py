@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from crystallm.cli import main as cli
+from crystallm.crystal.limited import Fate
 from crystallm.energy.ase_potential import atoms_of, calculator
 from crystallm.energy.fire import Relax, Relaxation, SinglePoint
 from crystallm.energy.hull import Hull, NoHull, formulas_by_system, make_hull
@@ -22,12 +24,14 @@ from crystallm.energy.relaxation import RelaxationSettings, displacement_rms
 from crystallm.errors import ConfigError
 from crystallm.eval.denovo import DenovoConfig, score_denovo
 from crystallm.eval.inputs import Record, read_records
+from crystallm.eval.rate import Rate
 from crystallm.eval.reference import Reference, ReferenceRow
 from crystallm.eval.stability import LOWEST_EV, StabilityConfig, _verdict, judge_stability
 
 EMT = "ase.calculators.emt:EMT"
 SETTINGS = RelaxationSettings(potential=EMT)
 
+DIED = str(Fate.DIED)
 A, B, AB, A3B = (("Cu", 1),), (("Au", 1),), (("Cu", 1), ("Au", 1)), (("Cu", 3), ("Au", 1))
 
 
@@ -182,6 +186,32 @@ def test_energies_are_not_computed_twice_and_timeouts_not_kept(
     monkeypatch.setattr(SinglePoint, "__call__", unused)
     with Journal(path) as journal:
         assert judge_stability(samples, reference, StabilityConfig(relaxation=SETTINGS), journal)[0] == first
+
+
+@pytest.mark.parametrize(("call", "counted"), [(SinglePoint, DIED), (Relax, f"relaxing: {DIED}")])
+def test_a_lost_reference_leaves_the_samples_of_its_system_undecided(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: type, counted: str
+) -> None:
+    """Gold ends its process: nothing is known of Cu3Au, and copper is judged as ever."""
+    (gold,) = (row.cif for row in reference.of_formulas([B])[B])
+    true_call = call.__call__
+
+    def dies(self: object, text: str) -> object:
+        return os._exit(3) if text == gold else true_call(self, text)
+
+    monkeypatch.setattr(call, "__call__", dies)
+    samples = [Record("alloy", cif(CUBIC_GOLD_COPPER)), Record("copper", cif(fcc("Cu", 3.5)))]
+    config = DenovoConfig(stability=StabilityConfig(relaxation=SETTINGS), reference_rows=3)
+    score = score_denovo(samples, reference, config, folder=tmp_path)
+    assert score.stability is not None
+    assert score.stability.reference_failures == {counted: 1}
+    alloy, copper = score.verdicts
+    assert (alloy.stable, alloy.metastable, copper.metastable) == (None, None, True)
+    assert alloy.stability is not None
+    assert alloy.stability.reason == f"a reference of the hull: {DIED}"
+    assert score.rates["relaxed"] == score.rates["converged"] == Rate(2, 2)
+    assert score.rates["placed_above_hull"] == score.rates["metastable"] == Rate(1, 2, 1)
+    assert score.rates["msun"].undecided == 1
 
 
 def test_sun_is_counted_for_one_and_the_same_sample(reference: Reference, tmp_path: Path) -> None:

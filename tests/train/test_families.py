@@ -90,3 +90,5 @@ def test_the_table_pools_rates_and_averages_losses() -> None:
     assert lines[2].startswith("| oxides | 50 | none (the general model) | 3 | 101.00 ± 1.00 | 2.020 ± 0.020 |")
     assert lines[3].startswith("| oxides | 50 | full | 3 |")
     assert "| 450/1500 (30.0%) ± 6.0 | 150/300 (50.0%) ± 10.0 | 2.0 ± 0.0 |" in lines[3]
+    rows[0]["any_after"] = (*rows[0]["any_after"][:2], 2)
+    assert "| 150/300 (50.0%), 2 undecided ± 10.0 |" in table(rows).splitlines()[3]

@@ -22,6 +22,7 @@ from crystallm.model.checkpoint import TEMPLATES_FILE, load_checkpoint, save_che
 from crystallm.tokenizer import build_tokenizer
 from crystallm.train.finetune_config import STRATEGIES, FinetuneConfig, settled, step_tokens, strategy_for
 from crystallm.train.finetune_data import divide
+from crystallm.train.finetune_measure import gained_and_lost
 from crystallm.train.finetune_report import markdown, verdict
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "finetune").glob("*.yaml"))
@@ -339,3 +340,20 @@ def test_committed_recipe_leaves_no_strategy_open(path: Path) -> None:
     config = load_recipe(FinetuneConfig, path)
     names = ("frozen_layers", "layer_decay", "lora_rank", "replay_share", "augmented_share")
     assert all(getattr(config, name) is not None for name in names)
+
+
+def test_a_target_without_a_verdict_is_neither_gained_nor_lost() -> None:
+    """a gained, b lost; c, d and e have a comparison without verdict on one side or both; f stays as it was."""
+    before = {
+        "first_match": {"a": None, "b": 1, "c": 1, "d": None, "e": None, "f": 2},
+        "undecided": {"d": [1], "e": [2]},
+    }
+    after = {
+        "first_match": {"a": 2, "b": None, "c": None, "d": 1, "e": None, "f": 1},
+        "undecided": {"c": [2], "e": [1]},
+    }
+    assert gained_and_lost(before, after, top=2) == {"gained": 1, "lost": 1, "undecided": 3}
+    # Within the first draw only d and e were open; c is lost, f gained.
+    assert gained_and_lost(before, after, top=1) == {"gained": 1, "lost": 2, "undecided": 2}
+    older = {"first_match": {"a": None}}
+    assert gained_and_lost(older, {"first_match": {"a": 1}}, top=1) == {"gained": 1, "lost": 0, "undecided": 0}
