@@ -10,6 +10,7 @@ import pytest
 
 from crystallm.cli import main
 from crystallm.crystal.cell import Reason, Rejection
+from crystallm.eval import roundtrip
 from crystallm.eval.roundtrip import Encoded, Trip, encode, round_trip
 
 Parquet = Callable[..., Path]
@@ -69,6 +70,22 @@ def test_report(mixed: Path, parquet: Parquet, tmp_path: Path, capsys: pytest.Ca
     assert report["not_matched"] == ["mixed.parquet row 6", "mixed.parquet row 7"]
     assert report["speed"]["structures"] == 6
     assert target.with_suffix(".md").read_text() == capsys.readouterr().out
+
+
+def test_rows_that_a_stop_left_out_are_undecided(
+    parquet: Parquet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(roundtrip, "send_round", stopped)
+    target = tmp_path / "text.json"
+    with pytest.raises(KeyboardInterrupt):
+        roundtrip.main([str(parquet("two.parquet", "TiO2", "NaCl")), "--workers", "1", "--json", str(target)])
+    report = json.loads(target.read_text())
+    assert not report["complete"]
+    assert (report["not_matched"], report["undecided"]) == ([], ["two.parquet row 0", "two.parquet row 1"])
+    assert report["trips"]["random"]["matches_itself"]["undecided"] == 2
 
 
 def test_the_same_rows_are_drawn_with_the_same_seed(mixed: Path, tmp_path: Path) -> None:
