@@ -121,10 +121,10 @@ def _digests(path: Path) -> Iterable[tuple[str, str]]:
     if not path.is_dir():
         return [(path.name, sha256(path))]
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    return [(readable(f"{path.name}/{file.relative_to(path)}"), _digest_or_reason(file)) for file in files]
+    return [(readable(f"{path.name}/{file.relative_to(path)}"), digest_or_reason(file)) for file in files]
 
 
-def _digest_or_reason(file: Path) -> str:
+def digest_or_reason(file: Path) -> str:
     """The digest of one file of a folder; one that cannot be read must not cost what was made of the others."""
     try:
         return sha256(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from crystallm.errors import InputError
 from crystallm.eval.inputs import Record, read_records
 from crystallm.eval.targets import Target
 from crystallm.input_files import MAX_FILE_MB
-from crystallm.provenance import sha256
+from crystallm.provenance import digest_or_reason, sha256
 
 NAMES = "name files <target id>__<sample number>.cif, or give --table FILE with the columns file,target_id"
 
@@ -154,7 +155,8 @@ def samples_digest(path: Path) -> str:
         return sha256(path)
     whole = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        whole.update(f"{file.relative_to(path)}\0{sha256(file)}\n".encode())
+        name = os.fsencode(file.relative_to(path))  # whatever bytes it is of
+        whole.update(name + f"\0{digest_or_reason(file)}\n".encode())
     return whole.hexdigest()
 
 

@@ -190,8 +190,8 @@ def read_text(file: Path, max_file_mb: float = MAX_FILE_MB) -> str:
     if isinstance(found, str) and not BINARY.search(found):
         return found
     if isinstance(found, Unread) and not found.reason.startswith("binary"):
-        reason = found.reason if not found.empty else "is empty"
-        raise InputError(f"{file} {reason}; {REMEDIES[Reason.UNREADABLE]}")
+        told = f"{file} is empty" if found.empty else f"{file}: {found.reason}"
+        raise InputError(f"{told}; {REMEDIES[Reason.UNREADABLE]}")
     raise InputError(f"{file} is a binary file, not CIF text; {REMEDIES[Reason.UNREADABLE]}")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from crystallm.errors import InputError
 from crystallm.eval import comparisons, plain_loop
 from crystallm.eval.benchmark import load_benchmark
 from crystallm.eval.comparisons import Group, Outcome, Question, compare, match
-from crystallm.eval.samples import read_samples
+from crystallm.eval.samples import read_samples, samples_digest
 from crystallm.eval.score import main, name_of, score_free_samples
 from crystallm.eval.targets import Target, make_target, read_targets
 
@@ -323,3 +324,27 @@ def test_a_large_sample_is_refused_by_name(tmp_path: Path, cifs: dict[str, str])
     assert isinstance(target, Target)
     (sample,) = read_samples(tmp_path, [target], max_file_mb=0.01).by_target["NaCl"]
     assert "0.02 MB, more than the 0.01 MB" in str(sample.cif)
+
+
+def test_files_that_cannot_be_named_or_read_cost_no_verdict(
+    salts: Path, cifs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "NaCl__0.cif").write_text(cifs["NaCl"])
+    before = samples_digest(folder)
+    (folder / os.fsdecode(b"caf\xe9__0.cif")).write_text(cifs["TiO2"])
+    (folder / "secret__0.cif").write_text(cifs["TiO2"])
+    (folder / "gone__0.cif").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe__0.cif")
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: object, **more: object) -> object:
+        if self.name.startswith("secret"):
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *arguments, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    report = run(salts, folder)
+    assert report["metrics"]["match_rate@1"]["passed"] == 1
+    assert samples_digest(folder) != before
