@@ -149,3 +149,39 @@ def test_odd_world_size_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_name_that_no_file_can_have(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["gather", "9" * 400]) == 2
     assert "File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["text"],
+        ["data", "prepare"],
+        ["energy"],
+        ["relax"],
+        ["eval", "validity"],
+        ["eval", "score"],
+        ["eval", "run"],
+        ["eval", "denovo"],
+        ["eval", "readers"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_that_reads_cifs_takes_the_same_options(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--trust-atoms take the list of atoms where formula sum, Z, multiplicities or attached hydrogens" in said
+    assert "--max-file-mb MB files, members of archives and cells with more megabytes" in said
+
+
+@pytest.mark.parametrize("command", [["energy"], ["relax"], ["eval", "denovo"], ["sample"]], ids=" ".join)
+def test_what_potentials_there_are(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "chgnet, sevenn, or any other calculator of ASE by its name: package.module:callable is called without "
+        "arguments and returns it (default: chgnet)"
+    ) in said
