@@ -6,6 +6,7 @@ The names below are the public API (docs/api.md). Each is loaded when it is firs
 
 TYPE_CHECKING = False  # as of `typing`, whose import would be most of the time of ours
 if TYPE_CHECKING:
+    from crystallm.base.errors import CrystallmError
     from crystallm.crystal.api import check, match
     from crystallm.crystal.cell import Cell, Rejection
     from crystallm.crystal.cif.reading import read_cif
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from crystallm.crystal.description import Description, describe
     from crystallm.energy.analysis import energy_above_hull
     from crystallm.energy.relaxing import relax
-    from crystallm.errors import CrystallmError
     from crystallm.sample.api import known, sample
     from crystallm.sample.config import AnswerConfig, SampleConfig
     from crystallm.sample.crystal import Crystal, Crystals
@@ -46,7 +46,7 @@ _MODULES = {
     "AnswerConfig": "sample.config",
     "Cell": "crystal.cell",
     "Crystal": "sample.crystal",
-    "CrystallmError": "errors",
+    "CrystallmError": "base.errors",
     "Crystals": "sample.crystal",
     "Description": "crystal.description",
     "Generator": "sample.generator",

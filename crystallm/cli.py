@@ -3,13 +3,15 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from typing import NoReturn
 
 import crystallm
-from crystallm.errors import ConfigError, CrystallmError
-from crystallm.launch import follow_parent
-from crystallm.starting import start_fast
-from crystallm.whole_file import lost_room, words_of
+from crystallm.base.errors import ConfigError, CrystallmError
+from crystallm.base.launch import follow_parent
+from crystallm.base.starting import start_fast
+from crystallm.base.whole_file import lost_room, words_of
 
 STAGES = {
     "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),
@@ -17,25 +19,24 @@ STAGES = {
     "train": ("crystallm.train.__main__:main", "train a model from a recipe"),
     "model": ("crystallm.model.__main__:main", "bring models of other projects, share checkpoints"),
     "sample": ("crystallm.sample.__main__:main", "make crystals of a formula"),
-    "gather": ("crystallm.sample.parts:main", "put the draws of several processes into one file"),
-    "bench": ("crystallm.cli:bench", "time sampling and training against plain ways"),
+    "gather": ("crystallm.sample.output.process_parts:main", "put the draws of several processes into one file"),
     "energy": ("crystallm.energy.command:energy", "energies and energies above hull of crystals"),
     "relax": ("crystallm.energy.command:relax", "relax crystals, keeping their space groups"),
     "eval": ("crystallm.eval.__main__:main", "measure crystals: validity and benchmarks"),
 }
 
 
-BENCHMARKS = {
-    "sample": "crystallm.sample.bench:main",
-    "train": "crystallm.train.bench:main",
-    "relax": "crystallm.energy.bench:main",
-}
+Program = Callable[[list[str]], int | None]
+"""What is run with the arguments of a command line."""
+
+BENCHMARKS = {"sample": "studies.bench.sampling", "train": "studies.bench.training", "relax": "studies.bench.relaxing"}
 
 
 def bench(argv: list[str]) -> None:
-    """Run the benchmark named by the first word, that of sampling where there is none."""
-    module, function = BENCHMARKS.get(argv[0] if argv else "sample", BENCHMARKS["sample"]).split(":")
-    getattr(import_module(module), function)(argv[1:] if argv[:1] in (["train"], ["relax"]) else argv)
+    """Name the new place of a benchmark of speed; the old name goes with version 0.3."""
+    wanted = [name for name in argv[:1] if name in BENCHMARKS] or list(BENCHMARKS)
+    places = " or ".join(f"`python -m {BENCHMARKS[name]}`" for name in wanted)
+    raise ConfigError(f"`crystallm bench` has left the package; in a clone of the repository, run {places}")
 
 
 def help_text() -> str:
@@ -53,10 +54,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     # spglib writes to stderr whenever it loosens or tightens its tolerance; what it finds is judged all the same.
     os.environ.setdefault("SPGLIB_WARNING", "OFF")
+    return exit_code(_run, arguments)
+
+
+def run_program(program: Program) -> NoReturn:
+    """Run a program beside the package, such as those in `studies`, as a stage is run, and exit."""
+    sys.exit(exit_code(program, sys.argv[1:]))
+
+
+def exit_code(program: Program, arguments: list[str]) -> int:
+    """What a program returns, 0 for None; 2 for a mistake in the input, 130 after Ctrl-C. Bugs keep their traceback."""
     try:
         follow_parent()
         refuse_broken_text(arguments)
-        return _run(arguments)
+        return program(arguments) or 0
     except CrystallmError as error:
         print(f"crystallm: {error}", file=sys.stderr)
         return 2
@@ -108,6 +119,8 @@ def _run(arguments: list[str]) -> int:
             print(help_text())
         case ["--version", *_]:
             print(f"crystallm {crystallm.__version__}")
+        case ["bench", *rest]:
+            bench(rest)
         case [name, *rest] if name in STAGES:
             module, function = STAGES[name][0].split(":")
             getattr(import_module(module), function)(rest)

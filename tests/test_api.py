@@ -14,7 +14,7 @@ import pytest
 
 import crystallm
 from crystallm import Cell, check, known, match, sample
-from crystallm.errors import CompositionError, ConfigError
+from crystallm.base.errors import CompositionError, ConfigError
 from crystallm.sample.api import sample as sample_function
 
 REPOSITORY = Path(__file__).parents[1]

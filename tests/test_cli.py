@@ -10,7 +10,7 @@ import pytest
 
 import crystallm
 from crystallm import cli
-from crystallm.errors import CrystallmError, InputError
+from crystallm.base.errors import CrystallmError, InputError
 
 
 def stage_that(action: Callable[[list[str]], None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crystallm import compiling
+from crystallm.base import compiling
 
 
 def test_without_a_folder_to_write_to_each_run_compiles_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from crystallm.config import from_mapping, load_recipe, to_mapping, write_recipe
-from crystallm.errors import ConfigError
+from crystallm.base.config import from_mapping, load_recipe, to_mapping, write_recipe
+from crystallm.base.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,13 +30,16 @@ def test_files_exist(name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "names"),
     [
-        ("crystallm/crystal/validity.py", ["class CheckName", "CHECKS:", "VALID ="]),
-        ("crystallm/crystal/fast_validity.py", ["FAST_CHECKS:"]),
+        ("crystallm/crystal/checks/validity.py", ["class CheckName", "CHECKS:", "VALID ="]),
+        ("crystallm/crystal/checks/fast_validity.py", ["FAST_CHECKS:"]),
         ("tests/crystal/test_fast_validity.py", ["def test_both_paths_have_the_same_checks"]),
-        ("crystallm/energy/potentials.py", ["def require", "def identity", "def _loaded", "class Potential(Protocol)"]),
-        ("crystallm/energy/ase_potential.py", ["def calculator"]),
-        ("crystallm/crystal/layout.py", ["LAYOUTS:", "def wyckoff_layout", "class Field(Protocol)"]),
-        ("crystallm/eval/benchmark.py", ["class Benchmark"]),
+        (
+            "crystallm/energy/potentials/by_name.py",
+            ["def require", "def identity", "def _loaded", "class Potential(Protocol)"],
+        ),
+        ("crystallm/energy/potentials/ase_potential.py", ["def calculator"]),
+        ("crystallm/tokenizer/layout.py", ["LAYOUTS:", "def wyckoff_layout", "class Field(Protocol)"]),
+        ("crystallm/eval/sets/benchmark.py", ["class Benchmark"]),
         ("crystallm/cli.py", ["STAGES ="]),
         ("crystallm/eval/__main__.py", ["COMMANDS ="]),
     ],

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from crystallm.errors import InputError
-from crystallm.folder_lock import LOCK, is_empty, only_writer
+from crystallm.base.errors import InputError
+from crystallm.base.folder_lock import LOCK, is_empty, only_writer
 
 HOLDS = """
 import os, sys, time
 from pathlib import Path
-from crystallm.folder_lock import only_writer
+from crystallm.base.folder_lock import only_writer
 with only_writer(Path(sys.argv[1])):
     if os.fork() == 0:  # a worker that does not know of the lock and outlives its parent
         Path(sys.argv[1], "child.partial").write_text(str(os.getpid()))

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from crystallm.errors import ConfigError, InputError
-from crystallm.input_files import (
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.input_files import (
     Unread,
     archive_kind,
     check_limit,

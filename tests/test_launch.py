@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from crystallm.errors import ConfigError
-from crystallm.launch import is_one_of_several, run_command
+from crystallm.base.errors import ConfigError
+from crystallm.base.launch import is_one_of_several, run_command
 
 WRITES = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w'), flush=True); time.sleep(60)"
-RUNS_IT = "import sys; from crystallm.launch import run_command; run_command([sys.executable, '-c', *sys.argv[1:]])"
+RUNS_IT = "import crystallm.base.launch as b, sys; b.run_command([sys.executable, '-c', *sys.argv[1:]])"
 
 
 def is_running(pid: int) -> bool:
@@ -48,7 +48,7 @@ def test_an_exception_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise OSError("stopped")
             return super().wait(timeout)
 
-    monkeypatch.setattr("crystallm.launch.subprocess.Popen", Interrupted)
+    monkeypatch.setattr("crystallm.base.launch.subprocess.Popen", Interrupted)
     with pytest.raises(OSError, match="stopped"):
         run_command([sys.executable, "-c", "import time; time.sleep(60)"])
     assert started[0].returncode == -signal.SIGTERM
@@ -59,7 +59,7 @@ def test_a_command_ends_with_one_that_is_killed(tmp_path: Path) -> None:
     """Kill -9 reaches no handler: what was started notices by itself, and so does what that started."""
     note = tmp_path / "pids"
     inner = (
-        "import os, sys, time\nfrom crystallm.launch import follow_parent, run_command\nfollow_parent()\n"
+        "import os, sys, time\nfrom crystallm.base.launch import follow_parent, run_command\nfollow_parent()\n"
         "print(os.getpid(), file=open(sys.argv[1], 'a'), flush=True)\n"
         "run_command([sys.executable, '-c', sys.argv[2], *sys.argv[1:]]) if len(sys.argv) > 2 else time.sleep(60)"
     )

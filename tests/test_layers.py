@@ -19,21 +19,45 @@ LAYERS = [
     {"model", "data"},
     {"tokenizer"},
     {"crystal"},
-    {"input_files"},
-    {"config", "provenance", "launch", "folder_lock"},
-    {"whole_file"},
-    {"errors", "markdown", "compiling", "starting"},
+    {"base"},
 ]
 """From the top down: a name may import those below it, and itself."""
+
+ROOMS = {
+    "base": "workers launch input_files provenance folder_lock config whole_file markdown compiling starting errors",
+    "crystal": "copies api checks volumes matching cif description wyckoff symmetry space_group_symbols formulas cell",
+    "tokenizer": "__main__ __init__ build layout text_layout published_texts cif_listing number_format",
+    "data": "__main__ seen templates consistency general __init__ preparing sources config",
+    "model": "__main__ sharing import_published checkpoint fast_loading architecture editions",
+    "energy": "command building ranking __init__ relaxing relaxation analysis potentials hull journal",
+    "sample": (
+        "__main__ run garbage logits_processor output __init__ api generator answers crystal formats attempt drawing prompts"
+        " grammar engine decoding config"
+    ),
+    "eval": (
+        "__main__ textbook reading denovo baselines benchmarking pages seen prediction validity charge_neutrality sets"
+        " rate"
+    ),
+    "train": (
+        "__main__ finetune session loop probe held_out export monitor state starting_model accelerator optim texts"
+        " schedule config"
+    ),
+}
+"""Inside a layer, from the top down: its rooms and the modules beside them. Each imports only what comes after it."""
+
+MOST_FILES = 12
+"""Python files in one folder."""
+
+SAME_ROLE = {"__init__", "__main__", "config", "report", "command"}
+"""File names that may stand in several rooms, each time for the same role."""
 
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 ALLOWED = {
-    ("provenance", "config"): "a record spells out the recipe",
     ("", "sample"): "the public API, resolved when it is asked for",
     ("", "energy"): "the same",
     ("", "crystal"): "the same",
-    ("", "errors"): "the same",
+    ("", "base"): "the same",
 }
 """Imports that the levels alone would refuse, each with its reason; the empty name is crystallm/__init__.py."""
 
@@ -99,7 +123,7 @@ def test_imports_point_down(name: str) -> None:
 @pytest.mark.parametrize(
     ("layer", "source", "wrong"),
     [
-        ("eval", "from crystallm.sample.records import Record", ["crystallm.sample.records.Record"]),
+        ("eval", "from crystallm.sample.output.records import Record", ["crystallm.sample.output.records.Record"]),
         ("crystal", "def f():\n    import crystallm.tokenizer.build", ["crystallm.tokenizer.build"]),
         ("data", "from crystallm import train", ["crystallm.train"]),
         ("model", 'if __name__ == "__main__":\n    from crystallm.cli import main', []),
@@ -108,6 +132,57 @@ def test_imports_point_down(name: str) -> None:
 )
 def test_a_wrong_import_is_seen(layer: str, source: str, wrong: list[str]) -> None:
     assert wrong_imports(layer, ast.parse(source)) == wrong
+
+
+@pytest.mark.parametrize("layer", sorted(ROOMS))
+def test_rooms_of_a_layer_import_downwards(layer: str) -> None:
+    order = ROOMS[layer].split()
+    there = {file.stem if file.suffix else file.name for file in (PACKAGE / layer).iterdir() if holds_python(file)}
+    there -= {"__init__"} - set(order)
+    assert there == set(order), "a room is missing in ROOMS, or named there and gone"
+    wrong = []
+    for file in (PACKAGE / layer).rglob("*.py"):
+        room = file.relative_to(PACKAGE / layer).with_suffix("").parts[0]
+        for module in imported_modules(ast.parse(file.read_text())):
+            parts = module.split(".")
+            if parts[:2] == ["crystallm", layer] and parts[2] in order and order.index(parts[2]) < order.index(room):
+                wrong.append(f"{file.relative_to(PACKAGE)} imports {module}")
+    assert not wrong
+
+
+def holds_python(file: Path) -> bool:
+    return file.suffix == ".py" or (file.is_dir() and any(file.rglob("*.py")))
+
+
+def test_no_room_is_crowded() -> None:
+    folders = {file.parent for file in PACKAGE.rglob("*.py")}
+    crowded = {folder.name: count for folder in folders if (count := len(list(folder.glob("*.py")))) > MOST_FILES}
+    assert not crowded
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    """Imports inside functions and for types included."""
+    graph = {name_of(file): modules_used(file) for file in PACKAGE.rglob("*.py")}
+    del graph["crystallm"]  # the public API names everything, when it is asked for
+    ready: set[str] = set()
+    while found := {name for name, used in graph.items() if used & graph.keys() <= ready} - ready:
+        ready |= found
+    assert not graph.keys() - ready
+
+
+def name_of(file: Path) -> str:
+    return ".".join(["crystallm", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def modules_used(file: Path) -> set[str]:
+    """Modules of the package that a file imports; not those that only resolve names of a package when asked for."""
+    if file.name == "__init__.py":
+        return set()
+    names = {name_of(other) for other in PACKAGE.rglob("*.py")} - {name_of(file)}
+    return {
+        module if module in names else module.rpartition(".")[0]
+        for module in imported_modules(ast.parse(file.read_text()))
+    } & names - {"crystallm"}
 
 
 def in_new_process(source: str) -> str:
@@ -139,7 +214,7 @@ def test_importing_the_package_costs_nothing() -> None:
     source = """
 import logging, sys, warnings
 before, filters = set(sys.modules), list(warnings.filters)
-import crystallm, crystallm.cli, crystallm.errors
+import crystallm, crystallm.cli, crystallm.base.errors
 roots = {name.split(".")[0] for name in set(sys.modules) - before}
 print(sorted(roots - sys.stdlib_module_names - {"crystallm"}), warnings.filters == filters, logging.root.handlers)
 """

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import crystallm
-from crystallm import provenance as module
-from crystallm.errors import InputError
-from crystallm.provenance import git_commit, output_folder, provenance, sha256, write_json, write_text
+from crystallm.base import provenance as module
+from crystallm.base.errors import InputError
+from crystallm.base.provenance import git_commit, output_folder, provenance, sha256, write_json, write_text
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.config import write_recipe
-from crystallm.data.parts import write_table
-from crystallm.errors import InputError
-from crystallm.provenance import write_json, write_text
-from crystallm.whole_file import lost_room, or_room, save_figure, whole_file
+from crystallm.base.config import write_recipe
+from crystallm.base.errors import InputError
+from crystallm.base.provenance import write_json, write_text
+from crystallm.base.whole_file import lost_room, or_room, save_figure, whole_file
+from crystallm.data.preparing.resumable import write_table
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif.writing import write_atoms
-from crystallm.crystal.tolerances import STANDARD, STRICT
-from crystallm.errors import ConfigError
+from crystallm.crystal.matching.tolerances import STANDARD, STRICT
 
 if TYPE_CHECKING:
-    from crystallm.crystal.validity import Checks
+    from crystallm.crystal.checks.validity import Checks
 
 
 class HasCif(Protocol):
@@ -58,11 +58,11 @@ def check(crystal: str | Cell | HasCif, *, path: Literal["reference", "fast"] = 
     """
     text = write_atoms(crystal) if isinstance(crystal, Cell) else crystal if isinstance(crystal, str) else crystal.cif
     if path == "reference":
-        from crystallm.crystal.validity import check_cif
+        from crystallm.crystal.checks.validity import check_cif
 
         return check_cif(text)
     if path == "fast":
-        from crystallm.crystal.fast_validity import check_cif_fast
+        from crystallm.crystal.checks.fast_validity import check_cif_fast
 
         return check_cif_fast(text)
     raise ConfigError(f"unknown path {path!r} of checks; choose from reference, fast")
@@ -92,7 +92,7 @@ def match(first: Cell | HasCell, second: Cell | HasCell, *, strict: bool = False
         >>> match(halite, cscl_type) is None
         True
     """
-    from crystallm.crystal.matching import matcher, rms_distance
+    from crystallm.crystal.matching.matcher import matcher, rms_distance
 
     cells = [one if isinstance(one, Cell) else one.cell for one in (first, second)]
     structures = [cell.to_structure() for cell in cells]

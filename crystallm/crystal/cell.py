@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+GRAMS_PER_CM3 = 1.66053906660
+"""One dalton in a cubic angstrom, in g/cm3 (CODATA 2018)."""
+
+
 class Reason(StrEnum):
     """Why a crystal was refused; the value is what reports print."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Reason, Rejection, lattice_from_parameters
-from crystallm.crystal.composition import Amounts, element_order, symbol_of
+from crystallm.crystal.formulas.composition import Amounts, element_order, symbol_of
 from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, standardize, standardize_number
 from crystallm.crystal.wyckoff import ALPHABET, SpaceGroup, WyckoffPosition, space_group
 

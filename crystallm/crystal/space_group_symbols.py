@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import gemmi
 import moyopy
 
-from crystallm.errors import SymmetryError
+from crystallm.base.errors import SymmetryError
 
 Tiers = tuple[tuple["Setting", ...], ...]
 """Settings that a name may mean, the first group by the rules of the tables, later ones only where those fail."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from crystallm.data.config import PrepareConfig
 
 if TYPE_CHECKING:
-    from crystallm.data.preparation import prepare
+    from crystallm.data.preparing.preparation import prepare
 
 __all__ = ["PrepareConfig", "prepare"]
 
@@ -13,7 +13,7 @@ __all__ = ["PrepareConfig", "prepare"]
 def __getattr__(name: str) -> Any:
     # Preparing needs datasets, pandas and all readers: who only looks up templates does not wait for them.
     if name == "prepare":
-        from crystallm.data.preparation import prepare
+        from crystallm.data.preparing.preparation import prepare
 
         return prepare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,9 +35,9 @@ def main(argv: list[str]) -> None:
         return
     options = vars(parsed)
     del options["command"]
-    from crystallm.config import from_mapping
+    from crystallm.base.config import from_mapping
     from crystallm.data.config import PrepareConfig
-    from crystallm.data.preparation import prepare
+    from crystallm.data.preparing.preparation import prepare
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     config = from_mapping(PrepareConfig, options, source="crystallm data prepare")
@@ -69,11 +69,11 @@ def _part(text: str) -> tuple[int, int]:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `crystallm data`; their defaults are those of PrepareConfig."""
+    from crystallm.base.input_files import add_reading_options
     from crystallm.data.config import PrepareConfig
     from crystallm.data.consistency.checking import add_parser as add_check_parser
     from crystallm.data.seen.writing import add_parser as add_seen_parser
     from crystallm.data.templates.writing import add_parser as add_templates_parser
-    from crystallm.input_files import add_reading_options
 
     root = argparse.ArgumentParser(prog="crystallm data", description="Prepare crystal structures for training.")
     commands = root.add_subparsers(dest="command", required=True)

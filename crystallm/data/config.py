@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from crystallm.crystal.layout import DEFAULT_LAYOUT, get_layout
-from crystallm.errors import ConfigError
-from crystallm.input_files import MAX_FILE_MB, check_limit
+from crystallm.base.errors import ConfigError
+from crystallm.base.input_files import MAX_FILE_MB, check_limit
+from crystallm.tokenizer.layout import DEFAULT_LAYOUT, get_layout
 
 SPLITS = ("train", "val", "test")
 

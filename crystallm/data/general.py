@@ -12,9 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from crystallm.base.errors import InputError
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.layout import DEFAULT_LAYOUT, get_layout
-from crystallm.errors import InputError
+from crystallm.tokenizer.layout import DEFAULT_LAYOUT, get_layout
 
 FOLDER = Path(__file__).parent / "general_corpus"
 VALIDATION_TEXTS = 400

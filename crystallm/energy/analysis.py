@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crystallm.base.errors import InputError
+from crystallm.base.input_files import MAX_FILE_MB, check_limit, texts
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.cif.several import named_parts
-from crystallm.crystal.composition import Amounts, format_formula, reduce_amounts, symbol_of
-from crystallm.energy.hull import HULL_FILE, AboveHull, DftAboveHull, HullTable, NoHull, Product
-from crystallm.energy.potentials import CHGNET, NoEnergy, Potential, load_potential
-from crystallm.errors import InputError
-from crystallm.input_files import MAX_FILE_MB, check_limit, texts
+from crystallm.crystal.cif.text.several import named_parts
+from crystallm.crystal.formulas.composition import Amounts, format_formula, reduce_amounts, symbol_of
+from crystallm.energy.hull.hull import HULL_FILE, AboveHull, DftAboveHull, HullTable, NoHull, Product
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import CHGNET, NoEnergy, Potential
 from crystallm.model.checkpoint import default_folder
 from crystallm.model.editions import Edition
 

@@ -21,12 +21,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.provenance import provenance, write_json
+from crystallm.base.whole_file import whole_file
+from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.limited import Lost, run_limited
-from crystallm.energy.hull import HULL_FILE, write_table
-from crystallm.energy.potentials import CHGNET, NoEnergy, Potential, identity, load_potential
-from crystallm.energy.references import (
+from crystallm.energy.hull.hull import HULL_FILE, write_table
+from crystallm.energy.hull.references import (
     Corpus,
     Energies,
     entries,
@@ -36,10 +38,9 @@ from crystallm.energy.references import (
     missing_elements,
     to_relax,
 )
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import CHGNET, NoEnergy, Potential, identity
 from crystallm.energy.relaxing import LOADING_S, RelaxedReference
-from crystallm.errors import ConfigError, InputError
-from crystallm.provenance import provenance, write_json
-from crystallm.whole_file import whole_file
 
 CHUNK = 512
 """Rows in one file of energies as given."""

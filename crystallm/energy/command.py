@@ -12,18 +12,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from crystallm.base.errors import InputError
+from crystallm.base.input_files import add_reading_options, count_refused
+from crystallm.base.provenance import output_folder, write_json, write_text
 from crystallm.crystal.cell import Rejection
 from crystallm.energy.analysis import CrystalEnergy, NamedCell, edition_hull, energies_of, read_crystals
 from crystallm.energy.building import BuildConfig, Builder, lines_of
-from crystallm.energy.hull import NO_REFERENCE, HullTable, NoHull
-from crystallm.energy.potentials import CHGNET, POTENTIALS, load_potential, require
-from crystallm.energy.references import read_corpus
-from crystallm.energy.relaxation import RelaxationSettings
+from crystallm.energy.hull.hull import NO_REFERENCE, HullTable, NoHull
+from crystallm.energy.hull.references import read_corpus
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import CHGNET, POTENTIALS, require
+from crystallm.energy.relaxation.relaxation import RelaxationSettings
 from crystallm.energy.relaxing import RelaxedCrystal, RelaxReferences, relax_crystals
-from crystallm.errors import InputError
-from crystallm.input_files import add_reading_options, count_refused
 from crystallm.model.editions import EDITIONS
-from crystallm.provenance import output_folder, write_json, write_text
 
 
 def energy(argv: list[str]) -> None:

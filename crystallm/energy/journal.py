@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from crystallm.errors import InputError
-from crystallm.whole_file import cannot_write
+from crystallm.base.errors import InputError
+from crystallm.base.whole_file import cannot_write
 
 
 def open_to_append(path: Path) -> IO[str]:

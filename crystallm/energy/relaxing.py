@@ -9,22 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crystallm.base.errors import ConfigError
+from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif, write_cif
 from crystallm.crystal.description import Description, describe
-from crystallm.crystal.limited import Lost, run_limited
 from crystallm.crystal.symmetry import primitive, space_group_number, space_group_symbol
 from crystallm.energy.analysis import CrystalEnergy, NamedCell, edition_hull, named, place
-from crystallm.energy.hull import HullTable, NoHull
-from crystallm.energy.potentials import CHGNET, NoEnergy, Potential, load_potential, require
-from crystallm.energy.relaxation import (
+from crystallm.energy.hull.hull import HullTable, NoHull
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import CHGNET, NoEnergy, Potential, require
+from crystallm.energy.relaxation.relaxation import (
     RelaxationSettings,
     Relaxed,
     RelaxedCell,
     relax_all,
     relax_without_symmetry,
 )
-from crystallm.errors import ConfigError
 from crystallm.model.editions import Edition
 
 TIGHT_ANGSTROM = 0.01

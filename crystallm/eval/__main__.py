@@ -5,22 +5,22 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 
 COMMANDS = {
-    "list": ("crystallm.eval.benchmark", "the benchmarks: rows, what is given, pitfalls"),
-    "run": ("crystallm.eval.run", "draw targets of a benchmark, sample a model, score: one command"),
-    "score": ("crystallm.eval.score", "score anyone's samples for a benchmark, without torch"),
-    "compare": ("crystallm.eval.compare", "reports side by side, with McNemar's test on common targets"),
-    "baseline": ("crystallm.eval.baseline", "samples of untrained baselines: substitution, random"),
-    "leaderboard": ("crystallm.eval.leaderboard", "the table of all committed reports and of published numbers"),
+    "list": ("crystallm.eval.sets.benchmark", "the benchmarks: rows, what is given, pitfalls"),
+    "run": ("crystallm.eval.benchmarking.run_command", "draw targets, sample a model, score: one command"),
+    "score": ("crystallm.eval.benchmarking.score_command", "score anyone's samples for a benchmark, without torch"),
+    "compare": ("crystallm.eval.benchmarking.compare", "reports side by side, with McNemar's test on common targets"),
+    "baseline": ("crystallm.eval.baselines.baseline", "samples of untrained baselines: substitution, random"),
+    "leaderboard": ("crystallm.eval.benchmarking.leaderboard", "the table of committed reports and published numbers"),
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
-    "denovo": ("crystallm.eval.denovo_command", "judge free samples: valid, unique, novel, stable"),
+    "denovo": ("crystallm.eval.denovo.command", "judge free samples: valid, unique, novel, stable"),
     "textbook": ("crystallm.eval.textbook.command", "is the crystal that everybody knows the first answer?"),
-    "agreement": ("crystallm.eval.agreement", "compare the fast checks with the reference checks, corrupted CIFs too"),
-    "readers": ("crystallm.eval.readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
-    "roundtrip": ("crystallm.eval.roundtrip", "write real crystals as text and back: what is refused, what is lost"),
-    "select": ("crystallm.eval.select", "draw targets from any parquet files and write the prompts"),
+    "agreement": ("crystallm.eval.reading.agreement", "compare the fast checks with the reference checks"),
+    "readers": ("crystallm.eval.reading.foreign_readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
+    "roundtrip": ("crystallm.eval.reading.roundtrip", "write real crystals as text and back: what is lost"),
+    "select": ("crystallm.eval.sets.select", "draw targets from any parquet files and write the prompts"),
 }
 
 

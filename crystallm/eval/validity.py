@@ -14,16 +14,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from crystallm.base.errors import ConfigError
+from crystallm.base.input_files import add_reading_options, count_refused
+from crystallm.base.provenance import provenance, write_json
+from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.fast_validity import check_cif_fast
-from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.validity import CheckName, Checks, check_cif, failed_checks, undecided_checks
-from crystallm.crystal.warm_up import warm_up_checks, warm_up_fast_checks
-from crystallm.errors import ConfigError
-from crystallm.eval.inputs import Record, read_records
+from crystallm.crystal.checks.fast_validity import check_cif_fast
+from crystallm.crystal.checks.validity import CheckName, Checks, check_cif, failed_checks, undecided_checks
+from crystallm.crystal.checks.warm_up import warm_up_checks, warm_up_fast_checks
 from crystallm.eval.rate import Rate
-from crystallm.input_files import add_reading_options, count_refused
-from crystallm.provenance import provenance, write_json
+from crystallm.eval.sets.inputs import Record, read_records
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 
 COMMANDS = {
-    "import": ("crystallm.model.published:import_command", "make a checkpoint of a model of CrystaLLM or CrystaLLM-pi"),
+    "import": ("crystallm.model.import_published:import_command", "make a checkpoint of a published CrystaLLM model"),
     "push": ("crystallm.model.sharing:push_command", "copy a checkpoint to the hub or a folder, with a model card"),
     "pull": ("crystallm.model.sharing:pull_command", "fetch a checkpoint from the hub or a folder"),
 }

@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crystallm.errors import CheckpointError, ConfigError
+from crystallm.base.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

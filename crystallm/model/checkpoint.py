@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystallm.errors import CheckpointError, ConfigError
+from crystallm.base.errors import CheckpointError, ConfigError
+from crystallm.base.provenance import write_json, write_text
 from crystallm.model.editions import Edition, edition_folder
-from crystallm.provenance import write_json, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class OpenCheckpoint:
     """
 
     def __init__(self, folder: Path) -> None:
-        from crystallm.model.stored import read_stored
+        from crystallm.model.fast_loading import read_stored
 
         self.folder = folder
         self.layout_name: str = read_about(folder)["layout"]
@@ -180,7 +180,7 @@ def elements_of(templates: Path) -> list[str]:
     """Symbols of all elements in a library of known crystals, in order of atomic number."""
     import pyarrow.parquet as pq
 
-    from crystallm.crystal.composition import symbol_of
+    from crystallm.crystal.formulas.composition import symbol_of
 
     rows = pq.read_table(templates, columns=["elements"])["elements"].to_pylist()
     return [symbol_of(number) for number in sorted(set(b"".join(rows)))]

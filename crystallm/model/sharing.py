@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystallm.errors import ConfigError, InputError
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.provenance import output_folder
+from crystallm.base.whole_file import cannot_write
 from crystallm.model.checkpoint import ABOUT_FILE, load_checkpoint, read_about
-from crystallm.provenance import output_folder
-from crystallm.whole_file import cannot_write
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystallm.errors import ConfigError, InputError
-from crystallm.launch import is_one_of_several, launch_command, launch_environment, run_command
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.launch import is_one_of_several, launch_command, launch_environment, run_command
 from crystallm.sample.config import AnswerConfig, SampleConfig
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run_together(argv: Sequence[str], processes: int) -> None:
 
 def read_config(options: argparse.Namespace) -> SampleConfig:
     """The recipe, or the defaults, with the options that were given."""
-    from crystallm.config import load_recipe
+    from crystallm.base.config import load_recipe
 
     config = load_recipe(SampleConfig, options.recipe) if options.recipe else SampleConfig()
     given = {field.name: getattr(options, field.name) for field in fields(SampleConfig)}
@@ -103,7 +103,7 @@ def check_answers(answers: AnswerConfig, formulas: Sequence[str], prompts: Path 
     if answers.known == "only" and not formulas and prompts is None:
         raise ConfigError("--known-only looks crystals up by their formula; give at least one FORMULA")
     if answers.energies and answers.potential != AnswerConfig.potential:
-        from crystallm.energy.potentials import require
+        from crystallm.energy.potentials.protocol import require
 
         require(answers.potential)
 
@@ -117,9 +117,9 @@ def positive(text: str) -> int:
 
 def read_all_prompts(options: argparse.Namespace, config: SampleConfig) -> list[NamedPrompt]:
     """The prompts of a command line, each possible within the limits."""
-    from crystallm.sample.bounds import Limits
+    from crystallm.sample.grammar.limits import Limits
+    from crystallm.sample.grammar.symmetry_search import check_search
     from crystallm.sample.prompts import make_prompt, read_prompts, within
-    from crystallm.sample.search import check_search
 
     if options.prompts is not None:
         given = [*options.formulas, *(x for x in (options.space_group, options.formula_units) if x is not None)]
@@ -249,7 +249,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_answers(command: argparse.ArgumentParser) -> None:
     """Options of what is made of the draws; defaults are those of AnswerConfig."""
-    from crystallm.energy.potentials import POTENTIALS
+    from crystallm.energy.potentials.protocol import POTENTIALS
 
     command.add_argument(
         "--known-only", action="store_true", help="look up the known crystals of the formula, draw nothing"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crystallm.crystal.description import Description
-from crystallm.sample.guide import Followed
+from crystallm.sample.drawing.template_guide import Followed
+from crystallm.sample.grammar.symmetry_search import Searched
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.sample.search import Searched
 
 
 @dataclass(frozen=True)

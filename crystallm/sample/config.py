@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from math import isinf, log10
 from typing import Any, Literal
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 
 
 @dataclass(frozen=True)

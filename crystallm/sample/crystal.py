@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,20 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystallm.crystal.cell import Cell
+from crystallm.crystal.checks.fast_validity import density_of
 from crystallm.crystal.cif import write_cif
-from crystallm.crystal.composition import format_formula
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.fast_validity import density_of
+from crystallm.crystal.formulas.composition import format_formula
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.attempt import Attempt
+from crystallm.sample.formats import save
 from crystallm.sample.prompts import NamedPrompt
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from crystallm.crystal.validity import Checks
+    from crystallm.crystal.checks.validity import Checks
     from crystallm.data.templates.known import KnownCrystal
 
 
@@ -150,7 +152,7 @@ class Crystal:
     @cached_property
     def checks(self) -> Checks:
         """The reference checks, as `crystallm eval validity` makes them."""
-        from crystallm.crystal.validity import check_cif
+        from crystallm.crystal.checks.validity import check_cif
 
         return check_cif(self.cif)
 
@@ -190,8 +192,6 @@ class Crystal:
         Raises:
             InputError: the name ends otherwise, or the file cannot be written.
         """
-        from crystallm.sample.output.formats import save
-
         return save(self, Path(path))
 
     def uncompared(self) -> Crystal:
@@ -224,9 +224,36 @@ class Crystals(list[Crystal]):
     """
 
     def _repr_html_(self) -> str:
-        from crystallm.sample.output.table import html_table
+        titles = ("", "chance %", "formula", "phase", "Z", "g/cm3", "meV above hull", "origin")
+        rows = [
+            (
+                str(place),
+                percent(crystal.probability),
+                crystal.formula,
+                f"{crystal.space_group} ({crystal.space_group_number})",
+                str(crystal.formula_units),
+                f"{crystal.density:.2f}",
+                above_hull(crystal),
+                crystal.origin,
+            )
+            for place, crystal in enumerate(self, start=1)
+        ]
+        head = "".join(f"<th>{title}</th>" for title in titles)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-        return html_table(self)
+
+def percent(probability: float | None) -> str:
+    """A chance in percent, '<1' for what would be rounded to nothing."""
+    if probability is None:
+        return "-"
+    return "<1" if 0 < probability < 0.005 else f"{100 * probability:.0f}"
+
+
+def above_hull(crystal: Crystal) -> str:
+    """Energy above the hull in meV per atom; why not, where there is none."""
+    height = crystal.energy_above_hull
+    return "-" if height is None else f"{round(1000 * height):d}"
 
 
 def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
@@ -243,7 +270,7 @@ def rank(attempts: Iterable[Attempt], *, merge: bool = True) -> list[Crystal]:
         return crystals
     if len(crystals) < 2:
         return crystals
-    from crystallm.crystal.duplicates import group_duplicates  # with its compiled loops
+    from crystallm.crystal.matching.duplicates import group_duplicates  # with its compiled loops
 
     found = group_duplicates([crystal.structure for crystal in crystals])
     kept = []

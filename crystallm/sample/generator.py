@@ -13,35 +13,35 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from crystallm.crystal.layout import get_layout
+from crystallm.base.errors import CheckpointError
 from crystallm.data.templates import TemplateLibrary
-from crystallm.errors import CheckpointError
 from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, OpenCheckpoint, open_checkpoint
 from crystallm.model.editions import Edition
-from crystallm.sample import cover
 from crystallm.sample.attempt import Attempt
-from crystallm.sample.bounds import Limits
-from crystallm.sample.compiled import CompiledDecoder
 from crystallm.sample.config import AnswerConfig, SampleConfig, split_options
-from crystallm.sample.constraint import Grammar, Prompt, units_that_fit
 from crystallm.sample.crystal import Crystals
-from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.decoder import Decoder
-from crystallm.sample.device import DTYPES, Precision, check_memory, chosen_device, native_precision
-from crystallm.sample.engine import Engine, Job
-from crystallm.sample.formulas import OtherFormulas, chooses_formula, formula_jobs
-from crystallm.sample.grammar import AnyGrammar, make_grammar, published_symmetries
-from crystallm.sample.graphs import GraphDecoder
-from crystallm.sample.guide import Guide
-from crystallm.sample.plans import Plan, draw_given, draw_units, is_settled, waits
-from crystallm.sample.possible import multiple_that_fits
+from crystallm.sample.decoding.compiled import CompiledDecoder
+from crystallm.sample.decoding.cuda_graphs import GraphDecoder
+from crystallm.sample.decoding.decoder import Decoder
+from crystallm.sample.decoding.device import DTYPES, Precision, check_memory, chosen_device, native_precision
+from crystallm.sample.drawing.crystal_task import CrystalTask
+from crystallm.sample.drawing.formula_pool import OtherFormulas, chooses_formula, formula_jobs
+from crystallm.sample.drawing.given_symmetry import Plan, draw_given, draw_units, is_settled, waits
+from crystallm.sample.drawing.template_guide import Guide
+from crystallm.sample.drawing.unlike_draws import WIDEST, Rounds
+from crystallm.sample.engine.engine import Engine, Job
+from crystallm.sample.engine.rows import Outcome
+from crystallm.sample.engine.warp import Warp, stream_of
+from crystallm.sample.engine.without_replacement import Memory
+from crystallm.sample.grammar import wyckoff_cover as cover
+from crystallm.sample.grammar.limits import Limits
+from crystallm.sample.grammar.possible import multiple_that_fits
+from crystallm.sample.grammar.protocol import AnyGrammar, make_grammar, published_symmetries
+from crystallm.sample.grammar.published_grammar import PublishedGrammar
+from crystallm.sample.grammar.symmetry_search import Searched, Symmetries, check_search, in_turn, parse_spread
+from crystallm.sample.grammar.wyckoff_grammar import Grammar, Prompt, units_that_fit
 from crystallm.sample.prompts import NamedPrompt, make_prompt, within
-from crystallm.sample.published import PublishedGrammar
-from crystallm.sample.refusals import Memory
-from crystallm.sample.rounds import WIDEST, Rounds
-from crystallm.sample.rows import Outcome
-from crystallm.sample.search import Searched, Symmetries, check_search, in_turn, parse_spread
-from crystallm.sample.warp import Warp, stream_of
+from crystallm.tokenizer.layout import get_layout
 
 
 class Generator:

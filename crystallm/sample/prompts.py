@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crystallm.crystal.composition import Amounts, Formula, format_formula, read_formula, unseen_elements
-from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS
-from crystallm.crystal.spelling import balanced_alternative
+from crystallm.base.errors import CompositionError, CrystallmError, InputError
+from crystallm.base.provenance import readable
+from crystallm.crystal.formulas.composition import Amounts, Formula, format_formula, read_formula, unseen_elements
+from crystallm.crystal.formulas.elements import ELEMENTS, LAST_WITH_CRYSTALS
+from crystallm.crystal.formulas.spelling import balanced_alternative
 from crystallm.crystal.symmetry import space_group_from_name
-from crystallm.errors import CompositionError, CrystallmError, InputError
-from crystallm.provenance import readable
-from crystallm.sample.bounds import Limits
-from crystallm.sample.possible import Prompt, check_prompt, multiple_that_fits, notes_on_units
+from crystallm.sample.grammar.limits import Limits
+from crystallm.sample.grammar.possible import Prompt, check_prompt, multiple_that_fits, notes_on_units
 
 KEYS = {"id", "formula", "formula_units", "space_group"}
 

@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.text_layout import TextLayout
-from crystallm.folder_lock import only_writer
+from crystallm.base.folder_lock import only_writer
+from crystallm.base.provenance import provenance, sha256
 from crystallm.model.checkpoint import TEMPLATES_FILE
-from crystallm.provenance import provenance, sha256
-from crystallm.sample import folder
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.search.further import FurtherDraws
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
+from crystallm.sample.formats import FILE_SUFFIX
 from crystallm.sample.garbage import old_objects_left_alone
-from crystallm.sample.output.formats import FILE_SUFFIX
+from crystallm.sample.output import folder
 from crystallm.sample.output.missing import Missing, all_of, deal
+from crystallm.sample.output.process_parts import gather, joined_processes, part_file, read_all_records
+from crystallm.sample.output.records import RECORDS, RecordFile, as_recorded, attempt_of, record_of
 from crystallm.sample.output.writer import OutputConfig, Writer
-from crystallm.sample.parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.sample.records import RECORDS, RecordFile, as_recorded, attempt_of, record_of
+from crystallm.tokenizer.layout import get_layout
+from crystallm.tokenizer.text_layout import TextLayout
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from crystallm.sample.device import Precision
+    from crystallm.sample.decoding.device import Precision
     from crystallm.sample.generator import Generator
 
 
@@ -60,7 +60,7 @@ def run(
     draws = answers.known != "only"
     if draws:
         # Imported only now, with torch: what is only looked up does without.
-        from crystallm.sample.device import chosen_device, native_precision
+        from crystallm.sample.decoding.device import chosen_device, native_precision
 
         precision = precision or native_precision(chosen_device(device))
     label = f"{model.resolve().name}@{sha256(model / 'model.safetensors')[:12]}"

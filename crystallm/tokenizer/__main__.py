@@ -10,12 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystallm import input_files
-from crystallm.crystal.cell import Cell, Reason, Rejection, refuse_large
-from crystallm.crystal.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
-from crystallm.crystal.text_layout import TextLayout
-from crystallm.errors import ConfigError, InputError
-from crystallm.input_files import (
+from crystallm.base import input_files
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.input_files import (
     MAX_FILE_MB,
     Unread,
     add_reading_options,
@@ -23,6 +20,9 @@ from crystallm.input_files import (
     count_refused,
     is_cif_name,
 )
+from crystallm.crystal.cell import Cell, Reason, Rejection, refuse_large
+from crystallm.tokenizer.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
+from crystallm.tokenizer.text_layout import TextLayout
 
 if TYPE_CHECKING:
     from crystallm.crystal.cif.reasons import Finding

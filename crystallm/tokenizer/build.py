@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crystallm.crystal.layout import DEFAULT_LAYOUT, UNKNOWN, get_layout
-from crystallm.crystal.published import GROUP_MARK
-from crystallm.crystal.text_layout import TextLayout
+from crystallm.tokenizer.layout import DEFAULT_LAYOUT, UNKNOWN, get_layout
+from crystallm.tokenizer.published_texts import GROUP_MARK
+from crystallm.tokenizer.text_layout import TextLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -6,12 +6,12 @@ import os
 from importlib import import_module
 from pathlib import Path
 
-from crystallm.config import load_recipe
+from crystallm.base.config import load_recipe
+from crystallm.base.errors import ConfigError
 
 COMMANDS = {
-    "finetune": "crystallm.train.finetune_command:main",
-    "merge": "crystallm.train.adapter:main",
-    "sweep": "crystallm.train.sweep:main",
+    "finetune": "crystallm.train.finetune.command:main",
+    "merge": "crystallm.train.optim.adapter:main",
 }
 
 
@@ -21,7 +21,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog="crystallm train",
         description="Train a model from a recipe on a folder made by `crystallm data prepare`.",
         epilog="`crystallm train finetune --help`: your own crystals. `crystallm train merge --help`: LoRA adapters. "
-        "`crystallm train sweep --help`: loss against compute for several sizes. "
         "On several processes: accelerate launch -m crystallm train RECIPE ... See docs/scale.md.",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as train/default.yaml")
@@ -43,14 +42,18 @@ def main(argv: list[str]) -> None:
         prepare_process()
         getattr(import_module(module), function)(argv[1:])
         return
+    if argv[:1] == ["sweep"]:
+        raise ConfigError(
+            "`crystallm train sweep` has left the package; in a clone, run `python -m studies.scaling.sweep`"
+        )
     options = make_parser().parse_args(argv)
     from crystallm.train.config import TrainConfig
 
     tracked = [f"track={options.track}"] if options.track else []
     config = load_recipe(TrainConfig, options.recipe, overrides=[*options.set, *tracked])
     prepare_process()
-    from crystallm.train.peers import or_lost_peer
     from crystallm.train.session import train
+    from crystallm.train.state.peers import or_lost_peer
 
     with or_lost_peer(options.out):
         trained = train(config, options.data, options.out, resume=options.resume, tokenizer_folder=options.tokenizer)

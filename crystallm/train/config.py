@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 from crystallm.model.architecture import ModelConfig
 
 

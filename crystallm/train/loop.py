@@ -13,23 +13,23 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from crystallm.train.batches import IGNORED, Ints, draw_replay, plan_epoch
-from crystallm.train.checkpoints import Checkpoints
 from crystallm.train.config import TrainConfig
-from crystallm.train.corpus import NOTHING, Corpus, joined
-from crystallm.train.decay import before_decay, has_begun, mark
-from crystallm.train.ema import make_average
-from crystallm.train.evaluated import EvaluationLoss, Export, losses_of
-from crystallm.train.loading import Pass, Steps, step_loader, stream_loader
-from crystallm.train.losses import evaluation_loss, logits, summed_cross_entropy
-from crystallm.train.meter import Meter
-from crystallm.train.optimizers import make_optimizers
-from crystallm.train.packing import plan_packed
-from crystallm.train.run import RunFolder
+from crystallm.train.monitor.meter import Meter
+from crystallm.train.monitor.throughput import Throughput, peak_flops
+from crystallm.train.optim.ema import make_average
+from crystallm.train.optim.evaluation_loss import EvaluationLoss, Export, losses_of
+from crystallm.train.optim.losses import evaluation_loss, logits, summed_cross_entropy
+from crystallm.train.optim.optimizers import make_optimizers
+from crystallm.train.optim.sharding import is_sharded, whole, whole_model
 from crystallm.train.schedule import Cursor, Position, decaying, learning_rate, progress, step_seed
-from crystallm.train.sharding import is_sharded, whole, whole_model
-from crystallm.train.stream import StreamedSteps, TextStream
-from crystallm.train.throughput import Throughput, peak_flops
+from crystallm.train.state.checkpoints import Checkpoints
+from crystallm.train.state.decay import before_decay, has_begun, mark
+from crystallm.train.state.run_folder import RunFolder
+from crystallm.train.texts.batches import IGNORED, Ints, draw_replay, plan_epoch
+from crystallm.train.texts.corpus import NOTHING, Corpus, joined
+from crystallm.train.texts.loading import Pass, Steps, step_loader, stream_loader
+from crystallm.train.texts.packing import plan_packed
+from crystallm.train.texts.stream import StreamedSteps, TextStream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystallm.base.errors import LayoutError
+from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Rejection
+from crystallm.crystal.checks.fast_validity import check_cif_fast
+from crystallm.crystal.checks.warm_up import warm_up_all
 from crystallm.crystal.cif import write_cif
-from crystallm.crystal.fast_validity import check_cif_fast
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.matching import TIME_LIMIT_S
-from crystallm.crystal.tolerances import STANDARD, STRICT
-from crystallm.crystal.warm_up import warm_up_all
-from crystallm.errors import LayoutError
-from crystallm.eval.comparisons import Group, match
-from crystallm.eval.targets import Target
+from crystallm.crystal.matching.matcher import TIME_LIMIT_S
+from crystallm.crystal.matching.tolerances import STANDARD, STRICT
+from crystallm.eval.prediction.comparisons import Group, match
+from crystallm.eval.sets.targets import Target
 from crystallm.model.checkpoint import Checkpoint
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.generator import Generator
-from crystallm.train.adapter import merged
+from crystallm.tokenizer.layout import get_layout
 from crystallm.train.config import TrainConfig
-from crystallm.train.corpus import Corpus
-from crystallm.train.finetune_data import targets_of
-from crystallm.train.finetune_measure import prompts_of
-from crystallm.train.run import RunFolder
+from crystallm.train.held_out import prompts_of, targets_of
+from crystallm.train.optim.adapter import merged
 from crystallm.train.schedule import Position
+from crystallm.train.state.run_folder import RunFolder
+from crystallm.train.texts.corpus import Corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -19,18 +19,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from crystallm.base.provenance import provenance, write_json, write_text
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import expand
-from crystallm.crystal.displacement import rms_of_many
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.prepared import prepare
-from crystallm.crystal.tolerances import STANDARD
-from crystallm.energy.potentials import NoEnergy, load_potential
+from crystallm.crystal.matching.displacement import rms_of_many
+from crystallm.crystal.matching.reduced_crystal import prepare
+from crystallm.crystal.matching.tolerances import STANDARD
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import NoEnergy
 from crystallm.energy.ranking import Evidence, Question, probabilities
-from crystallm.energy.relaxation import relax
-from crystallm.provenance import provenance, write_json, write_text
+from crystallm.energy.relaxation.relaxation import relax
 from crystallm.sample.answers.energies import LARGEST_CHANGE
+from crystallm.tokenizer.layout import get_layout
 
 FIELDS = {field.name for field in fields(Evidence)}
 

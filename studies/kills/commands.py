@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from crystallm.data import PrepareConfig, prepare
-from crystallm.train.run import RunFolder
+from crystallm.train.state.run_folder import RunFolder
 
 ROCK_SALTS = {
     **{("Li", "F"): 4.03, ("Na", "F"): 4.63, ("K", "F"): 5.34, ("Li", "Cl"): 5.14, ("Na", "Cl"): 5.64},
@@ -88,10 +88,10 @@ def write_model(folder: Path) -> None:
     """A checkpoint that knows nothing and costs little."""
     import torch
 
-    from crystallm.crystal.layout import get_layout
     from crystallm.model.architecture import ModelConfig, build_model
     from crystallm.model.checkpoint import save_checkpoint
     from crystallm.tokenizer import build_tokenizer
+    from crystallm.tokenizer.layout import get_layout
 
     tokenizer = build_tokenizer(get_layout())
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crystallm.provenance import output_folder, provenance, write_json, write_text
+from crystallm.base.provenance import output_folder, provenance, write_json, write_text
 from studies.kills.commands import Command, commands, write_inputs, writers
 from studies.kills.kill import differences, last_words, load_libraries, run_until
 

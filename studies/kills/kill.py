@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 import psutil
 
-from crystallm.provenance import output_folder, provenance, write_json, write_text
+from crystallm.base.provenance import output_folder, provenance, write_json, write_text
 from studies.kills.commands import Command, commands, write_inputs
 
 POLL_SECONDS = 0.005
@@ -71,10 +71,10 @@ def load_libraries() -> None:
     from crystallm.train.__main__ import prepare_process
 
     prepare_process()
-    import crystallm.eval.run
+    import crystallm.eval.benchmarking.run_command
     import crystallm.sample.generator
     import crystallm.sample.run
-    import crystallm.train.finetune
+    import crystallm.train.finetune.finetuning
     import crystallm.train.loop  # noqa: F401
 
 
@@ -85,7 +85,7 @@ def become(arguments: Sequence[str], log: Path) -> NoReturn:
     os.dup2(place, 2)
     code = 1
     try:
-        import crystallm.data.steps as steps
+        import crystallm.data.preparing.steps as steps
         from crystallm.cli import main
 
         steps.CRYSTALS_PER_PART = CRYSTALS_PER_PART

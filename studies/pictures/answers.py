@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from crystallm import known
-from crystallm.eval.pictures import draw_crystals
+from crystallm.eval.pages.pictures import draw_crystals
 
 FORMULAS = ("TiO2", "SrTiO3", "GaN", "MgAl2O4")
 

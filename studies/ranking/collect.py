@@ -17,19 +17,19 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from crystallm.crystal.cif import write_cif
-from crystallm.crystal.composition import format_formula
-from crystallm.crystal.duplicates import are_near
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.own_symmetry import prepare_built
-from crystallm.crystal.prepared import Prepared
-from crystallm.crystal.tolerances import STANDARD, STRICT
+from crystallm.crystal.formulas.composition import format_formula
+from crystallm.crystal.matching.duplicates import are_near
+from crystallm.crystal.matching.own_symmetry import prepare_built
+from crystallm.crystal.matching.reduced_crystal import Prepared
+from crystallm.crystal.matching.tolerances import STANDARD, STRICT
 from crystallm.data.templates import TemplateLibrary
-from crystallm.eval.comparisons import Group, match
+from crystallm.eval.prediction.comparisons import Group, match
 from crystallm.sample.answers.evidence import Relatives, evidence_of
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.crystal import Crystal, rank
+from crystallm.sample.output.records import RECORDS, attempt_of, read_records
 from crystallm.sample.prompts import NamedPrompt, read_prompts
-from crystallm.sample.records import RECORDS, attempt_of, read_records
+from crystallm.tokenizer.layout import get_layout
 
 
 def merged(crystals: Sequence[Crystal]) -> list[Crystal]:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from crystallm.base.provenance import provenance, write_json, write_text
 from crystallm.energy.ranking import Evidence, Ranking, read_ranking
-from crystallm.eval.metrics import mcnemar
-from crystallm.provenance import provenance, write_json, write_text
+from crystallm.eval.prediction.metrics import mcnemar
 from studies.ranking.fitting import Array, Calibration, Case, calibration, fit, folds, nearest, told
 from studies.ranking.nature import read_textbook
 

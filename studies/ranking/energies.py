@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.layout import get_layout
-from crystallm.energy.potentials import NoEnergy, Potential, load_potential
-from crystallm.energy.race import race
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import NoEnergy, Potential
+from crystallm.energy.relaxation.race import race
+from crystallm.tokenizer.layout import get_layout
 
 
 def with_energies(line: dict[str, Any], potential: Potential) -> dict[str, Any]:

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from crystallm.crystal.composition import format_formula, parse_formula
+from crystallm.base.provenance import provenance, write_json, write_text
+from crystallm.crystal.formulas.composition import format_formula, parse_formula
 from crystallm.energy.ranking import Evidence, Ranking
 from crystallm.energy.ranking.features import hull_estimates
-from crystallm.provenance import provenance, write_json, write_text
 from studies.ranking.fitting import Case, calibration, firsts, fit, folds, nearest, told
 
 COLUMNS = [

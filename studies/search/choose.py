@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import format_formula, parse_formula
 from crystallm.crystal.description import Description, describe
-from crystallm.eval.prototypes import prototype
+from crystallm.crystal.formulas.composition import format_formula, parse_formula
+from crystallm.eval.prediction.prototypes import prototype
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.model.editions import edition_folder
 
@@ -85,7 +85,7 @@ amounts_of = lru_cache(maxsize=None)(parse_formula)
 
 def atomic_numbers(formula: str) -> list[int]:
     """Of the elements of a formula."""
-    from crystallm.crystal.composition import element_order
+    from crystallm.crystal.formulas.composition import element_order
 
     return [element_order(symbol)[1] for symbol, _ in parse_formula(formula)]
 

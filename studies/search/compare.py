@@ -23,9 +23,10 @@ import numpy as np
 
 from crystallm.crystal.description import Description
 from crystallm.energy.journal import Journal
-from crystallm.energy.potentials import NoEnergy, Potential, load_potential
-from crystallm.energy.race import race
-from crystallm.energy.relaxation import Relaxed, relax
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import NoEnergy, Potential
+from crystallm.energy.relaxation.race import race
+from crystallm.energy.relaxation.relaxation import Relaxed, relax
 from crystallm.model.editions import edition_folder
 from crystallm.sample.answers.search.searching import SearchSettings, passes, search
 from crystallm.sample.answers.search.trials import packed, unpacked

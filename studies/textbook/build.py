@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from crystallm.crystal.composition import format_formula, parse_formula
+from crystallm.crystal.formulas.composition import format_formula, parse_formula
 
 MINERALS = "Anthony et al., Handbook of Mineralogy (Mineralogical Society of America)"
 HANDBOOK = {

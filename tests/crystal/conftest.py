@@ -11,10 +11,10 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.composition import reduce_amounts
 from crystallm.crystal.description import Description, Site
-from crystallm.crystal.layout import FREE_PARAMETERS, full_parameters
+from crystallm.crystal.formulas.composition import reduce_amounts
 from crystallm.crystal.wyckoff import ALPHABET, space_group
+from crystallm.tokenizer.layout import FREE_PARAMETERS, full_parameters
 
 # pymatgen builds space groups with two origin choices in the first one (diamond at 0, 0, 0); ours is the second.
 KYANITE = {

@@ -12,9 +12,9 @@ from pymatgen.io.cif import CifParser
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif, write_cif
-from crystallm.crystal.composition import reduce_amounts
 from crystallm.crystal.description import Description, describe, expand
-from crystallm.crystal.matching import rms_distance
+from crystallm.crystal.formulas.composition import reduce_amounts
+from crystallm.crystal.matching.matcher import rms_distance
 from crystallm.crystal.symmetry import space_group_number
 from crystallm.crystal.wyckoff import space_group
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from crystallm.crystal.composition import (
+from crystallm.base.errors import CompositionError
+from crystallm.crystal.formulas.composition import (
     ELEMENTS,
     element_order,
     format_formula,
@@ -11,7 +12,6 @@ from crystallm.crystal.composition import (
     symbol_of,
     unseen_elements,
 )
-from crystallm.errors import CompositionError
 
 
 @pytest.mark.parametrize(

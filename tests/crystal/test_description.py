@@ -6,10 +6,10 @@ from pymatgen.core import Structure
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.description import Description, augment, canonical, describe, expand, first_atoms
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.matching import rms_distance
+from crystallm.crystal.matching.matcher import rms_distance
 from crystallm.crystal.symmetry import space_group_number, standardize_number
 from crystallm.crystal.wyckoff import space_group
+from crystallm.tokenizer.layout import get_layout
 
 LAYOUT = get_layout()
 

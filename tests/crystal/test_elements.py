@@ -1,6 +1,6 @@
 """The table of elements."""
 
-from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS, NONMETALS, symbol_of
+from crystallm.crystal.formulas.elements import ELEMENTS, LAST_WITH_CRYSTALS, NONMETALS, symbol_of
 
 
 def test_lawrencium_is_the_last() -> None:

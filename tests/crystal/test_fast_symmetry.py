@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crystallm.crystal import fast_symmetry
 from crystallm.crystal.cell import Cell
+from crystallm.crystal.checks import fast_symmetry
+from crystallm.crystal.checks.fast_symmetry import PRIMITIVE, has_more_operations, is_written_in
 from crystallm.crystal.description import Description, Site, expand
-from crystallm.crystal.fast_symmetry import PRIMITIVE, has_more_operations, is_written_in
-from crystallm.crystal.layout import FREE_PARAMETERS, full_parameters
 from crystallm.crystal.symmetry import has_space_group
 from crystallm.crystal.wyckoff import space_group
+from crystallm.tokenizer.layout import FREE_PARAMETERS, full_parameters
 
 RUTILE = Description(
     amounts=(("Ti", 1), ("O", 2)),

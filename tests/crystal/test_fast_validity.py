@@ -11,10 +11,10 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.fast_bonds import crystal_nn_bonds, judge_bonds
-from crystallm.crystal.fast_validity import FAST_CHECKS, check_cif_fast, density_of
-from crystallm.crystal.radii import COVALENT_RADII
-from crystallm.crystal.validity import CHECKS, NOT_STATED, CheckName, check_cif, check_structure
+from crystallm.crystal.checks.fast_bonds import crystal_nn_bonds, judge_bonds
+from crystallm.crystal.checks.fast_validity import FAST_CHECKS, check_cif_fast, density_of
+from crystallm.crystal.checks.radii import COVALENT_RADII
+from crystallm.crystal.checks.validity import CHECKS, NOT_STATED, CheckName, check_cif, check_structure
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 RUTILE = Structure.from_spacegroup(

@@ -2,10 +2,10 @@
 
 import pytest
 
-from crystallm.crystal.composition import parse_formula
-from crystallm.crystal.elements import ELEMENTS
-from crystallm.crystal.formula import cleaned, join_parts, read_text
-from crystallm.errors import CompositionError
+from crystallm.base.errors import CompositionError
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.crystal.formulas.elements import ELEMENTS
+from crystallm.crystal.formulas.typed_formula import cleaned, join_parts, read_text
 
 GYPSUM = {"Ca": 1, "S": 1, "O": 6, "H": 4}
 BLUE_VITRIOL = {"Cu": 1, "S": 1, "O": 9, "H": 10}

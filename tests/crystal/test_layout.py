@@ -2,10 +2,10 @@
 
 import pytest
 
+from crystallm.base.errors import LayoutError
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.description import Description, Site, describe
-from crystallm.crystal.layout import BEGIN, END, PAD, UNKNOWN, Layout, get_layout
-from crystallm.errors import LayoutError
+from crystallm.tokenizer.layout import BEGIN, END, PAD, UNKNOWN, Layout, get_layout
 
 LAYOUT = get_layout("wyckoff")
 

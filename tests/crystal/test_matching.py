@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystallm.crystal.duplicates import group_duplicates
-from crystallm.crystal.limited import Fate, Lost, Worker, WorkerError, run_limited
-from crystallm.crystal.matching import matcher, rms_distance, unreduced_matcher
-from crystallm.crystal.tolerances import DUPLICATE
+from crystallm.base.workers import Fate, Lost, Worker, WorkerError, run_limited
+from crystallm.crystal.matching.duplicates import group_duplicates
+from crystallm.crystal.matching.matcher import matcher, rms_distance, unreduced_matcher
+from crystallm.crystal.matching.tolerances import DUPLICATE
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CSCL_TYPE = Structure(Lattice.cubic(3.4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])

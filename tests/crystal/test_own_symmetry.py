@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from crystallm.crystal.description import Description, Site, augment, expand
-from crystallm.crystal.displacement import rms_of, rms_of_many
-from crystallm.crystal.own_symmetry import is_first, prepare_built
-from crystallm.crystal.prepared import prepare
-from crystallm.crystal.tolerances import Tolerances
+from crystallm.crystal.matching.displacement import rms_of, rms_of_many
+from crystallm.crystal.matching.own_symmetry import is_first, prepare_built
+from crystallm.crystal.matching.reduced_crystal import prepare
+from crystallm.crystal.matching.tolerances import Tolerances
 from crystallm.crystal.wyckoff import space_group
 
 WIDE = Tolerances()

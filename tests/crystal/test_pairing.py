@@ -5,7 +5,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from crystallm.crystal.pairing import CLEAR, NO_WAY, OPEN, costs_of, near_pairs, nearest_partners, needed_stol
+from crystallm.crystal.matching.pairing import CLEAR, NO_WAY, OPEN, costs_of, near_pairs, nearest_partners, needed_stol
 
 N_SITES = 4
 STARTS, OTHERS = np.arange(0, N_SITES * N_SITES + 1, N_SITES), np.tile(np.arange(N_SITES), N_SITES)

@@ -7,11 +7,11 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.displacement import rms_of, rms_of_many
-from crystallm.crystal.matching import matcher, rms_distance
-from crystallm.crystal.prepared import as_pymatgen_reads, cannot_match, prepare
-from crystallm.crystal.reduction import niggli_lattice
-from crystallm.crystal.tolerances import STANDARD, STRICT, Tolerances
+from crystallm.crystal.matching.displacement import rms_of, rms_of_many
+from crystallm.crystal.matching.matcher import matcher, rms_distance
+from crystallm.crystal.matching.reduced_cells import niggli_lattice
+from crystallm.crystal.matching.reduced_crystal import as_pymatgen_reads, cannot_match, prepare
+from crystallm.crystal.matching.tolerances import STANDARD, STRICT, Tolerances
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CSCL_TYPE = Structure(Lattice.cubic(3.4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])

@@ -11,12 +11,12 @@ from pymatgen.io.cif import CifWriter
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import symbol_of
 from crystallm.crystal.description import Description, augment, describe, expand
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.listing import atom_properties, exact_fraction, formula_and_units, origin_shift
-from crystallm.crystal.matching import rms_distance
-from crystallm.crystal.published import CRYSTALLM, CRYSTALLM_PI, published_elements, published_groups
+from crystallm.crystal.formulas.composition import symbol_of
+from crystallm.crystal.matching.matcher import rms_distance
+from crystallm.tokenizer.cif_listing import atom_properties, exact_fraction, formula_and_units, origin_shift
+from crystallm.tokenizer.layout import get_layout
+from crystallm.tokenizer.published_texts import CRYSTALLM, CRYSTALLM_PI, published_elements, published_groups
 
 RUTILE = """\
 data_Ti2O4

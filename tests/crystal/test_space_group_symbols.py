@@ -4,8 +4,8 @@ import gemmi
 import moyopy
 import pytest
 
+from crystallm.base.errors import SymmetryError
 from crystallm.crystal.space_group_symbols import number_of, setting_of_hall, settings_of_number, settings_of_symbol
-from crystallm.errors import SymmetryError
 from crystallm.sample.prompts import make_prompt
 
 TABLE = list(gemmi.spacegroup_table())

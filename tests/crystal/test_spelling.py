@@ -2,7 +2,7 @@
 
 import pytest
 
-from crystallm.crystal.spelling import balanced_alternative, spellings
+from crystallm.crystal.formulas.spelling import balanced_alternative, spellings
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crystallm.base.errors import SymmetryError
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.symmetry import (
     SYMPREC_ANGSTROM,
@@ -13,7 +14,6 @@ from crystallm.crystal.symmetry import (
     standardize,
     standardize_number,
 )
-from crystallm.errors import SymmetryError
 
 SPACE_GROUPS = {
     "rock salt": 225,

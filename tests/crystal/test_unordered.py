@@ -2,8 +2,8 @@
 
 import pytest
 
-from crystallm.crystal.formula import read_text
-from crystallm.errors import CompositionError
+from crystallm.base.errors import CompositionError
+from crystallm.crystal.formulas.typed_formula import read_text
 
 
 @pytest.mark.parametrize(

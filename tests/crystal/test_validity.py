@@ -8,10 +8,10 @@ import pytest
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from crystallm.crystal.bonds import BondLengths, bond_lengths, is_reasonable
-from crystallm.crystal.claims import looks_like_formula
-from crystallm.crystal.radii import expected_length
-from crystallm.crystal.validity import (
+from crystallm.crystal.checks.bond_lengths import BondLengths, bond_lengths, is_reasonable
+from crystallm.crystal.checks.cif_statements import looks_like_formula
+from crystallm.crystal.checks.radii import expected_length
+from crystallm.crystal.checks.validity import (
     NOT_STATED,
     CheckName,
     check_cif,

@@ -9,9 +9,16 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.claims import counted_atoms, formula_in_name, read_claims
-from crystallm.crystal.fast_validity import check_cif_fast
-from crystallm.crystal.validity import NOT_STATED, CheckName, Checks, check_cif, check_structure, undecided_checks
+from crystallm.crystal.checks.cif_statements import counted_atoms, formula_in_name, read_claims
+from crystallm.crystal.checks.fast_validity import check_cif_fast
+from crystallm.crystal.checks.validity import (
+    NOT_STATED,
+    CheckName,
+    Checks,
+    check_cif,
+    check_structure,
+    undecided_checks,
+)
 
 CASES = Path(__file__).parent / "verdict_cases"
 PATHS = pytest.mark.parametrize("check", [check_cif, check_cif_fast], ids=["reference", "fast"])

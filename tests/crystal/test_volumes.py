@@ -7,10 +7,10 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.composition import parse_formula
+from crystallm.crystal.checks.fast_validity import check_cif_fast
+from crystallm.crystal.checks.validity import VALID, CheckName, check_structure
 from crystallm.crystal.description import Description, describe
-from crystallm.crystal.fast_validity import check_cif_fast
-from crystallm.crystal.validity import VALID, CheckName, check_structure
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.crystal.volumes import CHEMISTRIES, OTHER, chemistry_of, load_volumes, plausible_volume
 
 NAME = CheckName.PLAUSIBLE_DENSITY

@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystallm.crystal import duplicates
+from crystallm.base.workers import run_limited
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.duplicates import group_duplicates
-from crystallm.crystal.limited import run_limited
+from crystallm.crystal.matching import duplicates
+from crystallm.crystal.matching.duplicates import group_duplicates
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 FIRST_RUN = """
 import numpy as np
-from crystallm.crystal import pairing
+from crystallm.crystal.matching import pairing
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.displacement import rms_of_many
-from crystallm.crystal.prepared import prepare
-from crystallm.crystal.tolerances import DUPLICATE, STANDARD, STRICT
-from crystallm.crystal.warm_up import warm_up_matcher
+from crystallm.crystal.matching.displacement import rms_of_many
+from crystallm.crystal.matching.reduced_crystal import prepare
+from crystallm.crystal.matching.tolerances import DUPLICATE, STANDARD, STRICT
+from crystallm.crystal.matching.warm_up import warm_up_matcher
 
 loops = [getattr(pairing, name) for name in ("needed_stol", "near_pairs", "nearest_partners", "costs_of")]
 warm_up_matcher()

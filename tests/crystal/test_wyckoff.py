@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, lattice_from_parameters
 from crystallm.crystal.wyckoff import ALPHABET, affine_expression, space_group
-from crystallm.crystal.wyckoff_builder import METRICS, positions_of_group, required_letters
+from studies.tables.build_wyckoff import METRICS, positions_of_group, required_letters
 
 GENERIC = np.array([0.1327, 0.2719, 0.3941])
 ALL = range(1, 231)

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from crystallm.data import compare
-from crystallm.data.compare import close_numbers, duplicate_candidates, leakage_candidates, same_text
-from crystallm.data.convert import Traits
+from crystallm.data.preparing import leakage as compare
+from crystallm.data.preparing.convert import Traits
+from crystallm.data.preparing.leakage import close_numbers, duplicate_candidates, leakage_candidates, same_text
 
 RUTILE = Traits("TiO2", 136, 6, "136 2 Tia Of", (4.5937, 4.5937, 2.9587, 90.0, 90.0, 90.0, 0.3053), 10.4)
 ANATASE = Traits("TiO2", 141, 6, "141 2 Tia Oe", (3.78, 3.78, 9.51, 90.0, 90.0, 90.0, 0.208), 11.3)

@@ -5,8 +5,8 @@ import pytest
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.data.config import PrepareConfig
-from crystallm.data.convert import Row, closer_than, convert, read_structure
-from crystallm.data.readers import Entry, Form
+from crystallm.data.preparing.convert import Row, closer_than, convert, read_structure
+from crystallm.data.sources.readers import Entry, Form
 
 
 def converted(text: str, **options: object) -> Row | Rejection:

@@ -1,9 +1,9 @@
 """The sample of the general corpus that travels with the package."""
 
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.composition import format_formula
-from crystallm.crystal.layout import get_layout
+from crystallm.crystal.formulas.composition import format_formula
 from crystallm.data.general import FOLDER, GeneralText, replay_texts, rewrite, training_formulas, validation_texts
+from crystallm.tokenizer.layout import get_layout
 
 
 def formulas(texts: list[GeneralText]) -> set[str]:

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import InputError
 from crystallm.cli import main
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.data import PrepareConfig, prepare
-from crystallm.data.optimade import read_optimade
-from crystallm.data.sources import open_source
-from crystallm.errors import InputError
+from crystallm.data.sources.optimade import read_optimade
+from crystallm.data.sources.sources import open_source
 
 MATRIX = pa.list_(pa.list_(pa.float64()))
 

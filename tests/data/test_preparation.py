@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.folder_lock import only_writer
 from crystallm.cli import main
 from crystallm.data import PrepareConfig, prepare
-from crystallm.data.steps import split_of
-from crystallm.errors import ConfigError, InputError
-from crystallm.folder_lock import only_writer
+from crystallm.data.preparing.steps import split_of
 
 Folder = Callable[..., Path]
 Config = Callable[..., PrepareConfig]
@@ -262,7 +262,7 @@ def test_a_place_that_cannot_be_written(mixed: Path, tmp_path: Path, capsys: pyt
 
 SLOW_FIRST = """
 import sys, time
-import crystallm.data.steps as steps
+import crystallm.data.preparing.steps as steps
 from crystallm.cli import main
 steps.CRYSTALS_PER_PART = 2
 original = steps.converted_rows
@@ -317,7 +317,7 @@ def test_a_stopped_run_continues(folder: Folder, cifs: SimpleNamespace, config: 
 def test_a_crystal_that_takes_its_process_down_is_given_up_alone(
     folder: Folder, cifs: SimpleNamespace, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import crystallm.data.steps as steps
+    import crystallm.data.preparing.steps as steps
 
     original = steps.convert
     monkeypatch.setattr(

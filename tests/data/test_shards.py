@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import ConfigError, InputError
 from crystallm.cli import main
 from crystallm.data import PrepareConfig, prepare
-from crystallm.errors import ConfigError, InputError
 
 Config = Callable[..., PrepareConfig]
 

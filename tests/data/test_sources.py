@@ -14,10 +14,10 @@ from ase.build import bulk, molecule
 from ase.db import connect
 from pymatgen.core import Lattice, Structure
 
-from crystallm.data.convert import Row, convert
-from crystallm.data.readers import Form
-from crystallm.data.sources import SourceKind, open_source
-from crystallm.errors import InputError
+from crystallm.base.errors import InputError
+from crystallm.data.preparing.convert import Row, convert
+from crystallm.data.sources.readers import Form
+from crystallm.data.sources.sources import SourceKind, open_source
 
 CSCL = Structure(Lattice.cubic(4.12), ["Cs+", "Cl-"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.input_files import Unread
 from crystallm.cli import main
-from crystallm.data.readers import Form
-from crystallm.data.sources import open_source
-from crystallm.data.tables import rows_of
-from crystallm.eval.inputs import read_records
-from crystallm.input_files import Unread
+from crystallm.data.sources.readers import Form
+from crystallm.data.sources.sources import open_source
+from crystallm.data.sources.tables import rows_of
+from crystallm.eval.sets.inputs import read_records
 
 LARGE = "5 MB, more than the 1 MB of max_file_mb; raise that if it is meant"
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.description import Description, Site
-from crystallm.energy.potentials import Evaluation, NoEnergy
+from crystallm.energy.potentials.protocol import Evaluation, NoEnergy
 
 EMT = "ase.calculators.emt:EMT"
 
@@ -57,6 +57,6 @@ class Broken:
 
 @pytest.fixture(scope="session")
 def emt():  # type: ignore[no-untyped-def]
-    from crystallm.energy.potentials import load_potential
+    from crystallm.energy.potentials.by_name import load_potential
 
     return load_potential(EMT)

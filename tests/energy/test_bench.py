@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from crystallm.cli import main as cli
-from crystallm.energy.bench import FIRE, OPTIMIZER, OURS, Timing, read_draws, table
+from crystallm.cli import exit_code
+from studies.bench.relaxing import FIRE, OPTIMIZER, OURS, Timing, read_draws, table
+from studies.bench.relaxing import main as relaxing
 
 
 def test_four_draws_of_sixteen_formulas() -> None:
@@ -32,7 +33,7 @@ def test_what_has_no_energy_is_not_as_low() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("chgnet") is None, reason="chgnet is not installed")
 def test_three_ways_end_at_one_energy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(["bench", "relax", "-n", "1", "--json", str(tmp_path / "figures.json")]) == 0
+    assert exit_code(relaxing, ["-n", "1", "--json", str(tmp_path / "figures.json")]) == 0
     assert "FIRE over all atoms" in capsys.readouterr().out
     timings = json.loads((tmp_path / "figures.json").read_text())["timings"]
     assert {one["way"] for one in timings} >= {OURS, OPTIMIZER, FIRE}
@@ -41,5 +42,5 @@ def test_three_ways_end_at_one_energy(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_no_draws_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(["bench", "relax", "-n", "0"]) == 2
+    assert exit_code(relaxing, ["-n", "0"]) == 2
     assert "got 0" in capsys.readouterr().err

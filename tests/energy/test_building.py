@@ -11,14 +11,14 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
+from crystallm.base.errors import ConfigError, InputError
 from crystallm.cli import main as cli
-from crystallm.crystal.composition import parse_formula
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.energy.building import BuildConfig, Builder, read_chunk, write_chunk
-from crystallm.energy.hull import AboveHull, HullTable
-from crystallm.energy.potentials import NoEnergy
-from crystallm.energy.references import read_corpus
+from crystallm.energy.hull.hull import AboveHull, HullTable
+from crystallm.energy.hull.references import read_corpus
+from crystallm.energy.potentials.protocol import NoEnergy
 from crystallm.energy.relaxing import RelaxedReference
-from crystallm.errors import ConfigError, InputError
 
 EMT = "ase.calculators.emt:EMT"
 FACES = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]

@@ -7,8 +7,9 @@ import pytest
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.description import Description, Site, expand
-from crystallm.energy.orbits import SymmetricCrystal, with_symmetry, without_symmetry
-from crystallm.energy.potentials import Evaluation, NoEnergy, load_potential
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.orbits import SymmetricCrystal, with_symmetry, without_symmetry
+from crystallm.energy.potentials.protocol import Evaluation, NoEnergy
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("chgnet") is None, reason="chgnet is not installed")
 

@@ -12,12 +12,12 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
+from crystallm.base.whole_file import cannot_write
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Cell
 from crystallm.energy import energy_above_hull, relax
 from crystallm.energy.analysis import edition_hull
-from crystallm.energy.hull import DftAboveHull, HullEntry, HullTable, NoHull, write_table
-from crystallm.whole_file import cannot_write
+from crystallm.energy.hull.hull import DftAboveHull, HullEntry, HullTable, NoHull, write_table
 from tests.full_disk import full_disk
 
 EMT = "ase.calculators.emt:EMT"
@@ -28,7 +28,7 @@ NACL = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0,
 
 
 def name_of_emt() -> str:
-    from crystallm.energy.potentials import identity
+    from crystallm.energy.potentials.protocol import identity
 
     return identity(EMT)
 

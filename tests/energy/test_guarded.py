@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Cell
-from crystallm.energy.guarded import GuardedPotential
-from crystallm.energy.potentials import Evaluation, NoEnergy
-from crystallm.errors import ConfigError
+from crystallm.energy.potentials.guarded import GuardedPotential
+from crystallm.energy.potentials.protocol import Evaluation, NoEnergy
 
 SILVER, COPPER = (
     Cell(a * np.eye(3), np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]), np.full(4, number))

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.crystal.composition import format_formula, parse_formula, reduce_amounts
-from crystallm.energy.hull import (
+from crystallm.base.errors import CheckpointError, InputError
+from crystallm.crystal.formulas.composition import format_formula, parse_formula, reduce_amounts
+from crystallm.energy.hull.hull import (
     AboveHull,
     DftAboveHull,
     Hull,
@@ -19,7 +20,6 @@ from crystallm.energy.hull import (
     make_hull,
     write_table,
 )
-from crystallm.errors import CheckpointError, InputError
 
 
 def table_of(folder: Path, energies: dict[str, float], *, as_given: tuple[str, ...] = ()) -> HullTable:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from crystallm.compiling import compiled
-from crystallm.energy.mixture import atom_fractions, lowest_mixture, simplex
+from crystallm.base.compiling import compiled
+from crystallm.energy.hull.mixture import atom_fractions, lowest_mixture, simplex
 
 
 def test_half_way_between_two_phases() -> None:

@@ -5,9 +5,10 @@ import importlib.util
 import numpy as np
 import pytest
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Cell
-from crystallm.energy.potentials import Evaluation, NoEnergy, identity, load_potential
-from crystallm.errors import ConfigError
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.protocol import Evaluation, NoEnergy, identity
 
 EMT = "ase.calculators.emt:EMT"
 COPPER = Cell(

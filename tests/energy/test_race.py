@@ -2,11 +2,11 @@
 
 import pytest
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.description import Description, Site
-from crystallm.energy.potentials import NoEnergy, Potential
-from crystallm.energy.race import RaceSettings, race
-from crystallm.energy.relaxation import Relaxed, Stopped, relax
-from crystallm.errors import ConfigError
+from crystallm.energy.potentials.protocol import NoEnergy, Potential
+from crystallm.energy.relaxation.race import RaceSettings, race
+from crystallm.energy.relaxation.relaxation import Relaxed, Stopped, relax
 
 from .conftest import Broken, copper, tetragonal_copper
 

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.crystal.composition import parse_formula
-from crystallm.energy.hull import DftAboveHull, Hull, make_hull
-from crystallm.energy.references import (
+from crystallm.base.errors import InputError
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.energy.hull.hull import DftAboveHull, Hull, make_hull
+from crystallm.energy.hull.references import (
     Corpus,
     Energies,
     entries,
@@ -21,7 +22,6 @@ from crystallm.energy.references import (
     read_corpus,
     to_relax,
 )
-from crystallm.errors import InputError
 
 ROWS = [
     # id, formula, eV per atom as given, origin, observed, published eV above hull

@@ -8,13 +8,14 @@ import pytest
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.description import Description, Site, expand
-from crystallm.energy.derivatives import derivatives_of
-from crystallm.energy.fire import Relaxation
-from crystallm.energy.fire import relax as relax_by_fire
-from crystallm.energy.free_parameters import free_parameters
-from crystallm.energy.orbits import with_symmetry
-from crystallm.energy.potentials import NoEnergy, Potential, load_potential
-from crystallm.energy.relaxation import (
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.derivatives import derivatives_of
+from crystallm.energy.potentials.orbits import with_symmetry
+from crystallm.energy.potentials.protocol import NoEnergy, Potential
+from crystallm.energy.relaxation.fire import Relaxation
+from crystallm.energy.relaxation.fire import relax as relax_by_fire
+from crystallm.energy.relaxation.free_parameters import free_parameters
+from crystallm.energy.relaxation.relaxation import (
     RelaxationSettings,
     Relaxed,
     RelaxedCell,
@@ -138,7 +139,7 @@ def test_a_cell_without_description_relaxes_with_all_atoms_free(emt: Potential) 
 
 @needs_chgnet
 def test_rutile_ends_where_fire_over_all_atoms_ends() -> None:
-    from crystallm.energy.ase_potential import calculator
+    from crystallm.energy.potentials.ase_potential import calculator
 
     settings = RelaxationSettings(max_force=0.01)
     relaxed = relax(rutile(0.28), load_potential("chgnet"), settings)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.workers import Fate, Lost
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Cell
+from crystallm.crystal.checks.validity import CheckName, check_cif, failed_checks
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.limited import Fate, Lost
-from crystallm.crystal.validity import CheckName, check_cif, failed_checks
-from crystallm.errors import ConfigError, InputError
-from crystallm.eval.agreement import (
+from crystallm.eval.reading.agreement import (
     Agreement,
     AgreementConfig,
     Comparison,
@@ -22,7 +22,7 @@ from crystallm.eval.agreement import (
     draw_subjects,
     random_subjects,
 )
-from crystallm.eval.corruption import KINDS
+from crystallm.eval.reading.corruption import KINDS
 
 Writer = Callable[..., Path]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crystallm.base.errors import InputError
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.errors import InputError
-from crystallm.eval.baseline import Baseline, BaselineConfig, main, random_cell, shuffle_elements
-from crystallm.eval.score import main as score
+from crystallm.eval.baselines.baseline import Baseline, BaselineConfig, main, random_cell, shuffle_elements
+from crystallm.eval.benchmarking.score_command import main as score
 
 
 def samples(out: Path) -> list[dict[str, str]]:

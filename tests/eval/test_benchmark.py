@@ -6,10 +6,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import ConfigError, InputError
 from crystallm.cli import main as cli
-from crystallm.errors import ConfigError, InputError
-from crystallm.eval.benchmark import DATA_VARIABLE, PLACES, benchmark_folder, data_folder, draw_targets, load_benchmark
 from crystallm.eval.charge_neutrality import smact_valid
+from crystallm.eval.sets.benchmark import (
+    DATA_VARIABLE,
+    PLACES,
+    benchmark_folder,
+    data_folder,
+    draw_targets,
+    load_benchmark,
+)
 
 NAMES = ("carbon_24", "de_novo", "mp_20", "mpts_52", "perov_5", "validity")
 REPOSITORY = Path(__file__).parents[2]
@@ -45,7 +52,7 @@ def test_row_counts_and_smact_ceilings_are_those_of_the_files(name: str) -> None
         rows = [row for row in rows if row[found.rows.column] == found.rows.value]
     assert len(rows) == found.rows_at_hand
     if found.ceiling is not None:
-        from crystallm.crystal.composition import parse_formula
+        from crystallm.crystal.formulas.composition import parse_formula
 
         passed = sum(smact_valid(dict(parse_formula(row["reduced_formula"]))) for row in rows)
         assert (passed, len(rows)) == (found.ceiling.smact_passed, found.ceiling.rows)

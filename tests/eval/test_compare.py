@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from crystallm.base.errors import ConfigError, InputError
 from crystallm.cli import main as cli
-from crystallm.errors import ConfigError, InputError
-from crystallm.eval.compare import main, matched, read_report
-from crystallm.eval.leaderboard import Published, PublishedTable, leaderboard, page
-from crystallm.eval.score import main as score
-from crystallm.sample.geometry import Refusal
+from crystallm.eval.benchmarking.compare import main, matched, read_report
+from crystallm.eval.benchmarking.leaderboard import Published, PublishedTable, leaderboard, page
+from crystallm.eval.benchmarking.score_command import main as score
+from crystallm.sample.grammar.contacts import Refusal
 
 REPOSITORY = Path(__file__).parents[2]
 

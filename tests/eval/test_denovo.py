@@ -13,23 +13,24 @@ import pytest
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.workers import Fate
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Reason, Rejection
+from crystallm.crystal.checks.validity import failed_checks
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.limited import Fate
-from crystallm.crystal.validity import failed_checks
 from crystallm.energy.journal import Journal
-from crystallm.errors import ConfigError, InputError
-from crystallm.eval import denovo, sameness
-from crystallm.eval import reference as reference_rows
-from crystallm.eval.denovo import RATES, DenovoConfig, DenovoScore, SampleVerdict, both, score_denovo
-from crystallm.eval.denovo_report import draw_figures
-from crystallm.eval.distributions import distances, jensen_shannon, total_variation
-from crystallm.eval.facts import Facts, facts_of
-from crystallm.eval.inputs import Record, read_records
+from crystallm.eval.denovo import evaluation as denovo
+from crystallm.eval.denovo import named_reference as reference_rows
+from crystallm.eval.denovo import sameness
+from crystallm.eval.denovo.distributions import distances, jensen_shannon, total_variation
+from crystallm.eval.denovo.evaluation import RATES, DenovoConfig, DenovoScore, SampleVerdict, both, score_denovo
+from crystallm.eval.denovo.named_reference import Reference
+from crystallm.eval.denovo.report import draw_figures
+from crystallm.eval.denovo.sameness import earlier_of_equal, find_twins
+from crystallm.eval.denovo.sample_properties import Facts, facts_of
 from crystallm.eval.rate import Rate
-from crystallm.eval.reference import Reference
-from crystallm.eval.sameness import earlier_of_equal, find_twins
+from crystallm.eval.sets.inputs import Record, read_records
 from crystallm.eval.validity import ValidityCounts
 
 Writer = Callable[..., Path]

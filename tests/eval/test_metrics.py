@@ -4,14 +4,22 @@ from collections.abc import Sequence
 
 import pytest
 
+from crystallm.base.workers import Fate
 from crystallm.crystal.cell import Reason, Rejection
-from crystallm.crystal.limited import Fate
-from crystallm.eval.comparisons import Outcome, Symmetry
-from crystallm.eval.metrics import PredictionScore, first_match, highest, mcnemar, metre, score, volume_errors
-from crystallm.eval.prediction import over_seeds, space_groups
+from crystallm.eval.prediction.comparisons import Outcome, Symmetry
+from crystallm.eval.prediction.metrics import (
+    PredictionScore,
+    first_match,
+    highest,
+    mcnemar,
+    metre,
+    score,
+    volume_errors,
+)
+from crystallm.eval.prediction.scoring import over_seeds, space_groups
 from crystallm.eval.rate import Rate
-from crystallm.eval.samples import Sample, SampleSet
-from crystallm.eval.targets import Target
+from crystallm.eval.sets.samples import Sample, SampleSet
+from crystallm.eval.sets.targets import Target
 
 NO_DESCRIPTION = Rejection(Reason.SYMMETRY_FAILED, "not looked for")
 

@@ -10,8 +10,8 @@ import pytest
 from pymatgen.core import Structure
 
 from crystallm.crystal.cell import Cell, Rejection
-from crystallm.eval.page import crystal_data, html_page
-from crystallm.eval.pictures import conventional, draw_crystals, view_matrix, with_boundary
+from crystallm.eval.pages.page import crystal_data, html_page
+from crystallm.eval.pages.pictures import conventional, draw_crystals, view_matrix, with_boundary
 from crystallm.eval.rate import Rate
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from crystallm.eval.prototypes import NO_SYMMETRY, prototype_of_cif, seen_prototypes
-from crystallm.eval.targets import Target, make_target
+from crystallm.eval.prediction.prototypes import NO_SYMMETRY, prototype_of_cif, seen_prototypes
+from crystallm.eval.sets.targets import Target, make_target
 
 
 def target(name: str, cif: str) -> Target:

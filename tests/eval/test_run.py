@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from crystallm.errors import ConfigError, InputError
-from crystallm.eval import run
+from crystallm.base.errors import ConfigError, InputError
+from crystallm.base.folder_lock import only_writer
 from crystallm.eval.__main__ import main
-from crystallm.folder_lock import only_writer
+from crystallm.eval.benchmarking import run_command as run
 from crystallm.model.checkpoint import default_folder
 
 
@@ -59,7 +59,7 @@ def test_one_command_from_targets_to_report(
 
 def test_several_processes_are_started_by_accelerate() -> None:
     command = run.sample_command(Path("p"), Path("o"), model=Path("m"), n=3, seed=1, processes=2, more=[])
-    assert command[1:3] == ["-m", "crystallm.launch"]
+    assert command[1:3] == ["-m", "crystallm.base.launch"]
     assert command[command.index("--model") + 1] == "m"
     assert {"--generated-only", "--no-energies"} <= set(command)  # a look-up is no prediction
     stated = ("--num_processes", "--num_machines", "--mixed_precision", "--dynamo_backend")
@@ -94,7 +94,7 @@ def test_free_samples_of_several_seeds(tmp_path: Path, monkeypatch: pytest.Monke
     there = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--processes", "2", "-n", "4"]
     run.main(["de_novo", "--seed", "3", "5", *there])
     assert [command[command.index("--seed") + 1] for command in commands] == ["3", "5"]
-    assert all(command[1:3] == ["-m", "crystallm.launch"] and "--prompts" not in command for command in commands)
+    assert all(command[1:3] == ["-m", "crystallm.base.launch"] and "--prompts" not in command for command in commands)
     assert [command[command.index("--out") + 1] for command in commands] == [
         str(tmp_path / "out" / folder / "samples") for folder in ("seed3", "seed5")
     ]

@@ -11,11 +11,11 @@ from ase import Atoms
 from ase.io import write
 from pymatgen.core import Structure
 
+from crystallm.base.errors import InputError
 from crystallm.crystal.cell import Reason, Rejection
-from crystallm.errors import InputError
-from crystallm.eval.inputs import read_records
-from crystallm.eval.samples import SampleSet, read_samples, samples_digest
-from crystallm.eval.targets import Target, read_targets
+from crystallm.eval.sets.inputs import read_records
+from crystallm.eval.sets.samples import SampleSet, read_samples, samples_digest
+from crystallm.eval.sets.targets import Target, read_targets
 
 Writer = Callable[..., Path]
 

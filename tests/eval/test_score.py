@@ -12,16 +12,16 @@ import pytest
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
+from crystallm.base.errors import InputError
+from crystallm.base.workers import Fate
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Reason
-from crystallm.crystal.limited import Fate
-from crystallm.errors import InputError
-from crystallm.eval import comparisons, plain_loop
-from crystallm.eval.benchmark import load_benchmark
-from crystallm.eval.comparisons import Group, Outcome, Question, compare, match
-from crystallm.eval.samples import read_samples, samples_digest
-from crystallm.eval.score import main, name_of, score_free_samples
-from crystallm.eval.targets import Target, make_target, read_targets
+from crystallm.eval.benchmarking.score_command import main, name_of, score_free_samples
+from crystallm.eval.prediction import comparisons, plain_loop
+from crystallm.eval.prediction.comparisons import Group, Outcome, Question, compare, match
+from crystallm.eval.sets.benchmark import load_benchmark
+from crystallm.eval.sets.samples import read_samples, samples_digest
+from crystallm.eval.sets.targets import Target, make_target, read_targets
 
 QUICK = ["--workers", "1", "--no-validity"]
 
@@ -287,7 +287,10 @@ def test_mistakes_are_messages_with_exit_code_2(
 def test_free_samples_go_to_the_command_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seam: samples, reference files with their split, and further options."""
     asked: list[list[str]] = []
-    monkeypatch.setattr("crystallm.eval.score.import_module", lambda name: type("Module", (), {"main": asked.append}))
+    monkeypatch.setattr(
+        "crystallm.eval.benchmarking.score_command.import_module",
+        lambda name: type("Module", (), {"main": asked.append}),
+    )
     benchmark = load_benchmark("de_novo")
     for name in benchmark.rows.files:
         (tmp_path / name).touch()
@@ -303,8 +306,11 @@ def test_options_of_reading_reach_the_judge_of_free_samples(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr("crystallm.eval.score.import_module", lambda name: type("Module", (), {"main": asked.append}))
-    monkeypatch.setattr("crystallm.eval.run.draw", lambda command: None)
+    monkeypatch.setattr(
+        "crystallm.eval.benchmarking.score_command.import_module",
+        lambda name: type("Module", (), {"main": asked.append}),
+    )
+    monkeypatch.setattr("crystallm.eval.benchmarking.run_command.draw", lambda command: None)
     for name in load_benchmark("de_novo").rows.files:
         (tmp_path / name).touch()
     (tmp_path / "out").mkdir()

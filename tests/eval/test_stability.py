@@ -13,20 +13,20 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
+from crystallm.base.errors import ConfigError
+from crystallm.base.workers import Fate
 from crystallm.cli import main as cli
-from crystallm.crystal.limited import Fate
-from crystallm.energy.ase_potential import atoms_of, calculator
-from crystallm.energy.fire import Relax, Relaxation, SinglePoint
-from crystallm.energy.hull import Hull, NoHull, formulas_by_system, make_hull
+from crystallm.energy.hull.hull import Hull, NoHull, formulas_by_system, make_hull
 from crystallm.energy.journal import Journal
-from crystallm.energy.potentials import NoEnergy, require
-from crystallm.energy.relaxation import RelaxationSettings, displacement_rms
-from crystallm.errors import ConfigError
-from crystallm.eval.denovo import DenovoConfig, score_denovo
-from crystallm.eval.inputs import Record, read_records
+from crystallm.energy.potentials.ase_potential import atoms_of, calculator
+from crystallm.energy.potentials.protocol import NoEnergy, require
+from crystallm.energy.relaxation.fire import Relax, Relaxation, SinglePoint
+from crystallm.energy.relaxation.relaxation import RelaxationSettings, displacement_rms
+from crystallm.eval.denovo.evaluation import DenovoConfig, score_denovo
+from crystallm.eval.denovo.named_reference import Reference, ReferenceRow
+from crystallm.eval.denovo.stability import LOWEST_EV, StabilityConfig, _verdict, judge_stability
 from crystallm.eval.rate import Rate
-from crystallm.eval.reference import Reference, ReferenceRow
-from crystallm.eval.stability import LOWEST_EV, StabilityConfig, _verdict, judge_stability
+from crystallm.eval.sets.inputs import Record, read_records
 
 EMT = "ase.calculators.emt:EMT"
 SETTINGS = RelaxationSettings(potential=EMT)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import InputError
 from crystallm.cli import main as cli
-from crystallm.crystal.composition import parse_formula
-from crystallm.errors import InputError
-from crystallm.eval.select import SelectConfig, select_targets
-from crystallm.eval.substitution import SubstitutionLibrary, anonymous
-from crystallm.eval.targets import read_targets, target_name
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.eval.baselines.substitution import SubstitutionLibrary, anonymous
+from crystallm.eval.sets.select import SelectConfig, select_targets
+from crystallm.eval.sets.targets import read_targets, target_name
 
 Writer = Callable[..., Path]
 

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crystallm.crystal.cell import Cell, Rejection
+from crystallm.crystal.checks.fast_validity import check_cif_fast
+from crystallm.crystal.checks.validity import CheckName, check_cif
 from crystallm.crystal.cif import read_cif, read_structures, write_cif
 from crystallm.crystal.description import Description, describe
-from crystallm.crystal.fast_validity import check_cif_fast
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.validity import CheckName, check_cif
+from crystallm.tokenizer.layout import get_layout
 from tests.fuzz.mutations import Edit, edits, spoiled
 
 TESTS = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 from crystallm.model.architecture import ModelConfig, build_model, count_parameters
 
 SHAPE = {"layers": 2, "hidden": 16, "heads": 4, "ffn": 24, "context": 32}

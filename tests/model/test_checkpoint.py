@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from crystallm.crystal.layout import get_layout
-from crystallm.errors import CheckpointError
+from crystallm.base.errors import CheckpointError
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import default_folder, load_checkpoint, read_about, save_checkpoint
 from crystallm.tokenizer import build_tokenizer
+from crystallm.tokenizer.layout import get_layout
 
 SALT = """data_
 _chemical_formula_sum

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from crystallm.crystal.composition import parse_formula
+from crystallm.base.errors import ConfigError
+from crystallm.base.provenance import sha256
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.data.seen import Seen
-from crystallm.errors import ConfigError
 from crystallm.model.checkpoint import (
     chosen_folder,
     default_folder,
@@ -16,7 +17,6 @@ from crystallm.model.checkpoint import (
     read_about,
 )
 from crystallm.model.editions import EDITIONS, Edition, edition_folder, edition_with_weights
-from crystallm.provenance import sha256
 from crystallm.sample.generator import Generator
 
 FOLDER = edition_folder("benchmark").parent

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crystallm import cli
-from crystallm.crystal.published import CRYSTALLM, CRYSTALLM_PI
-from crystallm.errors import CheckpointError
+from crystallm.base.errors import CheckpointError
 from crystallm.model.checkpoint import load_checkpoint
-from crystallm.model.published import read_published
+from crystallm.model.import_published import read_published
+from crystallm.tokenizer.published_texts import CRYSTALLM, CRYSTALLM_PI
 
 LAYERS, HEADS, HIDDEN, CONTEXT = 2, 3, 24, 64
 
@@ -280,7 +280,7 @@ def test_an_output_of_its_own_is_refused(tmp_path: Path) -> None:
     state = random_state(bias=False)
     state["lm_head.weight"] = state["lm_head.weight"] + 1
     path = write_ckpt(tmp_path / "ckpt.pt", state)
-    from crystallm.model.published import build
+    from crystallm.model.import_published import build
 
     with pytest.raises(CheckpointError, match="output of its own"):
         build(read_published(path))

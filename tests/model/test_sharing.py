@@ -11,12 +11,12 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
 from crystallm import cli
-from crystallm.crystal.layout import get_layout
 from crystallm.data.seen import SEEN_FILE, Seen
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import load_checkpoint, save_checkpoint
 from crystallm.model.sharing import is_hub_name
 from crystallm.tokenizer import build_tokenizer
+from crystallm.tokenizer.layout import get_layout
 from tests.full_disk import full_disk
 
 CARD = """---

@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from crystallm.crystal.layout import get_layout
-from crystallm.errors import CheckpointError
+from crystallm.base.errors import CheckpointError
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import load_checkpoint, open_checkpoint, save_checkpoint
-from crystallm.model.stored import read_stored
-from crystallm.sample.cache import Feed, Piece
-from crystallm.sample.decoder import Decoder
+from crystallm.model.fast_loading import read_stored
+from crystallm.sample.decoding.cache import Feed, Piece
+from crystallm.sample.decoding.decoder import Decoder
 from crystallm.sample.generator import Generator
 from crystallm.tokenizer import build_tokenizer
+from crystallm.tokenizer.layout import get_layout
 
 TOKENIZER = build_tokenizer(get_layout("wyckoff"))
 

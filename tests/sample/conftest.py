@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from crystallm.crystal.description import Description, Site
-from crystallm.crystal.layout import get_layout
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import save_checkpoint
-from crystallm.sample.constraint import Grammar
 from crystallm.sample.generator import Generator
+from crystallm.sample.grammar.wyckoff_grammar import Grammar
 from crystallm.tokenizer import build_tokenizer
+from crystallm.tokenizer.layout import get_layout
 
 SHAPES = {
     "llama": ModelConfig(model_type="llama", layers=2, hidden=32, heads=4, kv_heads=2, ffn=64, context=512),

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crystallm.sample.allowed import Choices, Walk
-from crystallm.sample.cache import Feed, RowCache
-from crystallm.sample.mixture import Belief
-from crystallm.sample.refusals import Memory
-from crystallm.sample.rows import SECTION
+from crystallm.sample.decoding.cache import Feed, RowCache
+from crystallm.sample.engine.mixture import Belief
+from crystallm.sample.engine.rows import SECTION
+from crystallm.sample.engine.token_sets import Choices, Walk
+from crystallm.sample.engine.without_replacement import Memory
 
 
 @dataclass

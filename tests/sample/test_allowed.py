@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crystallm.sample.allowed import Allowed, Scale, as_array
+from crystallm.sample.engine.token_sets import Allowed, Scale, as_array
 
 
 def test_arrays_are_made_once() -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from crystallm.cli import main
+from crystallm.cli import exit_code, main
 from crystallm.crystal.description import Description
-from crystallm.crystal.published import PublishedLayout
-from crystallm.sample import bench_ways
-from crystallm.sample.bench import FORMULAS, read_bench_prompts
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.generator import Generator
 from crystallm.sample.prompts import make_prompt
+from crystallm.tokenizer.published_texts import PublishedLayout
+from studies.bench import sampling_ways as bench_ways
+from studies.bench.sampling import FORMULAS, read_bench_prompts
+from studies.bench.sampling import main as bench
 
 
 def test_bench_sample(
@@ -42,7 +43,7 @@ def test_bench_sample(
         "--figure",
         str(figure),
     ]
-    assert main(["bench", "sample", "--model", str(checkpoints["llama"]), *options]) == 0
+    assert exit_code(bench, ["--model", str(checkpoints["llama"]), *options]) == 0
     found = json.loads(out.read_text())["timings"]
     timings = {(timing["way"], timing["rows"]): timing for timing in found if timing["processes"] == 1}
     assert list(timings) == [
@@ -91,10 +92,10 @@ def test_the_defaults_draw_each_formula_as_often() -> None:
 
 
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "smaple"]) == 2
-    assert main(["bench", "sample", "--rows", "0"]) == 2
-    assert "unknown benchmark 'smaple'" in capsys.readouterr().err
+    assert main(["bench", "sample"]) == 2
+    assert "`python -m studies.bench.sampling`" in capsys.readouterr().err
+    assert exit_code(bench, ["--rows", "0"]) == 2
     free = tmp_path / "free.jsonl"
     free.write_text('{"space_group": 225}\n')
-    assert main(["bench", "sample", "--prompts", str(free)]) == 2
+    assert exit_code(bench, ["--prompts", str(free)]) == 2
     assert "every prompt of the benchmark needs a formula" in capsys.readouterr().err

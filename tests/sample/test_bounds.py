@@ -1,8 +1,8 @@
 """What the limits leave of a cell."""
 
-from crystallm.crystal.composition import parse_formula
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.bounds import Limits, limits_for, parameter_bounds
+from crystallm.sample.grammar.limits import Limits, limits_for, parameter_bounds
 
 GARNET = parse_formula("Ca3Al2Si3O12")
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.config import load_recipe
 from crystallm.cli import main
-from crystallm.config import load_recipe
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import read_cif, write_cif
 from crystallm.crystal.description import Description

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from crystallm.folder_lock import only_writer
-from crystallm.sample.records import RecordFile
+from crystallm.base.folder_lock import only_writer
+from crystallm.sample.output.records import RecordFile
 from tests.sample.folders import RUTILE, Run, cifs, cli_gather, lines, start, texts, wait_for_draws
 
 

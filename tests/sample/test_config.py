@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 from crystallm.sample.config import MOST_DRAWS, AnswerConfig, SampleConfig
 from crystallm.sample.crystal import NOT_COMPARED, Crystal
 from crystallm.sample.generator import Generator

@@ -6,14 +6,14 @@ from math import gcd
 import numpy as np
 import pytest
 
+from crystallm.base.errors import CompositionError
 from crystallm.crystal.cell import Rejection, lattice_from_parameters
-from crystallm.crystal.composition import element_order, parse_formula
-from crystallm.crystal.layout import FREE_PARAMETERS
+from crystallm.crystal.formulas.composition import element_order, parse_formula
 from crystallm.crystal.wyckoff import space_group
-from crystallm.errors import CompositionError
-from crystallm.sample.allowed import Choices
-from crystallm.sample.bounds import Limits
-from crystallm.sample.constraint import Grammar, Partial, Prompt
+from crystallm.sample.engine.token_sets import Choices
+from crystallm.sample.grammar.limits import Limits
+from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt
+from crystallm.tokenizer.layout import FREE_PARAMETERS
 
 Chooser = Callable[[Choices], int]
 

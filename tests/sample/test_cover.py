@@ -2,8 +2,8 @@
 
 import pytest
 
-from crystallm.sample import cover
-from crystallm.sample.cover import (
+from crystallm.sample.grammar import wyckoff_cover as cover
+from crystallm.sample.grammar.wyckoff_cover import (
     Position,
     all_left,
     can_cover,

@@ -8,13 +8,13 @@ import pytest
 
 from crystallm.crystal.description import Site
 from crystallm.data.templates import Template
-from crystallm.sample.constraint import Grammar, Partial, Prompt, Stage
-from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.engine import TRIES
-from crystallm.sample.geometry import SHORTEST_DISTANCE_ANGSTROM, Refusal, Surroundings, shortest_distance
-from crystallm.sample.guide import Guide
-from crystallm.sample.mixture import Belief
-from crystallm.sample.rows import SECTION
+from crystallm.sample.drawing.crystal_task import CrystalTask
+from crystallm.sample.drawing.template_guide import Guide
+from crystallm.sample.engine.engine import TRIES
+from crystallm.sample.engine.mixture import Belief
+from crystallm.sample.engine.rows import SECTION
+from crystallm.sample.grammar.contacts import SHORTEST_DISTANCE_ANGSTROM, Refusal, Surroundings, shortest_distance
+from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt, Stage
 
 SODIUM, CHLORINE = Site("Na", "a", ()), Site("Cl", "b", ())
 

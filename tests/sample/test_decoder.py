@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from crystallm.errors import CheckpointError
-from crystallm.sample.cache import SLOT_STEP, WIDTHS, Feed, Piece
-from crystallm.sample.compiled import CompiledDecoder
-from crystallm.sample.decoder import Decoder
-from crystallm.sample.graphs import GraphDecoder, next_size
+from crystallm.base.errors import CheckpointError
+from crystallm.sample.decoding.cache import SLOT_STEP, WIDTHS, Feed, Piece
+from crystallm.sample.decoding.compiled import CompiledDecoder
+from crystallm.sample.decoding.cuda_graphs import GraphDecoder, next_size
+from crystallm.sample.decoding.decoder import Decoder
 
 VOCABULARY = 50
 TEXTS = [

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from crystallm.crystal.composition import parse_formula
-from crystallm.errors import CheckpointError
-from crystallm.sample import compiled as compiled_module
-from crystallm.sample.compiled import BlockCache
-from crystallm.sample.constraint import Grammar, Partial, Prompt
-from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.engine import Engine
+from crystallm.base.errors import CheckpointError
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.sample.decoding import compiled as compiled_module
+from crystallm.sample.decoding.compiled import BlockCache
+from crystallm.sample.drawing.crystal_task import CrystalTask
+from crystallm.sample.engine.engine import Engine
+from crystallm.sample.engine.rows import SECTION, Outcome
+from crystallm.sample.engine.warp import Warp, draw
 from crystallm.sample.generator import Generator
-from crystallm.sample.rows import SECTION, Outcome
-from crystallm.sample.warp import Warp, draw
+from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt
 from tests.sample.mocks import SuccessorModel, Words
 
 PROMPTS = [

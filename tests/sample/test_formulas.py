@@ -6,17 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from crystallm.crystal.composition import Amounts
-from crystallm.sample import cover
+from crystallm.crystal.formulas.composition import Amounts
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Grammar, Prompt
-from crystallm.sample.engine import Engine, Job
-from crystallm.sample.formulas import Head, OtherFormulas, Pool, draw_pool
+from crystallm.sample.drawing.formula_pool import Head, OtherFormulas, Pool, draw_pool
+from crystallm.sample.engine.engine import Engine, Job
+from crystallm.sample.engine.rows import Outcome
+from crystallm.sample.engine.warp import Warp
 from crystallm.sample.generator import Generator
+from crystallm.sample.grammar import wyckoff_cover as cover
+from crystallm.sample.grammar.wyckoff_grammar import Grammar, Prompt
 from crystallm.sample.prompts import make_prompt
-from crystallm.sample.rows import Outcome
-from crystallm.sample.warp import Warp
 
 
 def test_heads_are_chosen_by_their_weights() -> None:
@@ -45,7 +45,7 @@ def end_of(prompt: Prompt, number: int, failure: str | None) -> Outcome:
 
 
 def test_a_draw_is_made_with_other_formulas_before_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crystallm.sample.formulas.MOST_FORMULAS", 3)
+    monkeypatch.setattr("crystallm.sample.drawing.formula_pool.MOST_FORMULAS", 3)
     asked: list[tuple[int, set[tuple[Amounts, int]]]] = []
 
     def prompt(number: int, tried: int) -> Prompt:
@@ -107,8 +107,8 @@ def test_weights_are_the_probability_of_the_group(generator: Generator, grammar:
 
 @pytest.fixture(autouse=True)
 def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crystallm.sample.formulas.DRAWS_OF_A_POOL", 4)
-    monkeypatch.setattr("crystallm.sample.formulas.POOL", 24)
+    monkeypatch.setattr("crystallm.sample.drawing.formula_pool.DRAWS_OF_A_POOL", 4)
+    monkeypatch.setattr("crystallm.sample.drawing.formula_pool.POOL", 24)
 
 
 def drawn(generator: Generator, n: int, batch_size: int) -> list[Attempt]:

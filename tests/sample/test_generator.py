@@ -12,18 +12,18 @@ import psutil
 import pytest
 from pymatgen.core import Composition
 
+from crystallm.base.errors import CheckpointError, CompositionError, ConfigError, InputError, SymmetryError
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, augment
-from crystallm.crystal.layout import get_layout
-from crystallm.errors import CheckpointError, CompositionError, ConfigError, InputError, SymmetryError
 from crystallm.model.checkpoint import Checkpoint
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.crystal import rank
+from crystallm.sample.drawing.unlike_draws import Rounds
 from crystallm.sample.generator import Generator
 from crystallm.sample.prompts import NamedPrompt, make_prompt, read_prompts
-from crystallm.sample.rounds import Rounds
+from crystallm.tokenizer.layout import get_layout
 
 TIO2 = (("Ti", 1), ("O", 2))
 

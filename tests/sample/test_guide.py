@@ -8,10 +8,10 @@ import pytest
 from crystallm.crystal.description import Description, Site
 from crystallm.data.templates import Template
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Grammar, Partial, Prompt, Stage
+from crystallm.sample.drawing.template_guide import ODDS_OF_TEMPLATES, POWER_OF_NEAREST, Bells, Guide
+from crystallm.sample.engine.mixture import Belief
 from crystallm.sample.generator import Generator
-from crystallm.sample.guide import ODDS_OF_TEMPLATES, POWER_OF_NEAREST, Bells, Guide
-from crystallm.sample.mixture import Belief
+from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt, Stage
 from crystallm.sample.prompts import make_prompt
 
 

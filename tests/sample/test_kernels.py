@@ -13,8 +13,8 @@ import torch
 from numba import njit
 from torch.nn import functional
 
-from crystallm.sample import kernels
-from crystallm.sample.compiled import numbers
+from crystallm.sample.decoding import kernels
+from crystallm.sample.decoding.compiled import numbers
 
 DTYPES = [torch.float32, torch.bfloat16]
 

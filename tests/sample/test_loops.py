@@ -8,7 +8,7 @@ from scipy.stats import cauchy
 
 from crystallm.crystal.description import Site, site_orbit
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.loops import (
+from crystallm.sample.decoding.loops import (
     BETWEEN,
     FITS,
     TOO_CLOSE,

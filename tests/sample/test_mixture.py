@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from crystallm.sample import rows
-from crystallm.sample.engine import Engine, Job
-from crystallm.sample.mixture import NEGLIGIBLE, Belief, mix
-from crystallm.sample.refusals import Memory
-from crystallm.sample.rounds import Rounds
-from crystallm.sample.warp import Warp
+from crystallm.sample.drawing.unlike_draws import Rounds
+from crystallm.sample.engine import rows
+from crystallm.sample.engine.engine import Engine, Job
+from crystallm.sample.engine.mixture import NEGLIGIBLE, Belief, mix
+from crystallm.sample.engine.warp import Warp
+from crystallm.sample.engine.without_replacement import Memory
 from tests.sample.mocks import SuccessorModel, Words
 
 FACTORS = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.1]])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from crystallm.crystal.composition import parse_formula
-from crystallm.errors import CompositionError
-from crystallm.sample.bounds import Limits
-from crystallm.sample.possible import Prompt, check_prompt, multiple_that_fits, notes_on_units, units_that_fit
+from crystallm.base.errors import CompositionError
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.sample.grammar.limits import Limits
+from crystallm.sample.grammar.possible import Prompt, check_prompt, multiple_that_fits, notes_on_units, units_that_fit
 
 CH, C, TIO2 = parse_formula("CH"), parse_formula("C"), parse_formula("TiO2")
 BERYL = parse_formula("Be3Al2Si6O18")

@@ -7,15 +7,15 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.composition import parse_formula
-from crystallm.errors import ConfigError
-from crystallm.sample.constraint import Grammar, Prompt
-from crystallm.sample.crystals import CrystalTask
-from crystallm.sample.engine import Engine
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.sample.drawing.crystal_task import CrystalTask
+from crystallm.sample.engine.engine import Engine
+from crystallm.sample.engine.warp import Warp
 from crystallm.sample.generator import Generator
-from crystallm.sample.processor import CrystalConstraint
-from crystallm.sample.warp import Warp
+from crystallm.sample.grammar.wyckoff_grammar import Grammar, Prompt
+from crystallm.sample.logits_processor import CrystalConstraint
 
 DRAWS = 400
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from crystallm.sample import products
-from crystallm.sample.products import Linear, product
+from crystallm.sample.decoding import products
+from crystallm.sample.decoding.products import Linear, product
 
 DTYPES = [torch.float32, torch.bfloat16]
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from crystallm.crystal.composition import parse_formula
-from crystallm.errors import CompositionError, CrystallmError, InputError
-from crystallm.sample.bounds import Limits
-from crystallm.sample.possible import Prompt
+from crystallm.base.errors import CompositionError, CrystallmError, InputError
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.sample.grammar.limits import Limits
+from crystallm.sample.grammar.possible import Prompt
 from crystallm.sample.prompts import make_prompt, read_prompts, with_unseen, within
 
 

@@ -9,26 +9,26 @@ import torch
 from pymatgen.core import Composition
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from crystallm.base.errors import CompositionError
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif, write_cif
-from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, Site, expand
-from crystallm.crystal.layout import FREE_PARAMETERS, full_parameters, get_layout
-from crystallm.crystal.listing import ListedSite, site_at
-from crystallm.crystal.published import CRYSTALLM, CRYSTALLM_PI, PublishedLayout
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.crystal.wyckoff import space_group
-from crystallm.errors import CompositionError
 from crystallm.model.checkpoint import save_checkpoint
-from crystallm.sample import cover
-from crystallm.sample.bounds import Limits
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.constraint import Partial, Prompt, Stage
 from crystallm.sample.generator import Generator
-from crystallm.sample.places import places, still_alive, values
-from crystallm.sample.processor import CrystalConstraint
+from crystallm.sample.grammar import wyckoff_cover as cover
+from crystallm.sample.grammar.cif_orbits import places, still_alive, values
+from crystallm.sample.grammar.limits import Limits
+from crystallm.sample.grammar.published_grammar import PublishedGrammar
+from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, Stage
+from crystallm.sample.logits_processor import CrystalConstraint
 from crystallm.sample.prompts import make_prompt
-from crystallm.sample.published import PublishedGrammar
 from crystallm.tokenizer import build_tokenizer
+from crystallm.tokenizer.cif_listing import ListedSite, site_at
+from crystallm.tokenizer.layout import FREE_PARAMETERS, full_parameters, get_layout
+from crystallm.tokenizer.published_texts import CRYSTALLM, CRYSTALLM_PI, PublishedLayout
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 
 from crystallm.cli import main
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.device import native_precision
+from crystallm.sample.decoding.device import native_precision
 from crystallm.sample.generator import Generator
+from crystallm.sample.output.records import RECORDS, read_records
 from crystallm.sample.prompts import make_prompt
-from crystallm.sample.records import RECORDS, read_records
 
 SALTS = ["NaCl", "TiO2", "BaTiO3", "Fe2O3", "ZnS", "GaN", "LiFePO4", "CaF2", "MgAl2O4", "Cu2O", "SrTiO3"]
 OTHERS = ["K2NiF4", "Al2O3", "SiC", "CsCl", "MoS2", "Ni3Al", "CaCO3", "Bi2Te3", "YBa2Cu3O7", "Mg2SiO4", "ZrO2"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from crystallm.sample.engine import Engine, Job
-from crystallm.sample.refusals import UNFIT, Branching, Memory, pass_on, remember, rule_out
-from crystallm.sample.rounds import Rounds
-from crystallm.sample.warp import Warp
+from crystallm.sample.drawing.unlike_draws import Rounds
+from crystallm.sample.engine.engine import Engine, Job
+from crystallm.sample.engine.warp import Warp
+from crystallm.sample.engine.without_replacement import UNFIT, Branching, Memory, pass_on, remember, rule_out
 from tests.sample.mocks import SuccessorModel, Words
 
 PLAIN = Warp()

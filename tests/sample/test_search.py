@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig, Spread, parse_spread
-from crystallm.sample.constraint import Grammar
 from crystallm.sample.generator import Generator
+from crystallm.sample.grammar.symmetry_search import Symmetries, in_turn
+from crystallm.sample.grammar.wyckoff_grammar import Grammar
 from crystallm.sample.prompts import make_prompt
-from crystallm.sample.search import Symmetries, in_turn
 
 
 def test_what_can_be_asked_for() -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from crystallm.sample.output.shares import UNKNOWN_FORMULA, shares, work_of
 from crystallm.sample.prompts import make_prompt
-from crystallm.sample.shares import UNKNOWN_FORMULA, shares, work_of
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

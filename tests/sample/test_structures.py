@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from crystallm.crystal.description import Description, Site, expand
-from crystallm.crystal.matching import matcher
-from crystallm.crystal.tolerances import DUPLICATE
-from crystallm.sample.structures import FEW_COORDINATES, Structures
+from crystallm.crystal.matching.matcher import matcher
+from crystallm.crystal.matching.tolerances import DUPLICATE
+from crystallm.sample.drawing.template_structures import FEW_COORDINATES, Structures
 
 Point = tuple[float, float, float]
 

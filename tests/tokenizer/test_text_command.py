@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crystallm.cli import main
-from crystallm.crystal.layout import get_layout
+from crystallm.tokenizer.layout import get_layout
 
 HEAD = """data_rutile
 _cell_length_a 4.5937

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from crystallm.crystal.composition import ELEMENTS
 from crystallm.crystal.description import Description, Site
-from crystallm.crystal.layout import BEGIN, END, PAD, UNKNOWN, full_parameters, get_layout
+from crystallm.crystal.formulas.composition import ELEMENTS
 from crystallm.crystal.wyckoff import space_group
 from crystallm.tokenizer import build_tokenizer
 from crystallm.tokenizer.build import main
+from crystallm.tokenizer.layout import BEGIN, END, PAD, UNKNOWN, full_parameters, get_layout
 
 LAYOUT = get_layout("wyckoff")
 ARTEFACT = Path(__file__).parents[2] / "tokenizer"

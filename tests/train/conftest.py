@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from crystallm import cli
-from crystallm.train.run import RunFolder
-from crystallm.train.stream import TextStream
+from crystallm.train.state.run_folder import RunFolder
+from crystallm.train.texts.stream import TextStream
 
 WORDS = [f"w{i}" for i in range(12)]
 
@@ -150,7 +150,7 @@ def train_here() -> Iterator[TrainHere]:
         return cli.main(["train", *arguments])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("crystallm.train.memory.keep_freed_memory", lambda: None)  # would outlive the run
+        patch.setattr("crystallm.train.state.memory.keep_freed_memory", lambda: None)  # would outlive the run
         patch.setenv("ACCELERATE_USE_CPU", "true")
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         threads = torch.get_num_threads()

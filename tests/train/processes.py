@@ -21,7 +21,8 @@ import torch.utils.tensorboard
 import transformers.models.llama.modeling_llama  # noqa: F401
 
 from crystallm import cli
-from crystallm.train import corpus, loop, report, run, session  # noqa: F401
+from crystallm.train import loop
+from crystallm.train.state import run_folder as run
 
 
 def become(process: dict[str, Any]) -> None:

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from crystallm.errors import CheckpointError, ConfigError
+from crystallm.base.errors import CheckpointError, ConfigError
 from crystallm.model.architecture import ModelConfig, build_model, shape_of, with_dropout
 from crystallm.model.checkpoint import load_checkpoint, save_checkpoint
-from crystallm.train.adapter import add_adapter, merge_adapter, merged, save_adapter
-from crystallm.train.batches import draw_replay
 from crystallm.train.config import TrainConfig
-from crystallm.train.optimizers import depth_of, freeze, make_optimizers
+from crystallm.train.optim.adapter import add_adapter, merge_adapter, merged, save_adapter
+from crystallm.train.optim.optimizers import depth_of, freeze, make_optimizers
+from crystallm.train.texts.batches import draw_replay
 
 SHAPES = {
     "llama": ModelConfig(layers=3, hidden=16, heads=2, kv_heads=1, ffn=24, context=32),
@@ -108,7 +108,7 @@ def test_only_the_adapter_trains() -> None:
 
 @pytest.fixture
 def base(prepared: Path, tmp_path: Path) -> Path:
-    from crystallm.train.session import load_tokenizer
+    from crystallm.train.starting_model import load_tokenizer
 
     tokenizer = load_tokenizer("wyckoff", prepared / "tokenizer")
     tokens = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from crystallm.train.batches import IGNORED, WIDTH_STEP, Ints, cut, pad, plan_epoch, plan_evaluation, share, widths
+from crystallm.train.texts.batches import (
+    IGNORED,
+    WIDTH_STEP,
+    Ints,
+    cut,
+    pad,
+    plan_epoch,
+    plan_evaluation,
+    share,
+    widths,
+)
 
 LENGTHS = np.random.default_rng(0).integers(10, 200, size=3000)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from crystallm.cli import main
-from crystallm.train.bench import PACKED, WINDOWS, Timing, ratio, timed, useful_in_windows, whole_texts
-from crystallm.train.corpus import Corpus
-from crystallm.train.throughput import Work
+from crystallm.cli import exit_code
+from crystallm.train.monitor.throughput import Work
+from crystallm.train.texts.corpus import Corpus
+from studies.bench.training import PACKED, WINDOWS, Timing, ratio, timed, useful_in_windows, whole_texts
 
 STARTS = np.array([0, 4, 10, 13, 20])
 
@@ -67,7 +67,7 @@ def own_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     GradientState._reset_state()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    monkeypatch.setattr("crystallm.train.memory.keep_freed_memory", lambda: None)  # would outlive the run
+    monkeypatch.setattr("crystallm.train.state.memory.keep_freed_memory", lambda: None)  # would outlive the run
 
 
 def test_bench_train(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +75,7 @@ def test_bench_train(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     common = ["--data", str(prepared), "--tokenizer", str(prepared / "tokenizer")]
     recipe = ["--recipe", str(prepared / "recipe.yaml"), "--set", "model.dropout=0"]
     outputs = ["--json", str(tmp_path / "all.json"), "--report", str(tmp_path), "--note", "The machine was shared."]
-    assert main(["bench", "train", *common, *recipe, *outputs, "--steps", "3", "--profile", "--ways", "packed"]) == 0
+    assert exit_code(bench, [*common, *recipe, *outputs, "--steps", "3", "--profile", "--ways", "packed"]) == 0
     result = json.loads((tmp_path / "all.json").read_text())
     timings = {line["way"]: line for line in result["timings"]}
     assert timings[WINDOWS]["ratio"] == 1
@@ -92,7 +92,7 @@ def test_bench_train(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_bad_options(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "train", "--data", str(prepared), "--steps", "0"]) == 2
+    assert exit_code(bench, ["--data", str(prepared), "--steps", "0"]) == 2
     assert "--steps must be at least 1" in capsys.readouterr().err
-    assert main(["bench", "train", "--data", str(tmp_path)]) == 2
+    assert exit_code(bench, ["--data", str(tmp_path)]) == 2
     assert "there is no" in capsys.readouterr().err

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from crystallm.train import checkpoints
-from crystallm.train.run import RunFolder
+from crystallm.train.state import checkpoints
+from crystallm.train.state.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

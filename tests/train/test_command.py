@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from crystallm.config import load_recipe
-from crystallm.folder_lock import only_writer
+from crystallm.base.config import load_recipe
+from crystallm.base.folder_lock import only_writer
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.train.config import TrainConfig
 

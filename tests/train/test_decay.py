@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from crystallm.errors import CheckpointError
+from crystallm.base.errors import CheckpointError
 from crystallm.model.checkpoint import load_checkpoint
 from crystallm.train.config import TrainConfig
-from crystallm.train.decay import before_decay, has_begun
-from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position
+from crystallm.train.state.decay import before_decay, has_begun
+from crystallm.train.state.run_folder import RunFolder
 
 ALONE: Any = SimpleNamespace(wait_for_everyone=lambda: None, is_main_process=True)
 

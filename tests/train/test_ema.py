@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from crystallm.model.checkpoint import load_checkpoint
-from crystallm.train.ema import WeightAverage
-from crystallm.train.meter import BY_THE_CLOCK
+from crystallm.train.monitor.meter import BY_THE_CLOCK
+from crystallm.train.optim.ema import WeightAverage
 
 
 def test_the_first_updates_forget_the_start() -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from crystallm.errors import InputError
-from crystallm.train.families import HELD_OUT, cut, few_of_each, forgetting_formulas, is_heusler, is_oxide, is_test
-from crystallm.train.strategies import Run, result_of, table
+from crystallm.base.errors import InputError
+from studies.finetuning.families import HELD_OUT, cut, few_of_each, forgetting_formulas, is_heusler, is_oxide, is_test
+from studies.finetuning.strategies import Run, result_of, table
 
 PARTS = ("train", "val", "test")
 UNMARKED = {"suggested_split": "heldout", "mp20_split": "val", "mpts52_split": None, "benchmark_match": None}

@@ -12,18 +12,18 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from crystallm.config import load_recipe
-from crystallm.crystal.composition import parse_formula
-from crystallm.crystal.layout import get_layout
+from crystallm.base.config import load_recipe
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.data.seen import SEEN_FILE, Seen
 from crystallm.data.templates import TemplateLibrary
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import TEMPLATES_FILE, load_checkpoint, save_checkpoint
 from crystallm.tokenizer import build_tokenizer
-from crystallm.train.finetune_config import STRATEGIES, FinetuneConfig, settled, step_tokens, strategy_for
-from crystallm.train.finetune_data import divide
-from crystallm.train.finetune_measure import gained_and_lost
-from crystallm.train.finetune_report import markdown, verdict
+from crystallm.tokenizer.layout import get_layout
+from crystallm.train.finetune.config import STRATEGIES, FinetuneConfig, settled, step_tokens, strategy_for
+from crystallm.train.finetune.data import divide
+from crystallm.train.finetune.judging import gained_and_lost
+from crystallm.train.finetune.report import markdown, verdict
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "finetune").glob("*.yaml"))
 

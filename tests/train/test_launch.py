@@ -15,10 +15,10 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 from crystallm.train.__main__ import make_parser
 from crystallm.train.config import TrainConfig
-from crystallm.train.sharding import set_up_sharding
+from crystallm.train.optim.sharding import set_up_sharding
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,30 +12,30 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from crystallm.config import load_recipe
+from crystallm.base.config import load_recipe
+from crystallm.base.errors import ConfigError, InputError
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.description import Description, Site, describe
-from crystallm.crystal.layout import get_layout
-from crystallm.errors import ConfigError, InputError
 from crystallm.model.architecture import ModelConfig, build_model
-from crystallm.sample.constraint import Limits, Partial, Prompt, Stage
-from crystallm.sample.grammar import make_grammar
-from crystallm.sample.records import RECORDS, read_records
-from crystallm.train.compute import flop_per_step, matrix_parameters, steps_for, training_flop
+from crystallm.sample.grammar.protocol import make_grammar
+from crystallm.sample.grammar.wyckoff_grammar import Limits, Partial, Prompt, Stage
+from crystallm.sample.output.records import RECORDS, read_records
+from crystallm.tokenizer.layout import get_layout
 from crystallm.train.config import TrainConfig
-from crystallm.train.layouts.arms import compare
-from crystallm.train.layouts.bits import (
+from crystallm.train.monitor.compute import flop_per_step, matrix_parameters, steps_for, training_flop
+from crystallm.train.optim.optimizers import make_optimizers
+from studies.layouts.arms import compare
+from studies.layouts.bits import (
     allowed_choices,
     digit_bits,
     free_bits,
     last_digits,
     mean_of,
 )
-from crystallm.train.layouts.config import LayoutsConfig
-from crystallm.train.layouts.report import drawn_head
-from crystallm.train.layouts.texts import chosen_crystals, in_all
-from crystallm.train.optimizers import make_optimizers
+from studies.layouts.config import LayoutsConfig
+from studies.layouts.report import drawn_head
+from studies.layouts.texts import chosen_crystals, in_all
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "layouts").glob("*.yaml"))
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from crystallm.errors import ConfigError
+from crystallm.base.errors import ConfigError
 from crystallm.model.architecture import ModelConfig, build_model
-from crystallm.train.batches import IGNORED, Ints, pad, share
 from crystallm.train.config import TrainConfig
-from crystallm.train.losses import logits, summed_cross_entropy
-from crystallm.train.packing import attention_of, pack, plan_packed, settle
+from crystallm.train.optim.losses import logits, summed_cross_entropy
+from crystallm.train.texts.batches import IGNORED, Ints, pad, share
+from crystallm.train.texts.packing import attention_of, pack, plan_packed, settle
 
 RNG = np.random.default_rng(0)
 TEXTS = [RNG.integers(1, 20, size=length) for length in (7, 12, 3, 9)]

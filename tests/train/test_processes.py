@@ -94,7 +94,7 @@ def alone(arguments: Any, train_here: Any, tmp_path_factory: pytest.TempPathFact
         if optimizer not in done:
             done[optimizer] = tmp_path_factory.mktemp(optimizer) / "run"
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("crystallm.train.run.KEPT", 99)
+                patch.setattr("crystallm.train.state.run_folder.KEPT", 99)
                 assert train_here(arguments(done[optimizer], **PLAIN, optimizer=optimizer)) == 0
         return done[optimizer]
 

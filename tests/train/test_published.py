@@ -10,8 +10,8 @@ import torch
 
 from crystallm import cli
 from crystallm.crystal.description import Description, Site
-from crystallm.crystal.published import CRYSTALLM
 from crystallm.model.checkpoint import load_checkpoint
+from crystallm.tokenizer.published_texts import CRYSTALLM
 
 RECIPE = """
 layout: crystallm

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from crystallm.config import from_mapping, load_recipe, to_mapping, write_recipe
-from crystallm.errors import ConfigError
+from crystallm.base.config import from_mapping, load_recipe, to_mapping, write_recipe
+from crystallm.base.errors import ConfigError
 from crystallm.train.config import CHANGEABLE, TrainConfig
 
 FOLDER = Path(__file__).parents[2] / "train"

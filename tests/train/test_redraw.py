@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from crystallm.base.errors import InputError
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.layout import get_layout
-from crystallm.errors import InputError
-from crystallm.train.corpus import redraw
+from crystallm.tokenizer.layout import get_layout
+from crystallm.train.texts.corpus import redraw
 
 ANATASE = """data_
 _chemical_formula_sum

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 import torch
 
-from crystallm.errors import ProcessError
+from crystallm.base.errors import ProcessError
 from crystallm.model.checkpoint import load_checkpoint
-from crystallm.train.kill_check import killing_steps, train_to
-from crystallm.train.kill_check import main as kill_check
-from crystallm.train.run import RunFolder
+from crystallm.train.state.run_folder import RunFolder
+from studies.resume.kill_check import killing_steps, train_to
+from studies.resume.kill_check import main as kill_check
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys
 from crystallm.cli import main
-from crystallm.errors import ProcessError
+from crystallm.base.errors import ProcessError
 from crystallm.model.checkpoint import load_checkpoint
-from crystallm.train.kill_check import killing_steps, train_to
-from crystallm.train.kill_check import main as kill_check
-from crystallm.train.run import RunFolder
+from studies.resume.kill_check import killing_steps, train_to
+from studies.resume.kill_check import main as kill_check
+from crystallm.train.state.run_folder import RunFolder
 
 finish = RunFolder.finish
 

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import CheckpointError
 from crystallm.data.seen import SEEN_FILE, Seen
-from crystallm.errors import CheckpointError
 from crystallm.model.editions import edition_folder
 from crystallm.train.config import TrainConfig
-from crystallm.train.run import RunFolder
-from crystallm.train.session import folder_of, list_of_seen, warn_of_seen
+from crystallm.train.export import list_of_seen, warn_of_seen
+from crystallm.train.starting_model import folder_of
+from crystallm.train.state.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.crystal.composition import parse_formula
+from crystallm.base.errors import ConfigError, InputError
 from crystallm.crystal.description import Description, Site
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.similarity import N_ELEMENTS, load_similarity
-from crystallm.errors import ConfigError, InputError
-from crystallm.train.similarity import Fit, SimilarityConfig, fit, main, read_groups
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.crystal.formulas.element_similarity import N_ELEMENTS, load_similarity
+from crystallm.tokenizer.layout import get_layout
+from studies.tables.fit_similarity import Fit, SimilarityConfig, fit, main, read_groups
 
 CUBIC = (90.0, 90.0, 90.0)
 SMALL = SimilarityConfig(dimensions=8, steps=60)
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_points() -> None:
 def test_the_command_writes_what_the_package_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(pa.table({"text": TEXTS}), tmp_path / "train.parquet")
     main([str(tmp_path), str(tmp_path / "similarity.json"), "--steps", "5"])
-    monkeypatch.setattr("crystallm.crystal.similarity.FILE", tmp_path / "similarity.json")
+    monkeypatch.setattr("crystallm.crystal.formulas.element_similarity.FILE", tmp_path / "similarity.json")
     found = load_similarity.__wrapped__()
     assert found.points.shape == (N_ELEMENTS, SimilarityConfig.dimensions)
     assert found.volumes.shape == (N_ELEMENTS,)

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from crystallm.config import from_mapping
-from crystallm.errors import CheckpointError, ConfigError, InputError
+from crystallm.base.config import from_mapping
+from crystallm.base.errors import CheckpointError, ConfigError, InputError
 from crystallm.train.config import TrainConfig
-from crystallm.train.corpus import Corpus, load_corpus
 from crystallm.train.schedule import Cursor, Position, progress
-from crystallm.train.shards import files_of
-from crystallm.train.stream import StreamedSteps, TextStream
-from crystallm.train.stream_check import stream_once, write_rows
+from crystallm.train.texts.corpus import Corpus, load_corpus
+from crystallm.train.texts.split_files import files_of
+from crystallm.train.texts.stream import StreamedSteps, TextStream
+from studies.streaming.stream_check import stream_once, write_rows
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
 CONFIG = TrainConfig(max_steps=1, max_tokens=40, batch_tokens=512, accumulate=2)
@@ -123,7 +123,7 @@ def test_texts_that_are_too_long_are_left_out_and_counted(sharded: Path, stream_
 KILLED = """
 import os, signal, sys
 from crystallm.cli import main
-from crystallm.train.run import RunFolder
+from crystallm.train.state.run_folder import RunFolder
 
 log = RunFolder.log
 
@@ -243,7 +243,7 @@ def test_files_whose_names_say_nothing_are_all_read(tmp_path: Path) -> None:
 
 
 def test_the_check_of_the_documentation_streams_every_row(tmp_path: Path) -> None:
-    """`python -m crystallm.train.stream_check`, in this process and on few rows of real texts."""
+    """`python -m studies.streaming.stream_check`, in this process and on few rows of real texts."""
     write_rows(tmp_path, 1_300)
     texts, steps, seconds, peak_mb = stream_once(tmp_path, buffer=500)
     assert texts == 1_300

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from crystallm.config import load_recipe
-from crystallm.errors import ConfigError
+from crystallm.base.config import load_recipe
+from crystallm.base.errors import ConfigError
+from crystallm.cli import exit_code
 from crystallm.model.architecture import ModelConfig
 from crystallm.train.config import TrainConfig
-from crystallm.train.sweep import Size, sweep
-from crystallm.train.sweep_report import crossing, markdown
-from crystallm.train.throughput import flops_per_token
+from crystallm.train.monitor.throughput import flops_per_token
+from studies.scaling.sweep import Size, main, sweep
+from studies.scaling.sweep_report import crossing, markdown
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "sweep").glob("*.yaml"))
 
@@ -60,13 +61,11 @@ def test_a_budget_spent_on_warm_up_is_refused() -> None:
     assert size.with_budget(1000 * 100 * 8192).epochs == pytest.approx(8192)
 
 
-def test_a_cosine_cannot_be_continued(
-    prepared: Path, train_here: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cosine_cannot_be_continued(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "small.yaml"
     recipe.write_text("epochs: 1\n")
-    asked = ["sweep", str(prepared), str(tmp_path / "runs"), "--recipes", str(recipe), "--flops", "1e13"]
-    assert train_here(asked) == 2
+    asked = [str(prepared), str(tmp_path / "runs"), "--recipes", str(recipe), "--flops", "1e13"]
+    assert exit_code(main, asked) == 2
     assert "small: schedule=cosine; a sweep continues its runs and needs schedule: wsd" in capsys.readouterr().err
 
 

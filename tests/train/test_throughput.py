@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 
 from crystallm.model.architecture import ModelConfig, build_model, count_parameters
-from crystallm.train.batches import pad
-from crystallm.train.packing import pack
-from crystallm.train.throughput import PEAKS, Throughput, Work, measured_peak, training_flops, work_of
+from crystallm.train.monitor.throughput import PEAKS, Throughput, Work, measured_peak, training_flops, work_of
+from crystallm.train.texts.batches import pad
+from crystallm.train.texts.packing import pack
 
 TEXTS = [np.arange(1, length + 1) for length in (7, 12, 3, 2)]
 SHAPE = ModelConfig(layers=2, hidden=32, heads=4, ffn=64, context=64)
@@ -41,7 +41,7 @@ def test_arithmetic_against_torchs_own_count() -> None:
 
 def test_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 5.0, 5.5, 9.0, 9.5])  # 1, 0.5 and 0.5 seconds until two items and the end are there
-    monkeypatch.setattr("crystallm.train.throughput.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("crystallm.train.monitor.throughput.time.perf_counter", lambda: next(clock))
     throughput = Throughput(SHAPE, parameters=1000, peak=1e6)
     passes = [[torch.from_numpy(array) for array in pad(TEXTS, wide=16, budget=96, longest=16, pad_id=0)]]
     for item in throughput.waiting([passes, passes]):

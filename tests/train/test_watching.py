@@ -13,20 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.config import from_mapping
+from crystallm.base.config import from_mapping
+from crystallm.base.errors import ConfigError, DivergenceError
 from crystallm.crystal.cif import write_cif
-from crystallm.crystal.layout import get_layout
-from crystallm.errors import ConfigError, DivergenceError
-from crystallm.eval.targets import make_target
+from crystallm.eval.sets.targets import make_target
+from crystallm.tokenizer.layout import get_layout
 from crystallm.train import probe
-from crystallm.train.alarm import Watch, require_finite
 from crystallm.train.config import TrainConfig
-from crystallm.train.meter import BY_THE_CLOCK
-from crystallm.train.page import explained
+from crystallm.train.monitor.alarm import Watch, require_finite
+from crystallm.train.monitor.meter import BY_THE_CLOCK
+from crystallm.train.monitor.run_readme import explained
+from crystallm.train.monitor.tracking import open_tracker, require_tracker
 from crystallm.train.probe import counts, judge
-from crystallm.train.run import RunFolder
 from crystallm.train.schedule import Position
-from crystallm.train.tracking import open_tracker, require_tracker
+from crystallm.train.state.run_folder import RunFolder
 
 ORIGIN = {"time_utc": "2026-01-01T00:00:00+00:00", "command": "crystallm train", "crystallm": "1", "commit": None}
 
@@ -132,7 +132,7 @@ def test_trackio(tracker: Any, tmp_path: Path) -> None:
 def test_a_tracker_that_is_not_installed(
     arguments: Any, train_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("crystallm.train.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("crystallm.train.monitor.tracking.find_spec", lambda name: None)
     assert train_here(arguments(tmp_path / "run", "--track", "wandb")) == 2
     assert "track=wandb needs the package wandb: pip install wandb" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -235,8 +235,8 @@ def test_a_warning_names_the_remedy(
     arguments: Any, train_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every norm but the first is above 0 times the median; one of them is told."""
-    monkeypatch.setattr("crystallm.train.alarm.NORM_LEAST", 1)
-    monkeypatch.setattr("crystallm.train.alarm.NORM_FACTOR", 0.0)
+    monkeypatch.setattr("crystallm.train.monitor.alarm.NORM_LEAST", 1)
+    monkeypatch.setattr("crystallm.train.monitor.alarm.NORM_FACTOR", 0.0)
     with caplog.at_level(logging.WARNING):
         assert train_here(arguments(tmp_path / "run", max_steps=4)) == 0
     warnings = [record.getMessage() for record in caplog.records if "gradient norm" in record.getMessage()]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Reason, Rejection
-from crystallm.crystal.cif.document import Items
 from crystallm.crystal.cif.species import Kind, Species, species_of_label, species_of_type
-from crystallm.crystal.elements import symbol_of
+from crystallm.crystal.cif.text.document import Items
+from crystallm.crystal.formulas.elements import symbol_of
 from crystallm.crystal.wyckoff import different_points
 
 FULL_OCCUPANCY = 0.999

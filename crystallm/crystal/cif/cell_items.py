@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Reason, Rejection, volume_of
-from crystallm.crystal.cif.operators import Operations
+from crystallm.crystal.cif.symmetry.operators import Operations
 
 CELL_ITEMS = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 TAGS = tuple(f"_cell_{item}" for item in CELL_ITEMS)
@@ -98,7 +98,7 @@ def complete(stated: CellItems, operations: Operations, name: str) -> tuple[floa
         a, b, c in angstrom and alpha, beta, gamma in degrees; or which item is missing, or that they enclose no volume.
 
     Example:
-        >>> from crystallm.crystal.cif.operators import operations_of
+        >>> from crystallm.crystal.cif.symmetry.operators import operations_of
         >>> operations = operations_of(("y,z,x", "-x,-y,z"), generators=True)
         >>> complete(CellItems((4.0, None, None, None, None, None)), operations, "P 2 3")
         (4.0, 4.0, 4.0, 90.0, 90.0, 90.0)

@@ -23,12 +23,13 @@ from math import gcd, isfinite
 
 import gemmi
 
+from crystallm.crystal.cell import GRAMS_PER_CM3
 from crystallm.crystal.cif.atoms import Sites
-from crystallm.crystal.cif.document import Items
 from crystallm.crystal.cif.formula_sum import StatedFormula, elements_named, stated_formula
 from crystallm.crystal.cif.species import Kind, species_of_type
-from crystallm.crystal.composition import format_formula, reduce_amounts
-from crystallm.crystal.elements import ELEMENTS
+from crystallm.crystal.cif.text.document import Items
+from crystallm.crystal.formulas.composition import format_formula, reduce_amounts
+from crystallm.crystal.formulas.elements import ELEMENTS
 
 FORMULAS = (
     "_chemical_formula_sum",
@@ -41,8 +42,6 @@ FORMULAS = (
 MASS_TOLERANCE = 0.015
 """Relative: densities and weights are computed with masses of several years and rounded volumes."""
 
-GRAMS_PER_CM3 = 1.66053907
-"""One dalton for each cubic angstrom (CODATA 2022)."""
 
 HYDROGEN = 1
 MOST_READINGS = 256

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, isfinite
 
-from crystallm.crystal.elements import NUMBERS
-from crystallm.crystal.formula import join_parts
+from crystallm.crystal.formulas.elements import NUMBERS
+from crystallm.crystal.formulas.typed_formula import join_parts
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<element>[A-Z][a-z]?)|(?P<open>[(\[{])|(?P<close>[)\]}]))\s*(?P<amount>\d+/\d+|\d*\.?\d*)(?:\(\d+\))?"

@@ -8,9 +8,9 @@ from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif.atoms import Sites, read_sites
 from crystallm.crystal.cif.cell_items import CellItems, read_cell_items
 from crystallm.crystal.cif.content import Statements, statements_of
-from crystallm.crystal.cif.document import Block, structures
-from crystallm.crystal.cif.settling import Candidate, settle
-from crystallm.crystal.cif.symmetry_statements import Symmetry, read_symmetry
+from crystallm.crystal.cif.symmetry.settling import Candidate, settle
+from crystallm.crystal.cif.symmetry.statements import Symmetry, read_symmetry
+from crystallm.crystal.cif.text.document import Block, structures
 from crystallm.crystal.cif.writing import write_atoms
 
 

@@ -11,10 +11,10 @@ import gemmi
 from crystallm.crystal.cell import Reason, Rejection, volume_of
 from crystallm.crystal.cif.cell_items import DOES_NOT_FIT, TAGS
 from crystallm.crystal.cif.content import FORMULAS
-from crystallm.crystal.cif.names import displayed
 from crystallm.crystal.cif.reading import ReadBlock
-from crystallm.crystal.cif.settling import Candidate
-from crystallm.crystal.cif.symmetry_statements import NO_STATEMENT, Statement, Symmetry
+from crystallm.crystal.cif.symmetry.settling import Candidate
+from crystallm.crystal.cif.symmetry.statements import NO_STATEMENT, Statement, Symmetry
+from crystallm.crystal.cif.text.names import displayed
 
 VOLUME_TOLERANCE = 0.01
 """Relative difference between the stated volume and that of the cell."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from crystallm.crystal.elements import ELEMENTS, LAST_WITH_CRYSTALS, NUMBERS
+from crystallm.crystal.formulas.elements import ELEMENTS, LAST_WITH_CRYSTALS, NUMBERS
 
 OXYGEN, TUNGSTEN = NUMBERS["O"], NUMBERS["W"]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from crystallm.crystal.cell import Cell, parameters_of, volume_of
 from crystallm.crystal.cif.cell_items import CELL_ITEMS
-from crystallm.crystal.composition import format_formula, symbol_of
 from crystallm.crystal.description import Description
+from crystallm.crystal.formulas.composition import format_formula, symbol_of
 from crystallm.crystal.symmetry import hermann_mauguin
 from crystallm.crystal.wyckoff import GRID, space_group
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.copies.parents import Parent, parents
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.duplicates import group_duplicates
+from crystallm.crystal.matching.duplicates import group_duplicates
 from crystallm.crystal.volumes import volume_per_atom
 from crystallm.crystal.wyckoff import space_group
-from crystallm.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.description import Description, describe, expand
-from crystallm.crystal.reduction import niggli
+from crystallm.crystal.matching.reduced_cells import niggli
 from crystallm.crystal.symmetry import Idealized, idealize, primitive
 from crystallm.crystal.wyckoff import space_group
 

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crystallm.base.errors import InputError
+from crystallm.base.provenance import write_text
+from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.limited import Lost, run_limited
 from crystallm.data.consistency.columns import check_columns
 from crystallm.data.consistency.distances import check_distances
 from crystallm.data.consistency.findings import Contradiction, Finding, write_findings
 from crystallm.data.consistency.hydrogen import check_hydrogen, check_labels
-from crystallm.errors import InputError
-from crystallm.provenance import write_text
 
 COLUMNS = (
     "formula",

@@ -7,13 +7,12 @@ from typing import Any
 
 import gemmi
 
-from crystallm.crystal.cell import Cell
-from crystallm.crystal.composition import Amounts, parse_formula, reduce_amounts, symbol_of
-from crystallm.crystal.similarity import load_similarity
+from crystallm.base.errors import CrystallmError
+from crystallm.crystal.cell import GRAMS_PER_CM3, Cell
+from crystallm.crystal.formulas.composition import Amounts, parse_formula, reduce_amounts, symbol_of
+from crystallm.crystal.formulas.element_similarity import load_similarity
 from crystallm.crystal.symmetry import standardize_number
 from crystallm.data.consistency.findings import Contradiction, Finding
-from crystallm.data.templates.known import GRAMS_PER_CM3
-from crystallm.errors import CrystallmError
 
 TOLERANCE = 0.01
 """Relative, of densities and volumes; tables round to four digits or more."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.composition import symbol_of
-from crystallm.crystal.fast_bonds import neighbours_within
+from crystallm.crystal.checks.fast_bonds import neighbours_within
+from crystallm.crystal.formulas.composition import symbol_of
 from crystallm.data.consistency.findings import Contradiction, Finding
 
 REACH_ANGSTROM = 3.2

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from crystallm.errors import InputError
-from crystallm.provenance import write_text
+from crystallm.base.errors import InputError
+from crystallm.base.provenance import write_text
 
 
 class Contradiction(StrEnum):

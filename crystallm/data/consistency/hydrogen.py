@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.composition import format_formula, reduce_amounts, symbol_of
+from crystallm.crystal.formulas.composition import format_formula, reduce_amounts, symbol_of
 from crystallm.data.consistency.findings import Contradiction, Finding
 
 ANIONS = frozenset({"O", "F", "Cl", "Br", "I"})

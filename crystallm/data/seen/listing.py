@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crystallm.crystal.composition import Amounts, format_formula
-from crystallm.errors import CheckpointError
-from crystallm.whole_file import whole_file
+from crystallm.base.errors import CheckpointError
+from crystallm.base.whole_file import whole_file
+from crystallm.crystal.formulas.composition import Amounts, format_formula
 
 SEEN_FILE = "seen.parquet"
 

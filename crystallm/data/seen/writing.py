@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crystallm.crystal.composition import format_formula, parse_formula
+from crystallm.base.errors import CompositionError, InputError
+from crystallm.crystal.formulas.composition import format_formula, parse_formula
 from crystallm.data.seen.listing import SEEN_FILE, Seen
-from crystallm.errors import CompositionError, InputError
 
 ID, FORMULAS = "id", ("reduced_formula", "formula")
 """Columns of what a list is made from: prepared files and corpora, or libraries of templates."""

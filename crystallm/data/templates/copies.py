@@ -13,11 +13,11 @@ from math import log
 from typing import Any
 
 from crystallm.crystal.description import Description, expand
-from crystallm.crystal.duplicates import group_duplicates
-from crystallm.crystal.layout import WYCKOFF
-from crystallm.data.compare import VOLUME_RATIO, close_numbers
-from crystallm.data.convert import skeleton
+from crystallm.crystal.matching.duplicates import group_duplicates
+from crystallm.data.preparing.convert import skeleton
+from crystallm.data.preparing.leakage import VOLUME_RATIO, close_numbers
 from crystallm.data.templates.exact import volume_per_atom
+from crystallm.tokenizer.layout import WYCKOFF
 
 MEASURED_VOLUME_RATIO = 1.15
 """Largest ratio of the volumes of a measured crystal and its DFT twin; layered ones differ most."""

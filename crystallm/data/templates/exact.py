@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 
 from crystallm.crystal.cell import Cell, Rejection, volume_of
 from crystallm.crystal.description import Description, Site, describe
-from crystallm.crystal.layout import (
+from crystallm.crystal.symmetry import SYMPREC_ANGSTROM
+from crystallm.crystal.wyckoff import space_group
+from crystallm.data.templates.deviation import deviation
+from crystallm.tokenizer.layout import (
     FREE_PARAMETERS,
     CellField,
     ChoiceField,
@@ -22,10 +25,7 @@ from crystallm.crystal.layout import (
     SitesField,
     full_parameters,
 )
-from crystallm.crystal.number_format import ANGLE, COORDINATE, LENGTH
-from crystallm.crystal.symmetry import SYMPREC_ANGSTROM
-from crystallm.crystal.wyckoff import space_group
-from crystallm.data.templates.deviation import deviation
+from crystallm.tokenizer.number_format import ANGLE, COORDINATE, LENGTH
 
 STEPS = 100_000
 """Steps of 1e-5 in one angstrom, one degree, one cell edge."""

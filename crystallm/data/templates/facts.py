@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from crystallm.base.errors import InputError
 from crystallm.data.templates.schema import ENERGY_STEPS
-from crystallm.errors import InputError
 
 FACT_COLUMNS = ("origin", "experimentally_observed", "e_above_hull", "merged_ids")
 """Columns of a source that are used where they are there."""

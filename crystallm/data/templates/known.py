@@ -8,15 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystallm.crystal.cell import Rejection
-from crystallm.crystal.composition import format_formula
+from crystallm.crystal.cell import GRAMS_PER_CM3, Rejection
 from crystallm.crystal.description import Description
-from crystallm.crystal.text_layout import TextLayout
+from crystallm.crystal.formulas.composition import format_formula
 from crystallm.data.templates.exact import EXACT, volume_per_atom, with_residuals
 from crystallm.data.templates.schema import ENERGY_STEPS, FACTS
-
-GRAMS_PER_CM3 = 1.66053907
-"""Atomic mass units per cubic angstrom in g/cm3 (CODATA 2018)."""
+from crystallm.tokenizer.text_layout import TextLayout
 
 
 @dataclass(frozen=True)

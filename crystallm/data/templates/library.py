@@ -2,7 +2,7 @@
 
 Known crystals with a formula of the same kind (Mg2SiO4 and Fe2SiO4) become templates of the formula asked for: its
 elements take the places of theirs, the cell grows as the elements do. The nearer the elements, the more a template
-counts (`crystallm.crystal.similarity`).
+counts (`crystallm.crystal.formulas.element_similarity`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from crystallm.base.errors import CheckpointError
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.composition import Amounts, element_order, symbol_of
 from crystallm.crystal.description import Description, canonical
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.similarity import Kind, Similarity, exchanges, kind_of, load_similarity
+from crystallm.crystal.formulas.composition import Amounts, element_order, symbol_of
+from crystallm.crystal.formulas.element_similarity import Kind, Similarity, exchanges, kind_of, load_similarity
 from crystallm.data.templates.known import KnownCrystal, known_crystals
 from crystallm.data.templates.schema import ENERGY_STEPS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATE_FACTS, kind_name
-from crystallm.errors import CheckpointError
+from crystallm.tokenizer.layout import get_layout
 
 LEAST_WEIGHT = 1e-4
 """Templates of less than this part of the weight of the nearest one are not looked at."""

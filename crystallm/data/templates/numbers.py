@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.layout import WYCKOFF
-from crystallm.crystal.limited import Lost, run_limited
 from crystallm.data.templates.exact import Exact, exact_numbers
+from crystallm.tokenizer.layout import WYCKOFF
 
 logger = logging.getLogger(__name__)
 

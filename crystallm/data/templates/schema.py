@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from crystallm.crystal.similarity import Kind
+from crystallm.crystal.formulas.element_similarity import Kind
 
 TEMPLATES = pa.schema(
     [

@@ -13,16 +13,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crystallm.crystal.composition import element_order, parse_formula
-from crystallm.crystal.layout import Layout, get_layout
-from crystallm.crystal.similarity import kind_of
+from crystallm.base.errors import InputError
+from crystallm.base.whole_file import whole_file
+from crystallm.crystal.formulas.composition import element_order, parse_formula
+from crystallm.crystal.formulas.element_similarity import kind_of
 from crystallm.data.consistency.findings import contradicted
 from crystallm.data.templates.copies import mark_copies
 from crystallm.data.templates.facts import join_energies, join_sources
 from crystallm.data.templates.numbers import Deviations, join_numbers
 from crystallm.data.templates.schema import FACTS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATES, kind_name
-from crystallm.errors import InputError
-from crystallm.whole_file import whole_file
+from crystallm.tokenizer.layout import Layout, get_layout
 
 ROWS_PER_GROUP = 4096
 """Kinds of formulas lie together, so that little is read for one of them."""

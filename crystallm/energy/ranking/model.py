@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crystallm.base.errors import InputError
 from crystallm.energy.ranking.evidence import Evidence, Question
 from crystallm.energy.ranking.features import FEATURES, feature_table
-from crystallm.errors import InputError
 
 FOLDER = Path(__file__).parent
 

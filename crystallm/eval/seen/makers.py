@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crystallm.errors import CheckpointError
-from crystallm.eval.inputs import read_records
+from crystallm.base.errors import CheckpointError
+from crystallm.base.provenance import sha256
+from crystallm.eval.sets.inputs import read_records
 from crystallm.model.checkpoint import read_about
 from crystallm.model.editions import EDITIONS, Edition, edition_folder, edition_with_weights
-from crystallm.provenance import sha256
 
 PROVENANCE = "provenance.json"
 """What `crystallm sample` writes beside its draws; `settings.model` is the label of the model."""

@@ -12,21 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from crystallm.base.errors import CheckpointError
+from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif, write_cif
-from crystallm.crystal.composition import format_formula
-from crystallm.crystal.displacement import rms_of_many
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.matching import matcher
-from crystallm.crystal.prepared import prepare
-from crystallm.crystal.tolerances import Tolerances
-from crystallm.crystal.warm_up import warm_up_matcher
+from crystallm.crystal.formulas.composition import format_formula
+from crystallm.crystal.matching.displacement import rms_of_many
+from crystallm.crystal.matching.matcher import matcher
+from crystallm.crystal.matching.reduced_crystal import prepare
+from crystallm.crystal.matching.tolerances import Tolerances
+from crystallm.crystal.matching.warm_up import warm_up_matcher
 from crystallm.data.seen import Seen
-from crystallm.errors import CheckpointError
-from crystallm.eval.comparisons import AT_ONCE
-from crystallm.eval.targets import Target
+from crystallm.eval.prediction.comparisons import AT_ONCE
+from crystallm.eval.sets.targets import Target
 from crystallm.model.checkpoint import TEMPLATES_FILE
+from crystallm.tokenizer.layout import get_layout
 
 
 class State(StrEnum):

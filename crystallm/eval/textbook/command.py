@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crystallm.errors import InputError
-from crystallm.eval.score import options_and_rest
+from crystallm.base.errors import InputError
+from crystallm.base.launch import run_command
+from crystallm.base.provenance import output_folder, provenance, write_json, write_text
+from crystallm.eval.benchmarking.score_command import options_and_rest
 from crystallm.eval.textbook.phases import VERSION, formulas, read_compounds
 from crystallm.eval.textbook.score import markdown, rates, score_run
-from crystallm.launch import run_command
-from crystallm.provenance import output_folder, provenance, write_json, write_text
 
 
 def main(argv: list[str]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crystallm.errors import InputError
-from crystallm.eval.benchmark import PLACES
+from crystallm.base.errors import InputError
+from crystallm.eval.sets.benchmark import PLACES
 
 FILE = "textbook.jsonl"
 

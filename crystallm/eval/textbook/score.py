@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crystallm.base.errors import InputError
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import format_formula, parse_formula
+from crystallm.crystal.formulas.composition import format_formula, parse_formula
 from crystallm.crystal.symmetry import SYMPREC_ANGSTROM, space_group_number
-from crystallm.errors import InputError
 from crystallm.eval.rate import Rate
 from crystallm.eval.textbook.phases import Compound
 

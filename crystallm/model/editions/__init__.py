@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from crystallm.errors import ConfigError
-from crystallm.provenance import sha256
+from crystallm.base.errors import ConfigError
+from crystallm.base.provenance import sha256
 
 Edition = Literal["full", "benchmark"]
 """`full` has seen every crystal of the general corpus; `benchmark` none of a benchmark's test or validation rows."""

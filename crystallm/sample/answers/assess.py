@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from crystallm.data.templates import TemplateLibrary
-from crystallm.energy.guarded import GuardedPotential
-from crystallm.energy.hull import HULL_FILE, HullTable, NoHull
-from crystallm.energy.potentials import CHGNET, Potential, load_potential
-from crystallm.energy.race import RaceSettings
+from crystallm.energy.hull.hull import HULL_FILE, HullTable, NoHull
+from crystallm.energy.potentials.by_name import load_potential
+from crystallm.energy.potentials.guarded import GuardedPotential
+from crystallm.energy.potentials.protocol import CHGNET, Potential
 from crystallm.energy.ranking import Question, probabilities
+from crystallm.energy.relaxation.race import RaceSettings
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.sample.answers.energies import EnergyJudge
 from crystallm.sample.answers.evidence import Relatives, evidence_of

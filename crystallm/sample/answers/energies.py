@@ -10,10 +10,10 @@ from crystallm.crystal.copies.merging import missing_parents
 from crystallm.crystal.description import Description
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.energy.analysis import above
-from crystallm.energy.hull import AboveHull, HullTable, NoHull
-from crystallm.energy.potentials import NoEnergy, Potential
-from crystallm.energy.race import RaceSettings, race
-from crystallm.energy.relaxation import Relaxed, energies_as_given
+from crystallm.energy.hull.hull import AboveHull, HullTable, NoHull
+from crystallm.energy.potentials.protocol import NoEnergy, Potential
+from crystallm.energy.relaxation.race import RaceSettings, race
+from crystallm.energy.relaxation.relaxation import Relaxed, energies_as_given
 from crystallm.sample.answers.kept import KeptRelaxations
 from crystallm.sample.answers.merging import Evaluated, candidates
 from crystallm.sample.answers.search.population import Minimum

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crystallm.crystal.composition import Amounts, element_order
+from crystallm.crystal.checks.fast_bonds import has_unreasonable_bonds
 from crystallm.crystal.description import Description, first_atoms
-from crystallm.crystal.fast_bonds import has_unreasonable_bonds
-from crystallm.crystal.layout import FREE_PARAMETERS
-from crystallm.crystal.similarity import Similarity, load_similarity
+from crystallm.crystal.formulas.composition import Amounts, element_order
+from crystallm.crystal.formulas.element_similarity import Similarity, load_similarity
 from crystallm.crystal.wyckoff import space_group
 from crystallm.data.templates import Template, TemplateLibrary
 from crystallm.energy.ranking import Evidence
 from crystallm.sample.crystal import Crystal
+from crystallm.sample.drawing.template_structures import Protostructure, protostructure
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.sample.structures import Protostructure, protostructure
+from crystallm.tokenizer.layout import FREE_PARAMETERS
 
 
 @dataclass(frozen=True)

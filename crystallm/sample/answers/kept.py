@@ -10,9 +10,9 @@ from typing import Any
 
 from crystallm.crystal.description import Description
 from crystallm.energy.journal import Journal
-from crystallm.energy.potentials import NoEnergy
-from crystallm.energy.race import RaceSettings
-from crystallm.energy.relaxation import Relaxed, Stopped
+from crystallm.energy.potentials.protocol import NoEnergy
+from crystallm.energy.relaxation.race import RaceSettings
+from crystallm.energy.relaxation.relaxation import Relaxed, Stopped
 
 FILE = "energies.jsonl"
 

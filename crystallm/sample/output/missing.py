@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from crystallm.sample.config import SampleConfig
-from crystallm.sample.plans import waits
+from crystallm.sample.drawing.given_symmetry import waits
+from crystallm.sample.output.shares import shares, work_of
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.sample.shares import shares, work_of
 
 Draw = tuple[str, int]
 """Name of the prompt, number of the draw."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from crystallm.crystal.composition import format_formula
+from crystallm.crystal.checks.validity import CheckName, Checks
 from crystallm.crystal.symmetry import space_group_symbol
-from crystallm.crystal.validity import CheckName, Checks
 from crystallm.sample.attempt import Attempt
-from crystallm.sample.crystal import NOT_COMPARED, Crystal
+from crystallm.sample.crystal import NOT_COMPARED, Crystal, above_hull, percent
+from crystallm.sample.grammar.symmetry_search import Searched
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.sample.search import Searched
 
 WIDTH = 110
 MOST_ROWS = 20
@@ -142,19 +140,6 @@ def _rows(prompt: NamedPrompt, entries: Sequence[Entry], attempts: Sequence[Atte
     return lines
 
 
-def percent(probability: float | None) -> str:
-    """A chance in percent, '<1' for what would be rounded to nothing."""
-    if probability is None:
-        return "-"
-    return "<1" if 0 < probability < 0.005 else f"{100 * probability:.0f}"
-
-
-def above_hull(crystal: Crystal) -> str:
-    """Energy above the hull in meV per atom; why not, where there is none."""
-    height = crystal.energy_above_hull
-    return "-" if height is None else f"{round(1000 * height):d}"
-
-
 def _phase(entry: Entry) -> str:
     return f"{entry.crystal.space_group} ({entry.crystal.space_group_number})"
 
@@ -230,24 +215,3 @@ def remarks(checks: Checks | None, crystal: Crystal) -> str:
 def ranked_lines(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Records of ranked crystals."""
     return [entry.to_json() for entry in entries]
-
-
-def html_table(crystals: Sequence[Crystal]) -> str:
-    """Crystals as an HTML table, in their order; for notebooks."""
-    titles = ("", "chance %", "formula", "phase", "Z", "g/cm3", "meV above hull", "origin")
-    rows = [
-        (
-            str(place),
-            percent(crystal.probability),
-            format_formula(crystal.description.amounts),
-            f"{crystal.space_group} ({crystal.space_group_number})",
-            str(crystal.formula_units),
-            f"{crystal.density:.2f}",
-            above_hull(crystal),
-            crystal.origin,
-        )
-        for place, crystal in enumerate(crystals, start=1)
-    ]
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -11,17 +11,17 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from crystallm.crystal.limited import Lost, run_limited
-from crystallm.crystal.validity import Checks
-from crystallm.errors import ConfigError
-from crystallm.provenance import write_text
-from crystallm.sample import folder
+from crystallm.base.errors import ConfigError
+from crystallm.base.provenance import write_text
+from crystallm.base.whole_file import cannot_write
+from crystallm.base.workers import Lost, run_limited
+from crystallm.crystal.checks.validity import Checks
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.crystal import Crystal
-from crystallm.sample.output.formats import FORMATS, text_of
+from crystallm.sample.formats import FORMATS, text_of
+from crystallm.sample.output import folder
 from crystallm.sample.output.table import Entry, prompt_table, ranked_lines
 from crystallm.sample.prompts import NamedPrompt
-from crystallm.whole_file import cannot_write
 
 CHECK_TIME_LIMIT_S = 60.0
 """For the checks of one crystal; beyond it they fail."""
@@ -106,9 +106,9 @@ def check_all(crystals: Sequence[Crystal], *, reference: bool = False) -> list[C
         The verdicts, in order.
     """
     # Imported only now: runs without checks need not wait for it.
-    from crystallm.crystal.fast_validity import check_cif_fast
-    from crystallm.crystal.validity import check_cif, undecided_checks
-    from crystallm.crystal.warm_up import warm_up_checks, warm_up_fast_checks
+    from crystallm.crystal.checks.fast_validity import check_cif_fast
+    from crystallm.crystal.checks.validity import check_cif, undecided_checks
+    from crystallm.crystal.checks.warm_up import warm_up_checks, warm_up_fast_checks
 
     results: dict[int, Checks] = {}
     workers = min(len(crystals), os.cpu_count() or 1) if reference else 1

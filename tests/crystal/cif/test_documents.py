@@ -7,8 +7,8 @@ import pytest
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif, read_structures
-from crystallm.crystal.cif.cif2 import as_cif1
-from crystallm.crystal.cif.document import Block, structures
+from crystallm.crystal.cif.text.cif2 import as_cif1
+from crystallm.crystal.cif.text.document import Block, structures
 from tests.crystal.cif.small_cifs import ROCK_SALT, cif, read, rock_salt
 
 CASES = Path(__file__).parent / "cases"

@@ -9,7 +9,7 @@ import pytest
 
 from crystallm.crystal.cell import Cell, Reason, Rejection
 from crystallm.crystal.cif import read_cif, read_structures, write_cif
-from crystallm.crystal.cif.operators import Operations, operation_of, operations_of
+from crystallm.crystal.cif.symmetry.operators import Operations, operation_of, operations_of
 from crystallm.crystal.description import Description, expand
 from crystallm.crystal.space_group_symbols import settings_of_number
 from crystallm.crystal.symmetry import space_group_number

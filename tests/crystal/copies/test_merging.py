@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.copies.merging import Candidate, CopyRule, merge_copies, missing_parents
 from crystallm.crystal.description import Description, Site
-from crystallm.errors import ConfigError
 
 RIGHT = (90.0, 90.0, 90.0)
 CUBIC_AL = Description((("Al", 1),), 1, 225, (4.05, 4.05, 4.05, *RIGHT), (Site("Al", "a", ()),))

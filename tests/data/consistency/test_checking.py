@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import InputError
 from crystallm.data.__main__ import main
 from crystallm.data.consistency import Contradiction, check_row, findings_of_sources
 from crystallm.data.consistency.checking import far_above
 from crystallm.data.consistency.findings import contradicted
-from crystallm.errors import InputError
 
 Atoms = list[tuple[str, float, float, float]]
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.crystal.composition import parse_formula
+from crystallm.base.errors import CheckpointError, InputError
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.data.__main__ import main
 from crystallm.data.seen import SEEN_FILE, Seen, seen_in, write_seen
-from crystallm.errors import CheckpointError, InputError
 
 RUTILE, SALT = parse_formula("TiO2"), parse_formula("NaCl")
 

@@ -8,10 +8,10 @@ import pytest
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import format_formula
 from crystallm.crystal.description import Description, describe
-from crystallm.crystal.layout import WYCKOFF
+from crystallm.crystal.formulas.composition import format_formula
 from crystallm.data.templates.writing import write_library
+from crystallm.tokenizer.layout import WYCKOFF
 
 CRYSTALS = Path(__file__).parent / "crystals.parquet"
 

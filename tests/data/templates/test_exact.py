@@ -6,11 +6,11 @@ import pytest
 
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, Site, describe, expand
-from crystallm.crystal.layout import WYCKOFF
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.data.templates.deviation import deviation
 from crystallm.data.templates.exact import EXACT, exact_numbers, residuals, rounded_numbers, with_residuals
+from crystallm.tokenizer.layout import WYCKOFF
 
 RUTILE = Description(
     parse_formula("TiO2"),

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.crystal.composition import parse_formula
+from crystallm.base.errors import InputError
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.data.__main__ import main
 from crystallm.data.consistency.findings import Contradiction, Finding, write_findings
 from crystallm.data.templates import SCHEMA, TemplateLibrary
 from crystallm.data.templates.schema import TEMPLATE_COLUMNS
 from crystallm.data.templates.writing import write_library
-from crystallm.errors import InputError
 
 from .conftest import CRYSTALS, prepare_rows
 

@@ -8,15 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
+from crystallm.base.errors import CheckpointError
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import expand
-from crystallm.crystal.layout import WYCKOFF
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.crystal.symmetry import primitive
 from crystallm.data.templates import KnownCrystal, TemplateLibrary
 from crystallm.data.templates.schema import TEMPLATE_COLUMNS
-from crystallm.errors import CheckpointError
+from crystallm.tokenizer.layout import WYCKOFF
 
 Rows = dict[str, dict[str, Any]]
 

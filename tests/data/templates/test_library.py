@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crystallm.crystal.composition import Amounts, format_formula, parse_formula
+from crystallm.base.errors import CheckpointError, InputError
 from crystallm.crystal.description import Description, Site, canonical
-from crystallm.crystal.layout import get_layout
-from crystallm.crystal.similarity import exchanges, kind_of, load_similarity
+from crystallm.crystal.formulas.composition import Amounts, format_formula, parse_formula
+from crystallm.crystal.formulas.element_similarity import exchanges, kind_of, load_similarity
 from crystallm.data.__main__ import main
 from crystallm.data.templates import TemplateLibrary
 from crystallm.data.templates.writing import write_library
-from crystallm.errors import CheckpointError, InputError
 from crystallm.model.checkpoint import TEMPLATES_FILE
+from crystallm.tokenizer.layout import get_layout
 from tests.full_disk import full_disk
 
 CUBIC = (90.0, 90.0, 90.0)

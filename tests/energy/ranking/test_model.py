@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from crystallm.base.errors import InputError
 from crystallm.energy.ranking import Evidence, Question, Ranking, load_ranking, probabilities, read_ranking
-from crystallm.errors import InputError
 
 DRAWN = Evidence(
     space_group=136, formula_units=2, n_sites=6, n_orbits=2, n_free=3, draw=0, draws=1, ranking_log_probability=-1.0

@@ -10,19 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crystallm.base.errors import CheckpointError
+from crystallm.base.provenance import sha256
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import describe
-from crystallm.crystal.layout import Layout, get_layout
-from crystallm.crystal.tolerances import STANDARD
+from crystallm.crystal.formulas.composition import parse_formula
+from crystallm.crystal.matching.tolerances import STANDARD
 from crystallm.data.seen import SEEN_FILE, Seen
-from crystallm.errors import CheckpointError
-from crystallm.eval.compare import main as compare
-from crystallm.eval.compare import read_report
-from crystallm.eval.leaderboard import leaderboard
-from crystallm.eval.score import main as score
+from crystallm.eval.benchmarking.compare import main as compare
+from crystallm.eval.benchmarking.compare import read_report
+from crystallm.eval.benchmarking.leaderboard import leaderboard
+from crystallm.eval.benchmarking.score_command import main as score
 from crystallm.eval.seen import Maker, Verdict, few_seen, judge_targets, maker_called, maker_in, maker_of_samples
 from crystallm.eval.seen import verdicts as module
 from crystallm.eval.seen.verdicts import (
@@ -34,9 +34,9 @@ from crystallm.eval.seen.verdicts import (
     State,
     known_crystals,
 )
-from crystallm.eval.targets import Target, make_target, read_targets
+from crystallm.eval.sets.targets import Target, make_target, read_targets
 from crystallm.model.editions import edition_folder
-from crystallm.provenance import sha256
+from crystallm.tokenizer.layout import Layout, get_layout
 
 HELD_OUT = Path(__file__).with_name("held_out.parquet")
 """24 test rows of MP-20 and MPTS-52 (Materials Project, CC-BY-4.0; MP-20 as distributed with CDVAE, MIT) of whose

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from crystallm.base.errors import InputError
 from crystallm.crystal.cif import write_cif
-from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, Site
-from crystallm.errors import InputError
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.eval.textbook.phases import Compound, Phase, read_compounds
 from crystallm.eval.textbook.score import markdown, rates, score_run
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from crystallm.crystal.cell import Cell
-from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, Site
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.data.templates import KnownCrystal
-from crystallm.energy.hull import NoHull
-from crystallm.energy.potentials import Evaluation, NoEnergy
+from crystallm.energy.hull.hull import NoHull
+from crystallm.energy.potentials.protocol import Evaluation, NoEnergy
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.energies import EnergyJudge
 from crystallm.sample.answers.search.answering import Searcher
 from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
-from crystallm.sample.guide import Followed
+from crystallm.sample.drawing.template_guide import Followed
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 
 AL = (("Al", 1),)

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from crystallm.crystal.description import Description
-from crystallm.energy.potentials import NoEnergy
-from crystallm.energy.race import RaceSettings
-from crystallm.energy.relaxation import Relaxed, Stopped
+from crystallm.energy.potentials.protocol import NoEnergy
+from crystallm.energy.relaxation.race import RaceSettings
+from crystallm.energy.relaxation.relaxation import Relaxed, Stopped
 from crystallm.sample.answers.kept import KeptRelaxations
 
 

@@ -7,8 +7,8 @@ import ase.io
 import pytest
 from pymatgen.core import Structure
 
+from crystallm.base.errors import InputError
 from crystallm.crystal.description import Description
-from crystallm.errors import InputError
 from crystallm.sample.crystal import Crystal
 from crystallm.sample.prompts import make_prompt
 

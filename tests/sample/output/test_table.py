@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
+from crystallm.crystal.checks.validity import undecided_checks
 from crystallm.crystal.description import Description
-from crystallm.crystal.validity import undecided_checks
 from crystallm.data.templates import KnownCrystal
 from crystallm.sample.attempt import Attempt
-from crystallm.sample.crystal import NOT_COMPARED, Crystal, Crystals, EnergyRecord
-from crystallm.sample.guide import Followed
-from crystallm.sample.output.table import Entry, html_table, percent, prompt_table
+from crystallm.sample.crystal import NOT_COMPARED, Crystal, Crystals, EnergyRecord, percent
+from crystallm.sample.drawing.template_guide import Followed
+from crystallm.sample.output.table import Entry, prompt_table
 from crystallm.sample.prompts import make_prompt
 
 PROMPT = make_prompt("TiO2")
@@ -106,8 +106,8 @@ def test_chances_are_rounded_without_becoming_nothing() -> None:
 
 def test_a_notebook_shows_a_table(rutile: Description) -> None:
     crystal = Crystal(PROMPT, rutile, known=known(rutile), probability=0.5)
-    assert "<td>P4_2/mnm (136)</td>" in html_table([crystal])
-    assert Crystals([crystal])._repr_html_() == html_table([crystal]) == crystal._repr_html_()
+    assert "<td>P4_2/mnm (136)</td>" in Crystals([crystal])._repr_html_()
+    assert Crystals([crystal])._repr_html_() == crystal._repr_html_()
     assert repr(crystal) == "Crystal(TiO2, P4_2/mnm (136), Z=2, 4.25 g/cm3, 50 %, mp-2657, observed)"
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crystallm.crystal.description import Description, Site
-from crystallm.eval.prototypes import prototype
+from crystallm.eval.prediction.prototypes import prototype
 from studies.search.choose import library_prototypes
 
 

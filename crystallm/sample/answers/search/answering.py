@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crystallm.energy.potentials import Potential
+from crystallm.energy.potentials.protocol import Potential
 from crystallm.sample.answers.search.further import FurtherDraws
 from crystallm.sample.answers.search.population import Minimum
 from crystallm.sample.answers.search.searching import SearchSettings, search

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from crystallm.crystal.description import Description
+from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.prompts import NamedPrompt
-
-if TYPE_CHECKING:
-    from crystallm.sample.generator import Generator
 
 MOST_FURTHER = 400
 """Draws that a search may ask for beyond those of the run."""
 
 AT_ONCE = 20
 """Draws made side by side: few are made in vain, and a batch costs little more than one."""
+
+
+class Draws(Protocol):
+    """What makes draws; `crystallm.Generator` does."""
+
+    def attempts(
+        self, prompts: Sequence[NamedPrompt], config: SampleConfig, *, skip: Callable[[str, int], bool]
+    ) -> Iterator[Attempt]:
+        """Draws of prompts as they end; `skip` says by name and number which are not wanted."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,11 @@ class FurtherDraws:
     open_generator: gives the model that drew; called at the first draw. drawing: settings of the run.
     """
 
-    open_generator: Callable[[], Generator]
+    open_generator: Callable[[], Draws]
     drawing: SampleConfig
 
     @cached_property
-    def _generator(self) -> Generator:
+    def _generator(self) -> Draws:
         return self.open_generator()
 
     def of(self, item: NamedPrompt) -> Callable[[int], Description | None]:

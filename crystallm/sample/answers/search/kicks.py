@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from crystallm.crystal.composition import element_order
 from crystallm.crystal.description import Description, Site
+from crystallm.crystal.formulas.composition import element_order
 from crystallm.crystal.wyckoff import space_group
-from crystallm.energy.free_parameters import described, parameters_of_description
-from crystallm.sample.geometry import Surroundings
+from crystallm.energy.relaxation.free_parameters import described, parameters_of_description
+from crystallm.sample.grammar.contacts import Surroundings
 
 TRIES = 20
 """How often a move is begun again when atoms come too close."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.description import Description, describe
-from crystallm.energy.orbits import SymmetricCrystal, with_symmetry
+from crystallm.energy.potentials.orbits import SymmetricCrystal, with_symmetry
 from crystallm.sample.answers.search.kicks import fits
 
 DISPLACEMENT_ANGSTROM = (0.15, 0.6)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.energy.journal import Journal
-from crystallm.energy.potentials import Potential
-from crystallm.errors import ConfigError
+from crystallm.energy.potentials.protocol import Potential
 from crystallm.sample.answers.search.bandit import Bandit
 from crystallm.sample.answers.search.kicks import displace, exchange, redraw, reletter
 from crystallm.sample.answers.search.lowering import lower
@@ -288,7 +288,7 @@ class _Search:
 
 def passes(description: Description) -> bool:
     """Whether a crystal passes all checks."""
-    from crystallm.crystal.fast_validity import check_cif_fast
+    from crystallm.crystal.checks.fast_validity import check_cif_fast
 
     return all(check.passed for check in check_cif_fast(write_cif(description)).by_name.values())
 

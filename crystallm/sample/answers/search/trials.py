@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from crystallm.crystal.description import Description, Site
-from crystallm.energy.potentials import NoEnergy, Potential
-from crystallm.energy.race import GAIN_FACTOR
-from crystallm.energy.relaxation import RelaxationSettings, Relaxed, Relaxing, Stopped, advance, begin
+from crystallm.energy.potentials.protocol import NoEnergy, Potential
+from crystallm.energy.relaxation.race import GAIN_FACTOR
+from crystallm.energy.relaxation.relaxation import RelaxationSettings, Relaxed, Relaxing, Stopped, advance, begin
 from crystallm.sample.answers.search.kicks import volume_per_atom
 
 FIRST_STEPS = 4

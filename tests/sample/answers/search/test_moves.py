@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from crystallm.crystal.composition import parse_formula
 from crystallm.crystal.description import Description, Site
+from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.sample.answers.search.bandit import Bandit
 from crystallm.sample.answers.search.kicks import (
     at_volume,

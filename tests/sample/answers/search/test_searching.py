@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
+from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.description import Description, Site, expand
-from crystallm.energy.potentials import Evaluation, NoEnergy
-from crystallm.errors import ConfigError
+from crystallm.energy.potentials.protocol import Evaluation, NoEnergy
 from crystallm.sample.answers.search.searching import Found, SearchSettings, search
 
 AL = (("Al", 1),)

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, recipes, provenance, files, processes. No chemistry."""

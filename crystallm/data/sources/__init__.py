@@ -1,0 +1,1 @@
+"""Where structures come from: folders, archives, tables, OPTIMADE."""

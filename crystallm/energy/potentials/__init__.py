@@ -1,0 +1,1 @@
+"""Potentials: energies, forces and stress of crystals."""

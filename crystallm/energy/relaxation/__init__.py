@@ -1,0 +1,1 @@
+"""Relaxation that keeps the space group."""

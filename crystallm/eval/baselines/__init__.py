@@ -1,0 +1,1 @@
+"""Samples that no model made."""

@@ -1,0 +1,1 @@
+"""Benchmarks run and scored: reports, comparisons of them, the leaderboard."""

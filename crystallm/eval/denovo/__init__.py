@@ -1,0 +1,1 @@
+"""Free samples: valid, unique, novel, distributed like real crystals, stable."""

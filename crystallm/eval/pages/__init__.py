@@ -1,0 +1,1 @@
+"""Figures, pictures of crystals, and pages for reports."""

@@ -1,0 +1,1 @@
+"""Structure prediction: samples against the true structures."""

@@ -1,0 +1,1 @@
+"""The forward pass for decoding, on CPUs and GPUs."""

@@ -1,0 +1,1 @@
+"""What may be written next: the automaton of a layout, and the limits that a prompt sets."""

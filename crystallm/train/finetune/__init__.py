@@ -1,0 +1,1 @@
+"""Fine-tuning: own crystals in, a model and a report out."""
