@@ -34,8 +34,8 @@ def test_files_exist(name: str) -> None:
         ("crystallm/crystal/checks/fast_validity.py", ["FAST_CHECKS:"]),
         ("tests/crystal/test_fast_validity.py", ["def test_both_paths_have_the_same_checks"]),
         (
-            "crystallm/energy/potentials/by_name.py",
-            ["def require", "def identity", "def _loaded", "class Potential(Protocol)"],
+            "crystallm/energy/potentials/protocol.py",
+            ["def require", "def identity", "class Potential(Protocol)"],
         ),
         ("crystallm/energy/potentials/ase_potential.py", ["def calculator"]),
         ("crystallm/tokenizer/layout.py", ["LAYOUTS:", "def wyckoff_layout", "class Field(Protocol)"]),

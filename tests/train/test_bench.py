@@ -11,6 +11,7 @@ from crystallm.cli import exit_code
 from crystallm.train.monitor.throughput import Work
 from crystallm.train.texts.corpus import Corpus
 from studies.bench.training import PACKED, WINDOWS, Timing, ratio, timed, useful_in_windows, whole_texts
+from studies.bench.training import main as bench
 
 STARTS = np.array([0, 4, 10, 13, 20])
 
