@@ -1,6 +1,6 @@
 """Crystal structures from a language model: a formula in, ranked and checked crystals out.
 
-The names below are the public API (docs/api.md). Each is loaded when it is first asked for, so that importing
+The names below are the public API (docs/reference/api.md). Each is loaded when it is first asked for, so that importing
 `crystallm` alone costs nothing.
 """
 

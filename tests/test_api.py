@@ -93,7 +93,7 @@ def test_examples(name: str) -> None:
 
 
 def test_the_page_lists_the_names() -> None:
-    page = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     table = page.split("## Names\n")[1].split("\n## ")[0]
     assert sorted(re.findall(r"^\| `(\w+)", table, re.MULTILINE)) == sorted(NAMES)
 

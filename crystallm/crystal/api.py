@@ -33,14 +33,14 @@ def check(crystal: str | Cell | HasCif, *, path: Literal["reference", "fast"] = 
     """The checks of one crystal: readable, formula, multiplicity, space group, bond lengths, distance, densities.
 
     The first five make a crystal valid as CrystaLLM counts (Antunes et al., Nat. Commun. 15, 10570 (2024)). Bonds are
-    those of CrystalNN (Zimmermann and Jain, RSC Adv. 10, 6063 (2020)) against sums of tabulated radii. docs/eval.md has
+    those of CrystalNN (Zimmermann and Jain, RSC Adv. 10, 6063 (2020)) against sums of tabulated radii. docs: eval has
     each check and its source.
 
     Args:
         crystal: The text of a CIF, a `Cell`, or a `Crystal`. A cell claims no formula and no space group: checks of
             claims pass with the reason `not stated`.
         path: `reference` for numbers that are published (spglib, CrystalNN), `fast` for filtering (moyopy, a neighbour
-            list). Both nearly always agree; docs/eval.md says how often.
+            list). Both nearly always agree; docs/explanation/eval.md says how often.
 
     Returns:
         The verdicts by name. `.valid` is the verdict on the crystal; a text that is no crystal fails every check.

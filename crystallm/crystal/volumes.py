@@ -4,7 +4,7 @@ An atom takes a different volume in different company: a metal less in its oxide
 the elements are fitted for each chemistry apart, a chemistry being named by the most electronegative element that is a
 fifth of the atoms or more. How far crystals stray from the sum (zeolites, ices, molecules, graphite and diamond) hangs
 on the elements, too: the limits are quantiles, fitted by quantile regression (Koenker and Bassett, Econometrica 46, 33
-(1978)). `python -m studies.tables.fit_volumes` makes them again; docs/crystal.md has what they are worth.
+(1978)). `python -m studies.tables.fit_volumes` makes them again; docs/explanation/crystal.md has what they are worth.
 """
 
 from __future__ import annotations

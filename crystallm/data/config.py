@@ -18,7 +18,7 @@ class PrepareConfig:
     """Options of `crystallm data prepare`."""
 
     sources: tuple[str, ...]
-    """Folders, archives, tables or data set names; see docs/data.md."""
+    """Folders, archives, tables or data set names; see docs/explanation/data.md."""
     out: Path
     """Folder that receives train.parquet (or train/), val.parquet, test.parquet, drops.jsonl and the report."""
     layout: str = DEFAULT_LAYOUT

@@ -36,7 +36,7 @@ def help_text() -> str:
             "commands:",
             *lines,
             "",
-            "`crystallm eval COMMAND --help` lists the options; docs/eval.md explains the definitions.",
+            "`crystallm eval COMMAND --help` lists the options; docs/explanation/eval.md explains the definitions.",
         ]
     )
 

@@ -157,7 +157,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--formula-units", type=int, metavar="Z", help="formula units in the primitive cell (not the conventional one)"
     )
-    command.add_argument("--prompts", type=Path, metavar="FILE", help="prompts as JSONL instead; see docs/sample.md")
+    prompts = "prompts as JSONL instead; see docs/explanation/sample.md"
+    command.add_argument("--prompts", type=Path, metavar="FILE", help=prompts)
     setting("-n", "--n", name="n", text="draws for each prompt", type=int, metavar="N")
     setting("--temperature", name="temperature", text="below 1 favours what is probable", type=float, metavar="T")
     setting("--top-k", name="top_k", text="draw among the K most probable tokens only; 0: all", type=int, metavar="K")

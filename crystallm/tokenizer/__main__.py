@@ -41,7 +41,7 @@ REMEDIES = {
     Reason.BAD_CELL: "check the cell parameters",
     Reason.SYMMETRY_FAILED: "check for atoms on top of each other",
     Reason.TOO_MANY_SITES: "give the primitive cell, or a smaller model of it",
-    Reason.NOT_EXPRESSIBLE: "see the limits in docs/tokenizer.md",
+    Reason.NOT_EXPRESSIBLE: "see the limits in docs/explanation/tokenizer.md",
     Reason.CONTRADICTORY: "mend the wrong statement (--why lists all), or give --trust-atoms if it is the content",
     Reason.AMBIGUOUS: "state the symmetry operators, or Z and formula sum, or the elements",
     Reason.MODULATED: "give an approximant: the cell of a superstructure with all its atoms",

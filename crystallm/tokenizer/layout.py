@@ -341,7 +341,7 @@ def wyckoff_layout(name: str, *, length: NumberFormat = LENGTH, coordinate: Numb
 
 WYCKOFF = wyckoff_layout("wyckoff")
 WYCKOFF_3 = wyckoff_layout("wyckoff-3", length=replace(LENGTH, decimals=3), coordinate=replace(COORDINATE, decimals=3))
-"""Three decimals of lengths and coordinates instead of four: for the comparison of layouts (docs/experiments.md)."""
+"""Three decimals of lengths and coordinates instead of four: for the comparison of layouts (docs: training)."""
 
 LAYOUTS: Mapping[str, TextLayout] = {layout.name: layout for layout in (WYCKOFF, WYCKOFF_3, CRYSTALLM, CRYSTALLM_PI)}
 

@@ -1,7 +1,7 @@
 """The text of the published CrystaLLM models, exactly: their tokens, their items, their rounding.
 
 Facts from github.com/lantunes/CrystaLLM (Antunes, Butler and Grau-Crespo, Nature Communications 15, 10570, 2024) and
-github.com/C-Bone-UCL/CrystaLLM-pi, whose texts put what is not boilerplate in brackets. See docs/tokenizer.md.
+github.com/C-Bone-UCL/CrystaLLM-pi, whose texts put what is not boilerplate in brackets. See docs: tokenizer.
 """
 
 from __future__ import annotations

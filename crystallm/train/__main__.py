@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="crystallm train",
         description="Train a model from a recipe on a folder made by `crystallm data prepare`.",
         epilog="`crystallm train finetune --help`: your own crystals. `crystallm train merge --help`: LoRA adapters. "
-        "On several processes: accelerate launch -m crystallm train RECIPE ... See docs/scale.md.",
+        "On several processes: accelerate launch -m crystallm train RECIPE ... See docs/explanation/scale.md.",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as train/default.yaml")
     parser.add_argument("--data", type=Path, required=True, help="prepared folder with train.parquet and val.parquet")
@@ -68,7 +68,7 @@ def prepare_process() -> None:
     """Set what libraries read when they are loaded, and leave the terminal to our own messages."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork of data workers
-    # Read when torch is loaded. Threads that spin while they wait starve each other on a busy machine (docs/scale.md).
+    # Read when torch is loaded. Threads that spin while they wait starve each other on a busy machine (docs: scale).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     quiet_libraries()
 

@@ -80,7 +80,7 @@ class TrainConfig:
     """Processes that draw and tokenise texts ahead of training; worth it for augmented descriptions. None: two where a
     GPU would wait for them, none on a CPU."""
     streaming: bool = False
-    """Read the training texts from their files as they are needed, for data beyond memory; see docs/scale.md."""
+    """Read the training texts from their files as they are needed, for data beyond memory; see docs: scale."""
     stream_buffer: int = 100_000
     """With `streaming`: texts in memory at a time, among which they are shuffled and sorted by length."""
     seed: int = 0
@@ -95,7 +95,7 @@ class TrainConfig:
     """Evaluations between two probes; the last evaluation is always followed by one."""
     templates: bool = True
     """Put the training crystals, and those of the checkpoint it starts from, beside the exported model, so that draws
-    of a formula may follow them (docs/sample.md). Texts of layout `wyckoff` that are not streamed."""
+    of a formula may follow them (docs/explanation/sample.md). Texts of layout `wyckoff` that are not streamed."""
     track: Literal["wandb", "trackio"] | None = None
     """Also log to Weights & Biases or trackio, which must be installed."""
     save_every: int | None = None

@@ -1,1 +1,1 @@
-"""Layouts, blocks and descriptions side by side (docs/experiments.md)."""
+"""Layouts, blocks and descriptions side by side (docs/experiments/training.md)."""

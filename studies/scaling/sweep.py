@@ -2,7 +2,7 @@
 
 `crystallm train sweep DATA OUT --recipes train/sweep/*.yaml --flops 1e13 2e13 4e13`. Every size is trained
 once, at a stable rate; for each budget it is decayed from where that budget's decay begins, and then goes on from there
-(docs/experiments.md). What is done is kept; the same command continues.
+(docs/experiments/training.md). What is done is kept; the same command continues.
 """
 
 from __future__ import annotations

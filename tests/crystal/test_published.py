@@ -145,7 +145,7 @@ def test_text_and_tokens_of_the_original_scripts(crystals: dict[str, Structure])
         assert_same_crystal(CRYSTALLM.read_tokens(tokens), structure)
 
 
-@pytest.mark.skipif("CRYSTALLM_DATA" not in os.environ, reason="needs the benchmark files, see docs/eval.md")
+@pytest.mark.skipif("CRYSTALLM_DATA" not in os.environ, reason="needs the benchmark files, see docs: eval")
 @pytest.mark.parametrize("name", ["carbon_24_val", "perov_5_val", "mp_20_val_partial"])
 def test_text_and_tokens_of_benchmark_structures(name: str) -> None:
     from pyarrow import parquet

@@ -1,7 +1,7 @@
 """Spoiled files never crash the reader, the checks or the layouts; both judges say the same of what is read.
 
 A few seconds here. `CRYSTALLM_FUZZ_EXAMPLES=20000 pytest tests/fuzz` looks longer, at other changes each time;
-docs/reading.md lists what was found so.
+docs/reference/reading.md lists what was found so.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def empty_range(first: Element, second: Element) -> tuple[float, float] | None:
     """Distances in angstrom, from and to, that are too long for a bond of two nonmetals and too short without one.
 
     None for other elements. Between 1.32 times the expected bond length and 0.68 times the sum of the van der Waals
-    radii (pymatgen's): 1.58 to 2.07 for two oxygens. docs/sample.md says how many real crystals have such a pair.
+    radii (pymatgen's): 1.58 to 2.07 for two oxygens. docs: sample says how many real crystals have such a pair.
     """
     if not {first.symbol, second.symbol} <= NONMETALS:
         return None

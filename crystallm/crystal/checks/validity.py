@@ -2,7 +2,7 @@
 
 Formula, multiplicity, bond lengths and space group are those of CrystaLLM (Antunes et al., Nat. Commun. 2024); together
 they make `valid`. Distance, density, and whether the density is one for the composition are reported beside them.
-docs/eval.md says where we had to decide ourselves. The atoms are those of `read_cif`, in both paths.
+docs/explanation/eval.md says where we had to decide ourselves. The atoms are those of `read_cif`, in both paths.
 """
 
 from __future__ import annotations

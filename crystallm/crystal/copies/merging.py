@@ -24,7 +24,7 @@ from crystallm.crystal.wyckoff import space_group
 
 @dataclass(frozen=True, kw_only=True)
 class CopyRule:
-    """When a crystal is a copy of one of higher symmetry; measured in docs/crystal.md."""
+    """When a crystal is a copy of one of higher symmetry; measured in docs/explanation/crystal.md."""
 
     distance_angstrom: float = 0.1
     """Nearer than this (`Parent.distance_angstrom`) it is one, unless it is known to be lower in energy."""

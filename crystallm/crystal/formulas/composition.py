@@ -72,7 +72,7 @@ def parse_formula(text: str) -> Amounts:
 
 
 def read_formula(text: str) -> Formula:
-    """Read a formula as chemists write it; docs/formulas.md lists what can be typed.
+    """Read a formula as chemists write it; docs/reference/formulas.md lists what can be typed.
 
     Args:
         text: such as `CuSO4·5H2O`, `C6H6`, `TiO₂`.

@@ -69,7 +69,7 @@ def draw(command: list[str]) -> None:
 
 def how_drawn(files: Sequence[Path]) -> dict[str, Any]:
     """How many of all draws followed a known crystal, and how many were in part drawn again, by reason; see
-    docs/sample.md."""
+    docs/explanation/sample.md."""
     records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     followed = sum(record.get("template") is not None for record in records)
     reasons = Counter(reason for record in records for reason in record.get("redrawn", ()))

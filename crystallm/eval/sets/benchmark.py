@@ -75,7 +75,7 @@ class Benchmark:
     validity_samples: int = 1
     """Samples of each target whose validity is checked by the slow reference checks, in the order drawn."""
     metrics: tuple[str, ...]
-    """Families of metrics, higher is better unless said otherwise; docs/eval.md defines them."""
+    """Families of metrics, higher is better unless said otherwise; docs/explanation/eval.md defines them."""
     ceiling: Ceiling | None = None
     sources: tuple[str, ...]
     """Where data and definitions come from."""

@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="crystallm train finetune",
         description="Prepare crystals, train the model that ships on them until the validation loss rises, and report "
-        "what held-out compositions gain. Settings follow the number of crystals; see docs/finetune.md.",
+        "what held-out compositions gain. Settings follow the number of crystals; see docs/explanation/finetune.md.",
     )
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="folder of CIFs, or whatever `crystallm data prepare` reads"

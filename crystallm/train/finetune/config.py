@@ -58,7 +58,7 @@ class FinetuneConfig:
     max_sites: int = 200
     """Crystals with more atoms than this in the primitive cell are refused."""
     deduplicate: Literal["none", "text", "matcher"] = "matcher"
-    """How equal crystals are found, see docs/data.md. (YAML would read `off` as false.)"""
+    """How equal crystals are found, see docs/explanation/data.md. (YAML would read `off` as false.)"""
     exclude_matching: tuple[Path, ...] = ()
     """Benchmark test files; what matches one of their structures is taken out."""
     split_column: str | None = None
@@ -81,9 +81,9 @@ class FinetuneConfig:
     contact: float = SampleConfig.contact
     """Sites closer to another atom than this part of the expected bond length are drawn again."""
     bond_tries: int = SampleConfig.bond_tries
-    """How often a crystal is drawn again because of its bonds, see docs/sample.md."""
+    """How often a crystal is drawn again because of its bonds, see docs/explanation/sample.md."""
     guide: float = SampleConfig.guide
-    """Weight of templates in these draws, see docs/sample.md; 0: the model alone."""
+    """Weight of templates in these draws, see docs/explanation/sample.md; 0: the model alone."""
     batch_size: int = 32
     """Crystals drawn at the same time."""
 
@@ -103,7 +103,7 @@ class FinetuneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """What the size of the data decides; docs/finetune.md shows the experiment behind the values."""
+    """What the size of the data decides; docs/explanation/finetune.md shows the experiment behind the values."""
 
     learning_rate: float
     epochs: float

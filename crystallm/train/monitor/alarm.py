@@ -1,6 +1,6 @@
 """Early warning: a run whose loss is no longer a number is stopped, one that seems to diverge is told so, once.
 
-The thresholds were held against runs of the default model, none of which would have been warned (docs/train.md).
+The thresholds were held against runs of the default model, none of which would have been warned (docs: train).
 """
 
 import logging

@@ -59,7 +59,7 @@ def page(run: RunFolder, origin: Mapping[str, Any], status: str, advice: str) ->
 |---|---|
 {files}
 
-Explained in docs/train.md.
+Explained in docs/explanation/train.md.
 """
 
 

@@ -31,7 +31,7 @@ def keep_freed_memory() -> None:
     """Let glibc reuse freed memory instead of handing it back to the system after each tensor.
 
     Every step frees and asks again for the same large tensors. By default each request maps fresh pages, and on a
-    virtual machine touching them costs more than the arithmetic; see docs/scale.md for figures. Nothing elsewhere.
+    virtual machine touching them costs more than the arithmetic; see docs: scale for figures. Nothing elsewhere.
     """
     if sys.platform != "linux":
         return

@@ -15,7 +15,7 @@ WIDTH_STEP = 8
 """Passes are as wide as a multiple of this many tokens, and have as many rows as the budget allows at that width.
 
 Libraries prepare a kernel for each shape of a matrix product; with passes of any shape they would prepare new ones in
-every pass (docs/scale.md).
+every pass (docs/explanation/scale.md).
 """
 
 

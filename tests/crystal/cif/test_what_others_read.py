@@ -1,4 +1,4 @@
-"""The column `crystallm` of docs/readers.md is what the reader says of the files that the rows describe."""
+"""The column `crystallm` of docs/reference/readers.md is what the reader says of the files that the rows describe."""
 
 import re
 from pathlib import Path
