@@ -31,7 +31,7 @@ ROOMS = {
     "model": "__main__ sharing import_published checkpoint fast_loading architecture editions",
     "energy": "command building ranking __init__ relaxing relaxation analysis potentials hull journal",
     "sample": (
-        "__main__ run garbage logits_processor output __init__ api generator answers crystal formats attempt drawing"
+        "__main__ run garbage logits_processor output __init__ api generator answers crystal formats drawing"
         " prompts grammar engine decoding config"
     ),
     "eval": (

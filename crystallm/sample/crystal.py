@@ -18,7 +18,7 @@ from crystallm.crystal.description import Description, expand
 from crystallm.crystal.formulas.composition import format_formula
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.attempt import Attempt
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.formats import save
 from crystallm.sample.prompts import NamedPrompt
 

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-import torch
-
 from crystallm.base.errors import CheckpointError
 from crystallm.data.templates import TemplateLibrary
 from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, OpenCheckpoint, open_checkpoint
 from crystallm.model.editions import Edition
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig, split_options
 from crystallm.sample.crystal import Crystals
 from crystallm.sample.decoding.compiled import CompiledDecoder
 from crystallm.sample.decoding.cuda_graphs import GraphDecoder
 from crystallm.sample.decoding.decoder import Decoder
 from crystallm.sample.decoding.device import DTYPES, Precision, check_memory, chosen_device, native_precision
-from crystallm.sample.drawing.crystal_task import CrystalTask
-from crystallm.sample.drawing.formula_pool import OtherFormulas, chooses_formula, formula_jobs
-from crystallm.sample.drawing.given_symmetry import Plan, draw_given, draw_units, is_settled, waits
-from crystallm.sample.drawing.template_guide import Guide
-from crystallm.sample.drawing.unlike_draws import WIDEST, Rounds
+from crystallm.sample.drawing.attempt import Attempt
+from crystallm.sample.drawing.given_symmetry import waits
+from crystallm.sample.drawing.prompt_draws import Common, PromptDraws
+from crystallm.sample.drawing.unlike_draws import WIDEST
 from crystallm.sample.engine.engine import Engine, Job
-from crystallm.sample.engine.rows import Outcome
-from crystallm.sample.engine.warp import Warp, stream_of
-from crystallm.sample.engine.without_replacement import Memory
-from crystallm.sample.grammar import wyckoff_cover as cover
+from crystallm.sample.engine.warp import Warp
 from crystallm.sample.grammar.limits import Limits
-from crystallm.sample.grammar.possible import multiple_that_fits
-from crystallm.sample.grammar.protocol import AnyGrammar, make_grammar, published_symmetries
-from crystallm.sample.grammar.published_grammar import PublishedGrammar
-from crystallm.sample.grammar.symmetry_search import Searched, Symmetries, check_search, in_turn, parse_spread
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Prompt, units_that_fit
+from crystallm.sample.grammar.making import make_grammar
+from crystallm.sample.grammar.symmetry_search import check_search
 from crystallm.sample.prompts import NamedPrompt, make_prompt, within
 from crystallm.tokenizer.layout import get_layout
 
@@ -204,162 +191,25 @@ class Generator:
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
         check_memory(self.shape, self.device, self.precision, rows=rows, context=self.context)
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
-        plans: dict[tuple[int, int], Plan] = {}
-        rounds: dict[int, Rounds | OtherFormulas] = {}
-        ended: set[int] = set()
+        before = partial(Engine, self.decoder, rows=config.batch_size, context=self.context)
+        common = Common(grammar, config, warp, lambda: self.model, before, self.templates)
+        begun: dict[int, PromptDraws] = {}
 
-        def then(outcome: Outcome) -> Iterable[Job]:
-            index = outcome.task.prompt_index
-            return rounds[index].end(outcome) if index in rounds else ()
+        def jobs() -> Iterator[Job]:
+            for index, item in enumerate(prompts):
+                skipped = partial(skip, item.name)
+                if not all(map(skipped, range(config.n))):
+                    begun[index] = PromptDraws(index, item, common, skipped)
+                    yield from begun[index].begin()
 
-        jobs = self._jobs(grammar, prompts, config, warp, skip, plans, rounds)
-        for outcome in engine.run(jobs, warp, then=then):
+        for outcome in engine.run(jobs(), warp, then=lambda outcome: begun[outcome.task.prompt_index].end(outcome)):
             index = outcome.task.prompt_index
-            settled = [(outcome.task.number, outcome)]
-            if index in rounds or index in ended:  # others of its round may have ended in the same step, and told of it
-                settled = rounds[index].settled() if index in rounds else []
-            for number, one in settled:
-                attempt = self._attempt(one, number, prompts[index], plans.pop((index, one.task.number)))
-                if not skip(attempt.prompt.name, number):
-                    yield attempt
-            if index in rounds and rounds[index].finished:
-                ended.add(index)
-                del rounds[index]  # with all that its draws have chosen
+            if index in begun:  # it may have ended with another draw of the same step
+                yield from begun[index].attempts()
+                if begun[index].finished:
+                    del begun[index]
 
     @property
     def context(self) -> int:
         """Longest text in tokens."""
         return int(self.shape.max_position_embeddings)
-
-    def _jobs(
-        self,
-        grammar: AnyGrammar,
-        prompts: Sequence[NamedPrompt],
-        config: SampleConfig,
-        warp: Warp,
-        skip: Callable[[str, int], bool],
-        plans: dict[tuple[int, int], Plan],
-        rounds: dict[int, Rounds | OtherFormulas],
-    ) -> Iterator[Job]:
-        """What can be begun at once; `rounds` then holds the draws of a prompt after which others may follow."""
-        for index, item in enumerate(prompts):
-            if all(skip(item.name, number) for number in range(config.n)):
-                continue  # planning may ask the model
-            missing = (number for number in range(config.n) if not skip(item.name, number))
-            if isinstance(grammar, Grammar) and chooses_formula(item.prompt):
-                engine = Engine(self.decoder, rows=config.batch_size, context=self.context)
-                make = formula_jobs(grammar, self.model, engine, (index, item), config, warp, plans)
-                rounds[index] = OtherFormulas(make, missing)
-                yield from rounds[index].begin()
-                continue
-            job = self._job_maker(grammar, index, item, config, warp, plans)
-            if waits(item, config):  # each draw hangs on all before it, so none is skipped
-                rounds[index] = Rounds(job, config.n, side_by_side=is_settled(item.prompt, config))
-                yield from rounds[index].begin()
-            else:
-                yield from map(job, missing)
-
-    def _job_maker(
-        self,
-        grammar: AnyGrammar,
-        index: int,
-        item: NamedPrompt,
-        config: SampleConfig,
-        warp: Warp,
-        plans: dict[tuple[int, int], Plan],
-    ) -> Callable[[int], Job]:
-        """Makes the jobs of a prompt, asked for in the order of their numbers."""
-        planner = enumerate(self._planner(grammar, item, config))
-        memories: dict[Prompt, Memory] = defaultdict(lambda: Memory(config.repeat))
-        guides: dict[Prompt, Guide | None] = {}
-
-        def job(number: int) -> Job:
-            chosen = next(one for place, one in planner if place == number)
-            stream = stream_of(config.seed, zlib.crc32(item.name.encode()), number)
-            plan = plans[index, number] = chosen(stream, warp)
-            memory = memories[plan.prompt] if waits(item, config) else None
-            if plan.prompt not in guides:
-                guides[plan.prompt] = self._guide(grammar, plan.prompt, config)
-            given = (memory, guides[plan.prompt], config.bond_tries)
-            return CrystalTask(grammar, plan.prompt, index, number, config.contact, *given), stream
-
-        return job
-
-    def _planner(
-        self, grammar: AnyGrammar, item: NamedPrompt, config: SampleConfig
-    ) -> Iterator[Callable[[np.random.Generator, Warp], Plan]]:
-        """For each draw of a prompt: what is settled before its text is begun."""
-        prompt = item.prompt
-        if prompt.amounts is None or is_settled(prompt, config):
-            while True:
-                yield lambda stream, warp: Plan(prompt)
-        kind, told = ("space_group", config.space_groups) if config.space_groups else ("formula_units", config.units)
-        if told is None or getattr(prompt, kind) is not None:
-            # In the text Z stands before the space group: draw it from what both say together.
-            symmetries = self.symmetries(grammar, prompt)
-            while True:
-                yield lambda stream, warp: draw_units(prompt, symmetries, stream, warp)
-        spread = parse_spread(told, kind)
-        symmetries = self.symmetries(grammar, prompt)
-        values, shares = symmetries.most_probable(kind, spread.top)
-        for place in in_turn(shares, evenly=spread.evenly):
-            value = values[place]
-            given = (
-                replace(prompt, space_group=value) if kind == "space_group" else replace(prompt, formula_units=value)
-            )
-            searched = Searched(kind, value, round(shares[place], 6))
-            yield partial(draw_given, prompt, given, searched, symmetries)
-
-    def _guide(self, grammar: AnyGrammar, prompt: Prompt, config: SampleConfig) -> Guide | None:
-        """The templates of a prompt with a formula; None where there are none, or none are wanted."""
-        if self.templates is None or not config.guide or not isinstance(grammar, Grammar):
-            return None
-        if prompt.amounts is None:  # a formula that the model chooses is its own to place
-            return None
-        found = self.templates.find(
-            prompt.amounts,
-            formula_units=prompt.formula_units,
-            space_group=prompt.space_group,
-            multiple=multiple_that_fits(prompt, grammar.limits),
-        )
-        found = [template for template in found if template.description.n_sites <= config.max_atoms]
-        return Guide(grammar, found, weight=config.guide) if found else None
-
-    def symmetries(self, grammar: AnyGrammar, prompt: Prompt) -> Symmetries:
-        """What the model says of formula units and space group of a prompt with a formula."""
-        assert prompt.amounts is not None
-        if isinstance(grammar, PublishedGrammar):
-            return published_symmetries(grammar, self.model, prompt)
-        values = units_that_fit(prompt.amounts, prompt, grammar.limits)
-        head = grammar.formula_head(prompt.amounts)
-        heads = [[*head, grammar.choice(grammar.units, value)] for value in values]
-        ids = torch.tensor(heads, device=self.model.device)
-        with torch.inference_mode():
-            log = torch.log_softmax(self.model(input_ids=ids).logits[:, -2:].double(), dim=-1).cpu().numpy()
-        groups = list(grammar.group_ids.values())
-        possible = np.zeros((len(values), 230), dtype=bool)
-        for row, value in enumerate(values):
-            holding = cover.groups_that_hold(tuple(amount * value for _, amount in prompt.amounts))
-            possible[row, [number - 1 for number in holding]] = True
-        if prompt.space_group is not None:
-            possible[:, np.arange(230) != prompt.space_group - 1] = False
-        own = ids[:, -1].cpu().numpy()
-        return Symmetries(values, log[np.arange(len(values)), 0, own], log[:, 1][:, groups], possible)
-
-    def _attempt(self, outcome: Outcome, number: int, item: NamedPrompt, plan: Plan) -> Attempt:
-        task = outcome.task
-        return Attempt(
-            prompt=item,
-            number=number,
-            description=task.partial.description() if outcome.finished else None,
-            reason=outcome.failure,
-            text="".join(task.grammar.tokens[token] for token in outcome.tokens),
-            token_log_probabilities=(*plan.scores, *outcome.log_probabilities),
-            protostructure_log_probability=float(sum(plan.scores)) + outcome.unlike,
-            ranking_log_probability=plan.ranking + outcome.unlike_drawn,
-            n_tokens=len(outcome.tokens),
-            steps=outcome.steps,
-            redrawn=outcome.redrawn,
-            searched=plan.searched,
-            followed=None if task.guide is None or outcome.belief is None else task.guide.followed(outcome.belief),
-        )

@@ -9,7 +9,7 @@ from transformers import LogitsProcessor
 
 from crystallm.base.errors import ConfigError
 from crystallm.sample.engine.token_sets import Walk
-from crystallm.sample.grammar.protocol import Constraint
+from crystallm.sample.grammar.protocol import Grammar
 from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt
 
 
@@ -21,7 +21,7 @@ class CrystalConstraint(LogitsProcessor):  # type: ignore[misc]
     `max_new_tokens`. Sites that come too close are not drawn again, as `Generator` does; check crystals afterwards.
     """
 
-    def __init__(self, grammar: Constraint, prompts: Sequence[Prompt]) -> None:
+    def __init__(self, grammar: Grammar, prompts: Sequence[Prompt]) -> None:
         for prompt in prompts:
             grammar.check(prompt)
         self.grammar, self.prompts = grammar, list(prompts)
@@ -45,7 +45,7 @@ class CrystalConstraint(LogitsProcessor):  # type: ignore[misc]
 class _Follower:
     """The automaton of one row, kept in step with the row's tokens."""
 
-    def __init__(self, grammar: Constraint, prompt: Prompt) -> None:
+    def __init__(self, grammar: Grammar, prompt: Prompt) -> None:
         self.grammar, self.prompt = grammar, prompt
         self.taken: list[int] = []
         self.steps: Walk | None = None

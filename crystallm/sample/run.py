@@ -18,8 +18,8 @@ from crystallm.base.provenance import provenance, sha256
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.search.further import FurtherDraws
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.formats import FILE_SUFFIX
 from crystallm.sample.garbage import old_objects_left_alone
 from crystallm.sample.output import folder

@@ -84,10 +84,10 @@ def plain(generator: Generator, prompts: Sequence[NamedPrompt], *, temperature: 
     import torch
 
     from crystallm.crystal.cell import Rejection
-    from crystallm.sample.grammar.wyckoff_grammar import Grammar
+    from crystallm.sample.grammar.wyckoff_grammar import WyckoffGrammar
     from crystallm.sample.logits_processor import CrystalConstraint
 
-    grammar = Grammar(generator.layout)
+    grammar = WyckoffGrammar(generator.layout)
     pad, end = generator.checkpoint.tokenizer.pad_token_id, grammar.end
     texts: list[str] = []
     tokens = steps = 0

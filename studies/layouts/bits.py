@@ -18,7 +18,8 @@ from crystallm.eval.rate import Z_95
 from crystallm.model.checkpoint import Checkpoint, load_checkpoint
 from crystallm.sample.engine.token_sets import Choices
 from crystallm.sample.grammar.limits import Limits
-from crystallm.sample.grammar.protocol import AnyGrammar, make_grammar
+from crystallm.sample.grammar.making import make_grammar
+from crystallm.sample.grammar.protocol import Grammar
 from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, Stage
 from crystallm.tokenizer.layout import Layout, get_layout
 from crystallm.tokenizer.number_format import DIGITS, PAIRS, WRITTEN
@@ -86,7 +87,7 @@ def _log2_probabilities(checkpoint: Checkpoint, corpus: Any, context: int) -> It
             yield row, log_TV[: len(text)]
 
 
-def allowed_choices(grammar: AnyGrammar, prompt: Prompt, ids: Sequence[int]) -> list[tuple[Stage, Choices]] | None:
+def allowed_choices(grammar: Grammar, prompt: Prompt, ids: Sequence[int]) -> list[tuple[Stage, Choices]] | None:
     """At each token of a text what the automaton would allow; None where it would not write this text.
 
     Digits that the automaton computes may differ: the published layouts take volume and dependent coordinates from more

@@ -25,8 +25,8 @@ from crystallm.crystal.matching.tolerances import STANDARD, STRICT
 from crystallm.data.templates import TemplateLibrary
 from crystallm.eval.prediction.comparisons import Group, match
 from crystallm.sample.answers.evidence import Relatives, evidence_of
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.crystal import Crystal, rank
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.output.records import RECORDS, attempt_of, read_records
 from crystallm.sample.prompts import NamedPrompt, read_prompts
 from crystallm.tokenizer.layout import get_layout

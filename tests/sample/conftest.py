@@ -10,7 +10,7 @@ from crystallm.crystal.description import Description, Site
 from crystallm.model.architecture import ModelConfig, build_model
 from crystallm.model.checkpoint import save_checkpoint
 from crystallm.sample.generator import Generator
-from crystallm.sample.grammar.wyckoff_grammar import Grammar
+from crystallm.sample.grammar.wyckoff_grammar import WyckoffGrammar
 from crystallm.tokenizer import build_tokenizer
 from crystallm.tokenizer.layout import get_layout
 
@@ -66,8 +66,8 @@ def anatase() -> Description:
 
 
 @pytest.fixture(scope="session")
-def grammar() -> Grammar:
-    return Grammar(get_layout())
+def grammar() -> WyckoffGrammar:
+    return WyckoffGrammar(get_layout())
 
 
 @pytest.fixture

@@ -29,6 +29,14 @@ class Words:
     table: NDArray[np.float64] | None = None
     """By what the components of the belief multiply the probabilities of the tokens 1 to 4."""
 
+    @property
+    def judge(self) -> "Words":
+        return self
+
+    @property
+    def proposal(self) -> "Words | None":
+        return None if self.belief is None else self
+
     def start(self) -> Walk:
         self.chosen = []
         return self._walk()

@@ -12,13 +12,13 @@ from crystallm.crystal.formulas.composition import element_order, parse_formula
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.engine.token_sets import Choices
 from crystallm.sample.grammar.limits import Limits
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt
+from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, WyckoffGrammar
 from crystallm.tokenizer.layout import FREE_PARAMETERS
 
 Chooser = Callable[[Choices], int]
 
 
-def walk_through(grammar: Grammar, prompt: Prompt, choose: Chooser) -> tuple[str, Partial]:
+def walk_through(grammar: WyckoffGrammar, prompt: Prompt, choose: Chooser) -> tuple[str, Partial]:
     """A text that the automaton allows, its free choices made by `choose`."""
     partial, tokens = Partial(), []
     steps = grammar.walk(prompt, partial)
@@ -63,7 +63,7 @@ PROMPTS = {
 
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 @pytest.mark.parametrize("chooser", CHOOSERS.values(), ids=CHOOSERS)
-def test_every_walk_is_a_crystal(grammar: Grammar, prompt: Prompt, chooser: Chooser) -> None:
+def test_every_walk_is_a_crystal(grammar: WyckoffGrammar, prompt: Prompt, chooser: Chooser) -> None:
     text, partial = walk_through(grammar, prompt, chooser)
     # The layout checks what a text claims: sites add up to formula units times formula, letters belong to the group.
     found = grammar.layout.read(text)
@@ -83,7 +83,7 @@ def test_every_walk_is_a_crystal(grammar: Grammar, prompt: Prompt, chooser: Choo
 
 @pytest.mark.parametrize("chooser", CHOOSERS.values(), ids=CHOOSERS)
 @pytest.mark.parametrize("number", [1, 14, 62, 136, 167, 191, 225])
-def test_cells_are_sensible(grammar: Grammar, number: int, chooser: Chooser) -> None:
+def test_cells_are_sensible(grammar: WyckoffGrammar, number: int, chooser: Chooser) -> None:
     _, partial = walk_through(grammar, Prompt(parse_formula("Al2O3"), 12, number), chooser)
     limits, group = grammar.limits, space_group(number)
     lengths, angles = partial.cell[:3], partial.cell[3:]
@@ -97,7 +97,7 @@ def test_cells_are_sensible(grammar: Grammar, number: int, chooser: Chooser) -> 
         assert 0.99 * limits.min_volume_per_atom <= per_atom <= 1.01 * limits.max_volume_per_atom
 
 
-def test_forced_tokens_of_a_full_prompt(grammar: Grammar) -> None:
+def test_forced_tokens_of_a_full_prompt(grammar: WyckoffGrammar) -> None:
     steps = grammar.walk(PROMPTS["rutile"], Partial())
     forced, choices = "", next(steps)
     while len(choices) == 1:
@@ -109,7 +109,7 @@ def test_forced_tokens_of_a_full_prompt(grammar: Grammar) -> None:
     )
 
 
-def test_letters_left_for_rutile(grammar: Grammar) -> None:
+def test_letters_left_for_rutile(grammar: WyckoffGrammar) -> None:
     """Ti takes two of the six atoms: only 2a and 2b are that small, and the first leaves the second to no one."""
     offered: list[set[str]] = []
 
@@ -126,14 +126,14 @@ def test_letters_left_for_rutile(grammar: Grammar) -> None:
 
 
 @pytest.mark.parametrize("prompt", [Prompt(None, 1, 62), Prompt(None, 81)])
-def test_impossible_free_prompts_are_named(grammar: Grammar, prompt: Prompt) -> None:
+def test_impossible_free_prompts_are_named(grammar: WyckoffGrammar, prompt: Prompt) -> None:
     """Pnma has positions of four and eight atoms only: amounts would share a factor of four."""
     with pytest.raises(CompositionError, match="no crystal of at most 80 atoms"):
         walk_through(grammar, prompt, lambda choices: choices[0])
 
 
-def test_max_atoms_holds_for_free_generation(grammar: Grammar) -> None:
-    small = Grammar(grammar.layout, Limits(max_atoms=3))
+def test_max_atoms_holds_for_free_generation(grammar: WyckoffGrammar) -> None:
+    small = WyckoffGrammar(grammar.layout, Limits(max_atoms=3))
     for seed in range(30):
         _, partial = walk_through(small, Prompt(), at_random(seed))
         assert partial.description().n_sites <= 3

@@ -14,42 +14,42 @@ from crystallm.sample.engine.engine import TRIES
 from crystallm.sample.engine.mixture import Belief
 from crystallm.sample.engine.rows import SECTION
 from crystallm.sample.grammar.contacts import SHORTEST_DISTANCE_ANGSTROM, Refusal, Surroundings, shortest_distance
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt, Stage
+from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, Stage, WyckoffGrammar
 
 SODIUM, CHLORINE = Site("Na", "a", ()), Site("Cl", "b", ())
 
 
-def task_of(grammar: Grammar, a: float, *sites: Site, group: int = 225, contact: float = 0.6) -> CrystalTask:
+def task_of(grammar: WyckoffGrammar, a: float, *sites: Site, group: int = 225, contact: float = 0.6) -> CrystalTask:
     task = CrystalTask(grammar, Prompt(), 0, 0, contact)
     task.start()
     task.partial = Partial(Stage.LETTER, (("Na", 1), ("Cl", 1)), 1, group, (a, a, a, 90.0, 90.0, 90.0), list(sites))
     return task
 
 
-def test_rock_salt_may_stay(grammar: Grammar) -> None:
+def test_rock_salt_may_stay(grammar: WyckoffGrammar) -> None:
     assert task_of(grammar, 5.64, SODIUM, CHLORINE).refusal(0) is None
 
 
 @pytest.mark.parametrize(("contact", "refusal"), [(0.6, Refusal.TOO_CLOSE), (0.5, None), (0.0, None)])
-def test_neighbours_too_close(grammar: Grammar, contact: float, refusal: Refusal | None) -> None:
+def test_neighbours_too_close(grammar: WyckoffGrammar, contact: float, refusal: Refusal | None) -> None:
     """Na and Cl at 1.6 angstrom; sums of ionic radii are near 2.8."""
     assert task_of(grammar, 3.2, SODIUM, CHLORINE, contact=contact).refusal(0) is refusal
 
 
-def test_own_images_too_close(grammar: Grammar) -> None:
+def test_own_images_too_close(grammar: WyckoffGrammar) -> None:
     """Sodium alone, 2.1 angstrom from its images; two atomic radii are 3.6."""
     assert task_of(grammar, 2.1, Site("Na", "a", ()), group=221).refusal(0) is Refusal.TOO_CLOSE
     assert task_of(grammar, 2.1, Site("Na", "a", ()), group=221, contact=0.5).refusal(0) is None
 
 
-def test_only_new_sites_are_judged(grammar: Grammar) -> None:
+def test_only_new_sites_are_judged(grammar: WyckoffGrammar) -> None:
     task = task_of(grammar, 5.64, SODIUM)
     assert task.refusal(0) is None
     task.partial.sites.append(CHLORINE)
     assert task.refusal(1) is None
 
 
-def test_symmetry_higher_than_written(grammar: Grammar) -> None:
+def test_symmetry_higher_than_written(grammar: WyckoffGrammar) -> None:
     """Rock salt written in a subgroup."""
     sites = (Site("Na", "a", ()), Site("Cl", "b", ()))
     assert task_of(grammar, 5.64, *sites, group=202).refusal(0) is Refusal.HIGHER_SYMMETRY
@@ -77,7 +77,9 @@ def test_distance_grows_with_the_radii() -> None:
         (8.0, {"bond_tries": 4, "contact": 0.0}, None),
     ],
 )
-def test_objections_to_densities(grammar: Grammar, a: float, settings: dict[str, Any], reason: Refusal | None) -> None:
+def test_objections_to_densities(
+    grammar: WyckoffGrammar, a: float, settings: dict[str, Any], reason: Refusal | None
+) -> None:
     task = replace(task_of(grammar, a, SODIUM, CHLORINE), **settings)
     assert task.refusal(0) is None
     assert task.objection(None, 0) is reason
@@ -85,7 +87,9 @@ def test_objections_to_densities(grammar: Grammar, a: float, settings: dict[str,
 
 
 @pytest.mark.parametrize(("known", "reason"), [(6.3, Refusal.BONDS), (8.0, None)])
-def test_bonds_may_be_those_of_a_crystal_followed(grammar: Grammar, known: float, reason: Refusal | None) -> None:
+def test_bonds_may_be_those_of_a_crystal_followed(
+    grammar: WyckoffGrammar, known: float, reason: Refusal | None
+) -> None:
     """KCl at 6.3 angstrom is all right; were it 8, the radii would have nothing to say of NaCl either."""
     task = replace(task_of(grammar, 8.0, SODIUM, CHLORINE), bond_tries=4)
     assert task.refusal(0) is None
@@ -98,7 +102,7 @@ def test_bonds_may_be_those_of_a_crystal_followed(grammar: Grammar, known: float
 
 
 @pytest.mark.parametrize(("a", "reason"), [(5.64, None), (6.0, None), (6.3, Refusal.DENSITY), (5.1, Refusal.DENSITY)])
-def test_a_draw_keeps_to_the_volume_of_its_template(grammar: Grammar, a: float, reason: Refusal | None) -> None:
+def test_a_draw_keeps_to_the_volume_of_its_template(grammar: WyckoffGrammar, a: float, reason: Refusal | None) -> None:
     """6.3 and 5.1 angstrom: 39 % more and 26 % less volume than at 5.64, either plausible for NaCl by itself."""
     task = replace(task_of(grammar, a, SODIUM, CHLORINE), bond_tries=4)
     assert task.refusal(0) is None
@@ -109,14 +113,14 @@ def test_a_draw_keeps_to_the_volume_of_its_template(grammar: Grammar, a: float, 
     assert task.objection(Belief(np.array([0.8, 0.2]), np.array([0])), 0) is None
 
 
-def test_no_objection_without_a_radius(grammar: Grammar) -> None:
+def test_no_objection_without_a_radius(grammar: WyckoffGrammar) -> None:
     heavy = replace(task_of(grammar, 8.0, Site("Bk", "a", ()), CHLORINE), bond_tries=4)
     heavy.partial.amounts = (("Bk", 1), ("Cl", 1))
     assert heavy.refusal(0) is None
     assert heavy.objection(None, 0) is None
 
 
-def test_stages_are_the_levels_of_the_engine(grammar: Grammar) -> None:
+def test_stages_are_the_levels_of_the_engine(grammar: WyckoffGrammar) -> None:
     assert len(TRIES) == len(Stage)
     assert Stage.CELL < SECTION == Stage.LETTER
     found = set()
@@ -144,19 +148,19 @@ def test_stages_are_the_levels_of_the_engine(grammar: Grammar) -> None:
     ids=["peroxide", "in between", "geometry off", "apart"],
 )
 def test_nonmetals_are_bonded_or_apart(
-    grammar: Grammar, distance: float, contact: float, refusal: Refusal | None
+    grammar: WyckoffGrammar, distance: float, contact: float, refusal: Refusal | None
 ) -> None:
     """Oxygen alone in a primitive cube, which puts its images at that distance."""
     task = task_of(grammar, distance, Site("O", "a", ()), group=221, contact=contact)
     assert task.refusal(0) is refusal
 
 
-def test_metals_may_stand_at_any_distance_that_is_not_too_close(grammar: Grammar) -> None:
+def test_metals_may_stand_at_any_distance_that_is_not_too_close(grammar: WyckoffGrammar) -> None:
     for a in np.linspace(2.7, 8.0, 40):
         assert task_of(grammar, float(a), Site("Na", "a", ()), group=221, contact=0.68).refusal(0) is None
 
 
-def test_hopeless_starts_are_those_that_end_in_refusals(grammar: Grammar) -> None:
+def test_hopeless_starts_are_those_that_end_in_refusals(grammar: WyckoffGrammar) -> None:
     """Oxygen on the free position (x, x, 0) of rutile, titanium on the corners: where a start is told to be hopeless,
     no third and fourth decimal can stand; and most of what cannot stand is told."""
     titanium = Site("Ti", "a", ())
@@ -176,14 +180,14 @@ def test_hopeless_starts_are_those_that_end_in_refusals(grammar: Grammar) -> Non
     assert 0.30 not in truly  # rutile
 
 
-def test_nothing_is_hopeless_where_only_the_symmetry_was_refused(grammar: Grammar) -> None:
+def test_nothing_is_hopeless_where_only_the_symmetry_was_refused(grammar: WyckoffGrammar) -> None:
     task = task_of(grammar, 5.64, SODIUM, CHLORINE, group=202)
     assert task.refusal(0) is Refusal.HIGHER_SYMMETRY
     assert task.hopeless(0) == ()
 
 
 @pytest.mark.parametrize("level", [Stage.LETTER, Stage.COORDINATES])
-def test_an_automaton_resumes_where_a_fresh_one_would_stand(grammar: Grammar, level: Stage) -> None:
+def test_an_automaton_resumes_where_a_fresh_one_would_stand(grammar: WyckoffGrammar, level: Stage) -> None:
     """After every site of many texts: the same choices as when the whole text is replayed."""
     seen = 0
     for seed in range(15):

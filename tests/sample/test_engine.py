@@ -16,7 +16,7 @@ from crystallm.sample.engine.engine import Engine
 from crystallm.sample.engine.rows import SECTION, Outcome
 from crystallm.sample.engine.warp import Warp, draw
 from crystallm.sample.generator import Generator
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt
+from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, WyckoffGrammar
 from tests.sample.mocks import SuccessorModel, Words
 
 PROMPTS = [
@@ -38,7 +38,7 @@ class Unjudged(CrystalTask):
 
 
 def jobs(
-    grammar: Grammar, *, each: int = 2, kind: type[CrystalTask] = CrystalTask
+    grammar: WyckoffGrammar, *, each: int = 2, kind: type[CrystalTask] = CrystalTask
 ) -> list[tuple[CrystalTask, np.random.Generator]]:
     return [
         (kind(grammar, prompt, index, number), np.random.default_rng([index, number]))
@@ -63,7 +63,7 @@ def watch_caches(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[Block
     return caches
 
 
-def free_places(grammar: Grammar, prompt: Prompt, tokens: list[int]) -> list[int]:
+def free_places(grammar: WyckoffGrammar, prompt: Prompt, tokens: list[int]) -> list[int]:
     """Where a text had a choice."""
     steps, places = grammar.walk(prompt, Partial()), []
     choices = next(steps)
@@ -82,7 +82,7 @@ def one_pass(model: Any, tokens: list[int]) -> torch.Tensor:
         return torch.log_softmax(model(input_ids=torch.tensor([tokens])).logits[0].float(), dim=-1)
 
 
-def assert_scores_are_true(model: Any, grammar: Grammar, outcome: Outcome) -> None:
+def assert_scores_are_true(model: Any, grammar: WyckoffGrammar, outcome: Outcome) -> None:
     places = free_places(grammar, outcome.task.prompt, outcome.tokens)
     log_TV = one_pass(model, outcome.tokens)
     expected = [float(log_TV[place - 1, outcome.tokens[place]]) for place in places]
@@ -90,7 +90,7 @@ def assert_scores_are_true(model: Any, grammar: Grammar, outcome: Outcome) -> No
 
 
 def decode_plainly(
-    model: Any, grammar: Grammar, prompt: Prompt, random: np.random.Generator, warp: Warp = PLAIN
+    model: Any, grammar: WyckoffGrammar, prompt: Prompt, random: np.random.Generator, warp: Warp = PLAIN
 ) -> list[int]:
     """Constrained decoding without cache, batch, chunks or refusals."""
     steps, tokens = grammar.walk(prompt, Partial()), list[int]()
@@ -108,7 +108,9 @@ def decode_plainly(
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_scores_are_those_of_one_forward_pass(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
+def test_scores_are_those_of_one_forward_pass(
+    generators: dict[str, Generator], grammar: WyckoffGrammar, kind: str
+) -> None:
     model, decoder = generators[kind].model, generators[kind].decoder
     outcomes = list(Engine(decoder, rows=5, context=512).run(jobs(grammar), Warp(temperature=0.7, top_k=5)))
     assert len(outcomes) == 12
@@ -118,7 +120,7 @@ def test_scores_are_those_of_one_forward_pass(generators: dict[str, Generator], 
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_same_texts_as_plain_decoding(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
+def test_same_texts_as_plain_decoding(generators: dict[str, Generator], grammar: WyckoffGrammar, kind: str) -> None:
     model, decoder = generators[kind].model, generators[kind].decoder
     for warp in (PLAIN, Warp(temperature=0.5, top_p=0.9)):
         found = by_task(Engine(decoder, rows=4, context=512).run(jobs(grammar, each=1, kind=Unjudged), warp))
@@ -128,7 +130,7 @@ def test_same_texts_as_plain_decoding(generators: dict[str, Generator], grammar:
 
 
 @pytest.fixture(scope="module")
-def expected(generator: Generator, grammar: Grammar) -> dict[tuple[int, int], Outcome]:
+def expected(generator: Generator, grammar: WyckoffGrammar) -> dict[tuple[int, int], Outcome]:
     return by_task(Engine(generator.decoder, rows=5, context=512).run(jobs(grammar), PLAIN))
 
 
@@ -139,7 +141,7 @@ def expected(generator: Generator, grammar: Grammar) -> dict[tuple[int, int], Ou
 )
 def test_same_texts_however_batched(
     generator: Generator,
-    grammar: Grammar,
+    grammar: WyckoffGrammar,
     monkeypatch: pytest.MonkeyPatch,
     expected: dict[tuple[int, int], Outcome],
     rows: int,
@@ -157,7 +159,7 @@ def test_same_texts_however_batched(
     assert caches[0].capacity >= longest > 64  # it grew
 
 
-def test_what_many_texts_begin_with_is_computed_once(generator: Generator, grammar: Grammar) -> None:
+def test_what_many_texts_begin_with_is_computed_once(generator: Generator, grammar: WyckoffGrammar) -> None:
     """Ten texts of one prompt on two rows: only the first is fed the prompt."""
     prompt = PROMPTS[0]
     tasks = [(Unjudged(grammar, prompt, 0, number), np.random.default_rng(number)) for number in range(10)]
@@ -170,7 +172,7 @@ def test_what_many_texts_begin_with_is_computed_once(generator: Generator, gramm
 
 
 def test_memory_of_the_cache_does_not_grow_with_the_number_of_texts(
-    generator: Generator, grammar: Grammar, monkeypatch: pytest.MonkeyPatch
+    generator: Generator, grammar: WyckoffGrammar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caches = watch_caches(monkeypatch)
     for each in (1, 8):
@@ -179,7 +181,7 @@ def test_memory_of_the_cache_does_not_grow_with_the_number_of_texts(
     assert caches[0].bytes == caches[1].bytes > 0
 
 
-def test_one_step_a_choice(generator: Generator, grammar: Grammar) -> None:
+def test_one_step_a_choice(generator: Generator, grammar: WyckoffGrammar) -> None:
     """Forced tokens cost no step of their own."""
     task = Unjudged(grammar, PROMPTS[0], 0, 0)
     engine = Engine(generator.decoder, rows=1, context=512, chunk=64)
@@ -188,14 +190,14 @@ def test_one_step_a_choice(generator: Generator, grammar: Grammar) -> None:
     assert outcome.steps < len(outcome.tokens) / 1.5
 
 
-def test_too_long_texts_are_given_up(generator: Generator, grammar: Grammar) -> None:
+def test_too_long_texts_are_given_up(generator: Generator, grammar: WyckoffGrammar) -> None:
     found = list(Engine(generator.decoder, rows=4, context=30).run(jobs(grammar), PLAIN))
     assert len(found) == 12
     assert not any(outcome.finished and len(outcome.tokens) > 30 for outcome in found)
     assert not all(outcome.finished for outcome in found)
 
 
-def test_callers_are_not_left_in_inference_mode(generator: Generator, grammar: Grammar) -> None:
+def test_callers_are_not_left_in_inference_mode(generator: Generator, grammar: WyckoffGrammar) -> None:
     for _ in Engine(generator.decoder, rows=2, context=512).run(jobs(grammar, each=1), PLAIN):
         assert not torch.is_inference_mode_enabled()
         break

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from crystallm.crystal.formulas.composition import Amounts
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.drawing.formula_pool import Head, OtherFormulas, Pool, draw_pool
 from crystallm.sample.engine.engine import Engine, Job
 from crystallm.sample.engine.rows import Outcome
 from crystallm.sample.engine.warp import Warp
 from crystallm.sample.generator import Generator
 from crystallm.sample.grammar import wyckoff_cover as cover
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Prompt
+from crystallm.sample.grammar.wyckoff_grammar import Prompt, WyckoffGrammar
 from crystallm.sample.prompts import make_prompt
 
 
@@ -79,7 +79,7 @@ def test_a_draw_ends_when_there_is_no_other_formula() -> None:
     assert draws.settled()[0][1].failure is not None
 
 
-def test_weights_are_the_probability_of_the_group(generator: Generator, grammar: Grammar) -> None:
+def test_weights_are_the_probability_of_the_group(generator: Generator, grammar: WyckoffGrammar) -> None:
     """They are what the search over space groups finds for the same formula and formula units."""
     prompt = make_prompt(None, space_group=194)
     pools = [
@@ -100,15 +100,15 @@ def test_weights_are_the_probability_of_the_group(generator: Generator, grammar:
         counts = tuple(amount * head.formula_units for _, amount in head.amounts)
         assert cover.can_cover(counts, cover.supply(194))
         given = Prompt(head.amounts, head.formula_units)
-        known = generator.symmetries(grammar, given)
+        known = grammar.symmetries(generator.model, given)
         values, shares = known.most_probable("space_group", 230)
         assert weight == pytest.approx(shares[values.index(194)], rel=1e-3)
 
 
 @pytest.fixture(autouse=True)
 def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crystallm.sample.drawing.formula_pool.DRAWS_OF_A_POOL", 4)
-    monkeypatch.setattr("crystallm.sample.drawing.formula_pool.POOL", 24)
+    monkeypatch.setattr("crystallm.sample.drawing.prompt_draws.DRAWS_OF_A_POOL", 4)
+    monkeypatch.setattr("crystallm.sample.drawing.prompt_draws.POOL", 24)
 
 
 def drawn(generator: Generator, n: int, batch_size: int) -> list[Attempt]:

@@ -17,9 +17,9 @@ from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, augment
 from crystallm.model.checkpoint import Checkpoint
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.crystal import rank
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.drawing.unlike_draws import Rounds
 from crystallm.sample.generator import Generator
 from crystallm.sample.prompts import NamedPrompt, make_prompt, read_prompts

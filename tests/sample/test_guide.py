@@ -11,7 +11,7 @@ from crystallm.sample.config import SampleConfig
 from crystallm.sample.drawing.template_guide import ODDS_OF_TEMPLATES, POWER_OF_NEAREST, Bells, Guide
 from crystallm.sample.engine.mixture import Belief
 from crystallm.sample.generator import Generator
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt, Stage
+from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, Stage, WyckoffGrammar
 from crystallm.sample.prompts import make_prompt
 
 
@@ -28,7 +28,7 @@ def default_generator() -> Generator:
     return Generator.from_pretrained(device="cpu")
 
 
-def walked(grammar: Grammar, description: Description) -> list[tuple[Partial, np.ndarray, int]]:
+def walked(grammar: WyckoffGrammar, description: Description) -> list[tuple[Partial, np.ndarray, int]]:
     """Each choice on the way to a crystal: what is decided before it, the tokens allowed, which one is taken."""
     ids = [grammar.ids[token] for token in grammar.layout.checked_tokens(description)]
     partial = Partial()
@@ -42,7 +42,7 @@ def walked(grammar: Grammar, description: Description) -> list[tuple[Partial, np
     return found
 
 
-def test_a_template_wants_its_own_text(grammar: Grammar, templates: list[Template], rutile: Description) -> None:
+def test_a_template_wants_its_own_text(grammar: WyckoffGrammar, templates: list[Template], rutile: Description) -> None:
     guide = Guide(grammar, templates)
     who = np.array([0])
     for partial, tokens, place in walked(grammar, rutile):
@@ -55,7 +55,7 @@ def test_a_template_wants_its_own_text(grammar: Grammar, templates: list[Templat
         assert factors.sum() <= 1.0 + 1e-9
 
 
-def test_templates_that_are_out_have_no_factors(grammar: Grammar, templates: list[Template]) -> None:
+def test_templates_that_are_out_have_no_factors(grammar: WyckoffGrammar, templates: list[Template]) -> None:
     """A crystal that follows none may have more sites than any."""
     nobody = np.array([], dtype=np.int64)
     long = Partial(Stage.LETTER, sites=[Site("O", "c", (0.1, 0.2))] * 9)
@@ -64,7 +64,7 @@ def test_templates_that_are_out_have_no_factors(grammar: Grammar, templates: lis
         assert factors.shape == (0, 5)
 
 
-def test_shares_at_the_start(grammar: Grammar, templates: list[Template]) -> None:
+def test_shares_at_the_start(grammar: WyckoffGrammar, templates: list[Template]) -> None:
     odds = ODDS_OF_TEMPLATES * 0.3**POWER_OF_NEAREST  # the nearest has a weight of 0.3
     for weight in (1.0, 5.0):
         shares = Guide(grammar, templates, weight=weight).belief.shares
@@ -73,7 +73,7 @@ def test_shares_at_the_start(grammar: Grammar, templates: list[Template]) -> Non
         assert shares.sum() == pytest.approx(1.0)
 
 
-def test_coordinates_go_around(grammar: Grammar, rutile: Description) -> None:
+def test_coordinates_go_around(grammar: WyckoffGrammar, rutile: Description) -> None:
     edge = replace(rutile, sites=(rutile.sites[0], Site("O", "f", (0.998,))))
     guide = Guide(grammar, [Template("mp-1", "SnO2", edge, 1.0, edge)])
     partial, tokens, _ = next(c for c in walked(grammar, rutile) if c[0].stage is Stage.COORDINATES)
@@ -82,7 +82,7 @@ def test_coordinates_go_around(grammar: Grammar, rutile: Description) -> None:
     assert factors[0] > 10 * factors[50]
 
 
-def test_who_was_followed(grammar: Grammar, templates: list[Template]) -> None:
+def test_who_was_followed(grammar: WyckoffGrammar, templates: list[Template]) -> None:
     guide = Guide(grammar, [*templates, replace(templates[0], weight=0.2)])
     found = guide.followed(Belief(np.array([0.2, 0.4, 0.1, 0.3]), np.arange(3)))
     assert found is not None
@@ -90,7 +90,7 @@ def test_who_was_followed(grammar: Grammar, templates: list[Template]) -> None:
     assert guide.followed(Belief(np.array([0.6, 0.4]), np.array([1]))) is None
 
 
-def test_a_draw_uses_up_the_templates_of_its_structure(grammar: Grammar, templates: list[Template]) -> None:
+def test_a_draw_uses_up_the_templates_of_its_structure(grammar: WyckoffGrammar, templates: list[Template]) -> None:
     guide = Guide(grammar, [*templates, replace(templates[0], weight=0.2)])
     rutile, cotunnite = (template.description for template in templates)
     model = Belief(np.array([1.0]), np.array([], dtype=np.int64))

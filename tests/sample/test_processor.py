@@ -14,7 +14,7 @@ from crystallm.sample.drawing.crystal_task import CrystalTask
 from crystallm.sample.engine.engine import Engine
 from crystallm.sample.engine.warp import Warp
 from crystallm.sample.generator import Generator
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Prompt
+from crystallm.sample.grammar.wyckoff_grammar import Prompt, WyckoffGrammar
 from crystallm.sample.logits_processor import CrystalConstraint
 
 DRAWS = 400
@@ -27,7 +27,9 @@ class Unjudged(CrystalTask):
         return None
 
 
-def generated(generator: Generator, grammar: Grammar, prompts: list[Prompt], n: int, temperature: float) -> list[str]:
+def generated(
+    generator: Generator, grammar: WyckoffGrammar, prompts: list[Prompt], n: int, temperature: float
+) -> list[str]:
     ids = torch.tensor([[grammar.begin]] * n)
     output = generator.model.generate(
         ids,
@@ -45,11 +47,11 @@ def generated(generator: Generator, grammar: Grammar, prompts: list[Prompt], n: 
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_same_distribution_as_the_engine(generators: dict[str, Generator], grammar: Grammar, kind: str) -> None:
+def test_same_distribution_as_the_engine(generators: dict[str, Generator], grammar: WyckoffGrammar, kind: str) -> None:
     """Formula units, space group and first letter of CsCl in cells of one or two formula units."""
     generator = generators[kind]
     torch.manual_seed(0)
-    small = Grammar(generator.layout, type(grammar.limits)(max_atoms=4))
+    small = WyckoffGrammar(generator.layout, type(grammar.limits)(max_atoms=4))
     prompt = Prompt(parse_formula("CsCl"), None, 99)
     theirs = generated(generator, small, [prompt], DRAWS, 2.0)
     tasks = [(Unjudged(small, prompt, 0, number), np.random.default_rng(number)) for number in range(DRAWS)]
@@ -71,7 +73,7 @@ def test_same_distribution_as_the_engine(generators: dict[str, Generator], gramm
     assert chi2_contingency(table).pvalue > 0.01
 
 
-def test_each_row_its_own_prompt(generator: Generator, grammar: Grammar) -> None:
+def test_each_row_its_own_prompt(generator: Generator, grammar: WyckoffGrammar) -> None:
     torch.manual_seed(1)
     prompts = [Prompt(parse_formula("TiO2"), 2, 136), Prompt(parse_formula("NaCl"), 1, 225), Prompt(None, 1, 221)]
     found = [generator.layout.read(text) for text in generated(generator, grammar, prompts, 3, 1.0)]
@@ -79,18 +81,18 @@ def test_each_row_its_own_prompt(generator: Generator, grammar: Grammar) -> None
     assert [crystal.space_group for crystal in found] == [136, 225, 221]  # type: ignore[union-attr]
 
 
-def test_wrong_number_of_prompts(generator: Generator, grammar: Grammar) -> None:
+def test_wrong_number_of_prompts(generator: Generator, grammar: WyckoffGrammar) -> None:
     with pytest.raises(ConfigError, match="2 prompts for 3 texts"):
         generated(generator, grammar, [Prompt(), Prompt()], 3, 1.0)
 
 
-def test_ids_that_do_not_begin_a_text(grammar: Grammar) -> None:
+def test_ids_that_do_not_begin_a_text(grammar: WyckoffGrammar) -> None:
     constraint = CrystalConstraint(grammar, [Prompt(parse_formula("TiO2"))])
     with pytest.raises(ConfigError, match="does not follow its prompt"):
         constraint(torch.tensor([[grammar.begin, grammar.end]]), torch.zeros(1, len(grammar.tokens)))
 
 
-def test_rows_may_be_reordered(grammar: Grammar) -> None:
+def test_rows_may_be_reordered(grammar: WyckoffGrammar) -> None:
     """As beam search does."""
     constraint = CrystalConstraint(grammar, [Prompt(parse_formula("TiO2"))])
     head = grammar.formula_head(parse_formula("TiO2"))

@@ -250,7 +250,8 @@ def test_search_over_groups_and_units(generator: Generator) -> None:
     for attempt in attempts:
         if attempt.description is not None and attempt.searched is not None:
             assert attempt.description.space_group == attempt.searched.value
-    symmetries = generator.symmetries(PublishedGrammar(generator.layout, Limits(max_atoms=8), 1024), a_prompt("NaCl"))
+    grammar = PublishedGrammar(generator.layout, Limits(max_atoms=8), 1024)
+    symmetries = grammar.symmetries(generator.model, a_prompt("NaCl"))
     assert symmetries.units == [1, 2, 3, 4]
     assert symmetries.joint.sum() == pytest.approx(1)
     assert symmetries.possible[0, 225 - 1]
@@ -260,7 +261,7 @@ def test_search_over_groups_and_units(generator: Generator) -> None:
 def test_the_probability_of_a_cell_is_that_of_its_tokens(generator: Generator) -> None:
     """Formula units 1 in Fm-3m is Na4Cl4 in the text: the log-probabilities of its free tokens add up."""
     grammar = PublishedGrammar(generator.layout, Limits(max_atoms=8), 1024)
-    symmetries = generator.symmetries(grammar, a_prompt("NaCl"))
+    symmetries = grammar.symmetries(generator.model, a_prompt("NaCl"))
     rows = {counts[0][1]: row for row, counts in grammar.heads(a_prompt("NaCl")).items()}
     row = rows[4]
     with torch.inference_mode():

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from crystallm.base.errors import ConfigError
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig, Spread, parse_spread
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.generator import Generator
 from crystallm.sample.grammar.symmetry_search import Symmetries, in_turn
-from crystallm.sample.grammar.wyckoff_grammar import Grammar
+from crystallm.sample.grammar.wyckoff_grammar import WyckoffGrammar
 from crystallm.sample.prompts import make_prompt
 
 
@@ -65,7 +65,7 @@ def drawn(generator: Generator, formula: str, *, n: int = 12, **options: Any) ->
     return sorted(generator.attempts([make_prompt(formula, **prompt)], settings), key=lambda attempt: attempt.number)
 
 
-def test_space_groups_in_proportion(generator: Generator, grammar: Grammar) -> None:
+def test_space_groups_in_proportion(generator: Generator, grammar: WyckoffGrammar) -> None:
     found = drawn(generator, "TiO2", space_groups="top:3")
     told = [attempt.searched for attempt in found]
     assert all(a.description is None or a.description.space_group == t.value for a, t in zip(found, told, strict=True))
@@ -78,7 +78,7 @@ def test_space_groups_in_proportion(generator: Generator, grammar: Grammar) -> N
     assert [a.text for a in more[:12]] == [a.text for a in found]
 
 
-def test_scores_are_those_of_the_whole_text(generator: Generator, grammar: Grammar) -> None:
+def test_scores_are_those_of_the_whole_text(generator: Generator, grammar: WyckoffGrammar) -> None:
     """What the search settles counts as if the model had drawn it, so that crystals of all groups can be ranked."""
     for options in (
         {"space_groups": "top:2:even"},

@@ -22,9 +22,9 @@ from crystallm.sample.answers.known import known_crystals
 from crystallm.sample.answers.merging import merged
 from crystallm.sample.answers.search.answering import Searcher, say_nothing
 from crystallm.sample.answers.search.further import FurtherDraws
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
 from crystallm.sample.crystal import Crystal, Crystals, by_draw, rank
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.prompts import NamedPrompt
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from crystallm.sample.engine.mixture import Belief
 from crystallm.sample.engine.token_sets import Choices, Walk
 from crystallm.sample.engine.without_replacement import Memory
 from crystallm.sample.grammar.contacts import Refusal, Surroundings
-from crystallm.sample.grammar.protocol import Constraint
-from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, Stage
+from crystallm.sample.grammar.possible import Prompt
+from crystallm.sample.grammar.protocol import Grammar
+from crystallm.sample.grammar.wyckoff_grammar import Partial, Stage
 
 FIRST_AGAIN = 5
 """Draws, from 0, before this one all have protostructures of their own (decision 17)."""
@@ -31,7 +33,7 @@ class CrystalTask:
     """One crystal of a prompt. `number` tells the samples of a prompt apart; `contact` and `bond_tries` are those of
     SampleConfig."""
 
-    grammar: Constraint
+    grammar: Grammar
     prompt: Prompt
     prompt_index: int
     number: int
@@ -57,25 +59,14 @@ class CrystalTask:
         return self.partial.stage
 
     @property
-    def belief(self) -> Belief | None:
-        """The shares of the templates at the start."""
-        return None if self.guide is None else self.guide.belief
+    def judge(self) -> CrystalTask:
+        """The task itself: it knows where its sites are."""
+        return self
 
     @property
-    def goes_by_component(self) -> bool:
-        """Of later draws every other one: it may have a protostructure again that another template has."""
-        return self.guide is not None and self.number >= FIRST_AGAIN and self.number % 2 == 1
-
-    def used_up(self, belief: Belief | None) -> Sequence[int]:
-        """The templates of the structure that was drawn."""
-        if self.guide is None or belief is None:
-            return ()
-        return self.guide.used_up(self.partial.description(), belief)
-
-    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What the templates make of the choice that comes next."""
-        assert self.guide is not None
-        return self.guide.factors(self.partial, tokens, alive)
+    def proposal(self) -> TemplateProposal | None:
+        """The templates, where there are any."""
+        return None if self.guide is None else TemplateProposal(self, self.guide)
 
     def differs(self) -> bool:
         """Whether the next choice is of formula units, space group or a Wyckoff letter."""
@@ -132,3 +123,28 @@ class CrystalTask:
             return ()
         refused = around.hopeless(site.element, site.letter, list(starts.values()))
         return {token for token, out in zip(starts, refused.tolist(), strict=True) if out}
+
+
+class TemplateProposal(NamedTuple):
+    """The templates of a prompt, for one draw."""
+
+    task: CrystalTask
+    guide: Guide
+
+    @property
+    def belief(self) -> Belief:
+        """The shares of the templates at the start."""
+        return self.guide.belief
+
+    @property
+    def goes_by_component(self) -> bool:
+        """Of later draws every other one: it may have a protostructure again that another template has."""
+        return self.task.number >= FIRST_AGAIN and self.task.number % 2 == 1
+
+    def used_up(self, belief: Belief) -> Sequence[int]:
+        """The templates of the structure that was drawn."""
+        return self.guide.used_up(self.task.partial.description(), belief)
+
+    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the templates make of the choice that comes next."""
+        return self.guide.factors(self.task.partial, tokens, alive)

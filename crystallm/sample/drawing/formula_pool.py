@@ -7,30 +7,25 @@ it: sampling importance resampling (Rubin 1988), which draws from P(formula, Z |
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crystallm.crystal.formulas.composition import Amounts
-from crystallm.sample.config import SampleConfig
-from crystallm.sample.drawing.crystal_task import CrystalTask
-from crystallm.sample.drawing.given_symmetry import Plan
 from crystallm.sample.engine.engine import Engine, Job
-from crystallm.sample.engine.mixture import Belief
 from crystallm.sample.engine.rows import Outcome
 from crystallm.sample.engine.token_sets import Choices, Walk
 from crystallm.sample.engine.warp import Warp, chances, stream_of
 from crystallm.sample.engine.without_replacement import pick
 from crystallm.sample.grammar import wyckoff_cover as cover
-from crystallm.sample.grammar.protocol import log_probabilities
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Prompt
-from crystallm.sample.prompts import NamedPrompt
+from crystallm.sample.grammar.head_scores import log_probabilities
+from crystallm.sample.grammar.possible import Prompt
+from crystallm.sample.grammar.protocol import Grammar
+from crystallm.sample.grammar.wyckoff_grammar import Partial
 
 POOL = 256
 """Formulas drawn at a time."""
@@ -40,11 +35,6 @@ DRAWS_OF_A_POOL = 16
 
 MOST_FORMULAS = 16
 """Formulas that a draw is made with before it is given up."""
-
-
-def chooses_formula(prompt: Prompt) -> bool:
-    """Whether a space group is given and the formula left open."""
-    return prompt.amounts is None and prompt.space_group is not None
 
 
 @dataclass(frozen=True)
@@ -82,8 +72,9 @@ class HeadTask:
 
     grammar: Grammar
     prompt: Prompt
+    judge: None = None
+    proposal: None = None
     memory: None = None
-    belief: None = None
     partial: Partial = field(default_factory=Partial)
 
     def start(self) -> Walk:
@@ -103,30 +94,9 @@ class HeadTask:
         """None."""
         return 0
 
-    def refusal(self, since: int) -> str | None:
-        """Nothing is refused."""
-        return None
-
-    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Nothing is mixed with the model."""
-        raise AssertionError("no belief, no factors")
-
-    goes_by_component = False
-
-    def used_up(self, belief: Belief | None) -> Sequence[int]:
-        """Nothing is followed."""
-        return ()
-
     def differs(self) -> bool:
         """A formula may come again: how often it does is its weight."""
         return False
-
-    def objection(self, belief: Belief | None, before: int) -> None:
-        """None."""
-
-    def hopeless(self, since: int) -> Collection[int]:
-        """Nothing is."""
-        return ()
 
 
 class OtherFormulas:
@@ -179,38 +149,6 @@ class OtherFormulas:
         """Draws that stand, each with its number, since this was last asked."""
         settled, self._settled = self._settled, []
         return settled
-
-
-def formula_jobs(
-    grammar: Grammar,
-    model: Any,
-    engine: Engine,
-    asked: tuple[int, NamedPrompt],
-    config: SampleConfig,
-    warp: Warp,
-    plans: dict[tuple[int, int], Plan],
-) -> Callable[[int, Collection[tuple[Amounts, int]]], Job | None]:
-    """Makes the jobs of a prompt, with its index, in a space group without a formula; see `OtherFormulas`.
-
-    engine: draws the formulas. plans: gets what is settled, by index of the prompt and number of the draw.
-    """
-    index, item = asked
-    words = (config.seed, zlib.crc32(item.name.encode()))
-
-    @lru_cache(maxsize=4)
-    def pool(block: int) -> Pool:
-        return draw_pool(grammar, model, engine, item.prompt, warp, entropy=(*words, block), size=POOL)
-
-    def job(number: int, without: Collection[tuple[Amounts, int]]) -> Job | None:
-        stream = stream_of(*words, number, *([len(without)] if without else []))
-        head = pool(number // DRAWS_OF_A_POOL).draw(stream, without)
-        if head is None:
-            return None
-        prompt = replace(item.prompt, amounts=head.amounts, formula_units=head.formula_units)
-        plans[index, number] = Plan(prompt, head.scores)
-        return CrystalTask(grammar, prompt, index, number, config.contact, bond_tries=config.bond_tries), stream
-
-    return job
 
 
 def draw_pool(

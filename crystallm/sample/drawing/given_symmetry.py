@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from crystallm.sample.config import SampleConfig
 from crystallm.sample.engine.warp import Warp, draw
-from crystallm.sample.grammar.symmetry_search import Searched, Symmetries
-from crystallm.sample.grammar.wyckoff_grammar import Prompt
+from crystallm.sample.grammar.possible import Prompt
+from crystallm.sample.grammar.symmetry_search import Searched, Symmetries, in_turn, parse_spread
 from crystallm.sample.prompts import NamedPrompt
 
 
@@ -39,6 +41,32 @@ class Plan:
     def ranking(self) -> float:
         """What it adds to the score by which draws are ranked: that of the choices, sharpened as draws are."""
         return float(sum(self.scores)) / self.warmth
+
+
+Chosen = Callable[[np.random.Generator, Warp], Plan]
+"""Makes the plan of one draw with its stream of random numbers."""
+
+
+def plans(prompt: Prompt, config: SampleConfig, symmetries: Callable[[], Symmetries]) -> Iterator[Chosen]:
+    """For each draw of a prompt, without end: what is settled before its text is begun.
+
+    symmetries: what the model says of formula units and space group; asked for once, and only where it is needed.
+    """
+    if prompt.amounts is None or is_settled(prompt, config):
+        while True:
+            yield lambda stream, warp: Plan(prompt)
+    known = symmetries()
+    kind, told = ("space_group", config.space_groups) if config.space_groups else ("formula_units", config.units)
+    if told is None or getattr(prompt, kind) is not None:
+        # In the text Z stands before the space group: draw it from what both say together.
+        while True:
+            yield partial(draw_units, prompt, known)
+    spread = parse_spread(told, kind)
+    values, shares = known.most_probable(kind, spread.top)
+    for place in in_turn(shares, evenly=spread.evenly):
+        value = values[place]
+        given = replace(prompt, space_group=value) if kind == "space_group" else replace(prompt, formula_units=value)
+        yield partial(draw_given, prompt, given, Searched(kind, value, round(shares[place], 6)), known)
 
 
 def draw_units(prompt: Prompt, symmetries: Symmetries, stream: np.random.Generator, warp: Warp) -> Plan:

@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from crystallm.crystal.checks.fast_bonds import has_unreasonable_bonds
 from crystallm.crystal.description import Description, expand
 from crystallm.crystal.volumes import volume_per_atom
-from crystallm.data.templates import Template
+from crystallm.data.templates import Template, TemplateLibrary
+from crystallm.sample.config import SampleConfig
 from crystallm.sample.decoding.loops import parts_of_bells
 from crystallm.sample.drawing.template_structures import Structures
 from crystallm.sample.engine.mixture import Belief
-from crystallm.sample.grammar.wyckoff_grammar import Grammar, Partial, Stage
+from crystallm.sample.grammar.possible import Prompt, multiple_that_fits
+from crystallm.sample.grammar.protocol import Grammar
+from crystallm.sample.grammar.wyckoff_grammar import Partial, Stage
 
 Array = NDArray[np.float64]
 
@@ -77,8 +80,10 @@ class Guide:
         self.belief = Belief.of(np.array([1.0, *(odds * weights / weights.sum())]) / (1.0 + odds))
         """Shares of the model alone and of each template, before anything is drawn."""
         crystals = [template.description for template in templates]
-        self._units = np.array([grammar.choice(grammar.units, crystal.formula_units) for crystal in crystals])
-        self._groups = np.array([grammar.group_ids[crystal.space_group] for crystal in crystals])
+        ids = [one for crystal in crystals if (one := grammar.template_ids(crystal)) is not None]
+        assert len(ids) == len(crystals), "texts of this layout cannot follow templates"
+        self._units = np.array([one.formula_units for one in ids])
+        self._groups = np.array([one.space_group for one in ids])
         self._cells: Array = np.array([crystal.cell for crystal in crystals], dtype=np.float64)
         longest = max((len(crystal.sites) for crystal in crystals), default=0)
         self._letters = np.full((len(crystals), longest), -1)
@@ -88,7 +93,7 @@ class Guide:
         numbers: list[float] = []
         for place, crystal in enumerate(crystals):
             for index, site in enumerate(crystal.sites):
-                self._letters[place, index] = grammar.letter_ids[site.letter]
+                self._letters[place, index] = ids[place].letters[index]
                 self._first_number[place, index] = len(numbers)
                 numbers += site.free
         self._numbers: Array = np.array(numbers, dtype=np.float64)
@@ -154,6 +159,24 @@ class Guide:
             widths = middles * self.bells.length if number.place < 3 else np.full(len(who), self.bells.angle)
         parts: Array = parts_of_bells(number.low, number.step, count, middles, widths, goes_around)
         return parts
+
+
+def find_guide(library: TemplateLibrary | None, grammar: Grammar, prompt: Prompt, config: SampleConfig) -> Guide | None:
+    """The templates of a prompt with a formula; None where there are none, or none are wanted."""
+    if library is None or not config.guide or prompt.amounts is None:  # a formula that the model chooses is its own
+        return None
+    found = library.find(
+        prompt.amounts,
+        formula_units=prompt.formula_units,
+        space_group=prompt.space_group,
+        multiple=multiple_that_fits(prompt, grammar.limits),
+    )
+    found = [
+        template
+        for template in found
+        if template.description.n_sites <= config.max_atoms and grammar.template_ids(template.description) is not None
+    ]
+    return Guide(grammar, found, weight=config.guide) if found else None
 
 
 @lru_cache(maxsize=4096)

@@ -8,14 +8,14 @@ discarded. What is accepted has the distribution of draws made one after the oth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from crystallm.sample.engine.engine import Job
-from crystallm.sample.engine.rows import Outcome, belief_after
+from crystallm.sample.engine.rows import Outcome, Proposal, belief_after
 from crystallm.sample.engine.without_replacement import UNFIT, Memory, Step, remember
 
 WIDEST = 8
@@ -96,10 +96,22 @@ class Rounds:
 def _repeats(outcome: Outcome, earlier: Outcome) -> bool:
     """Whether a draw that made the choices of an earlier one is to be discarded for it: always, but that one which may
     make them again with another component has done so."""
-    if not outcome.task.goes_by_component:
+    if not by_component(outcome):
         return True
-    own, theirs = (set(one.task.used_up(one.belief)) for one in (outcome, earlier))
+    own, theirs = (set(components(one)) for one in (outcome, earlier))
     return not own or bool(own & theirs)
+
+
+def by_component(outcome: Outcome) -> bool:
+    """Whether a draw may make the choices of earlier ones if it follows another component."""
+    proposal: Proposal | None = outcome.task.proposal
+    return proposal is not None and proposal.goes_by_component
+
+
+def components(outcome: Outcome) -> Sequence[int]:
+    """Components that later draws are not to follow again after this one."""
+    proposal: Proposal | None = outcome.task.proposal
+    return () if proposal is None or outcome.belief is None else proposal.used_up(outcome.belief)
 
 
 def choices(path: list[Step]) -> tuple[int, ...]:
@@ -113,9 +125,9 @@ def note(outcome: Outcome) -> None:
     for path in outcome.unfit:
         remember(path, UNFIT)
         belief = belief_after(outcome.task, path)
-        if belief is not None and outcome.task.goes_by_component:
+        if belief is not None and by_component(outcome):
             left = 1.0 - (1.0 - UNFIT) * belief.shares[1:]
             memory.leave(partial(dict, zip(belief.alive.tolist(), left.tolist(), strict=True)))
     if outcome.failure is None:
         remember(outcome.path, memory.repeat)
-        memory.leave(lambda: dict.fromkeys(outcome.task.used_up(outcome.belief), memory.repeat))
+        memory.leave(lambda: dict.fromkeys(components(outcome), memory.repeat))

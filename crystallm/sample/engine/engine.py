@@ -207,7 +207,8 @@ class Engine:
                 row.done, row.failure = True, f"longer than the model's context of {self.context} tokens"
             if row.failure or task.sections() == row.sections:
                 return
-            reason = task.refusal(row.sections)
+            assert task.judge is not None  # a text of sections has one
+            reason = task.judge.refusal(row.sections)
             if reason is None:
                 row.sections = task.sections()
                 forget(row, SECTION)
@@ -230,7 +231,8 @@ class Engine:
 
     def _draw_again(self, row: Row) -> int | None:
         """What a complete text goes back to because there is an objection to it; None if it stays."""
-        objection = row.task.objection(belief_after(row.task, row.path), row.objections)
+        assert row.task.judge is not None
+        objection = row.task.judge.objection(belief_after(row.task, row.path), row.objections)
         if objection is None:
             return None
         path, unfit = list(row.path), list(row.unfit)
@@ -250,7 +252,8 @@ class Engine:
         """
         deepest = row.marks[max(row.marks)]
         if max(row.marks) >= SECTION and not deepest.branching.examined:
-            deepest.branching.examine(row.task.hopeless(row.sections))
+            assert row.task.judge is not None
+            deepest.branching.examine(row.task.judge.hopeless(row.sections))
         rule_out(row.path, since=deepest.n_choices)
         last = min(row.marks) if to_the_last else None
         for level in sorted(row.marks, reverse=True):

@@ -18,8 +18,40 @@ from crystallm.sample.engine.warp import Warp, chances_again, chances_of
 from crystallm.sample.engine.without_replacement import Branching, Memory, Step, memory_after
 
 
+class Judge(Protocol):
+    """What is refused of a text while it is made."""
+
+    def refusal(self, since: int) -> str | None:
+        """Why the sections completed after the first `since` ones cannot stay; None if they can."""
+
+    def objection(self, belief: Belief | None, before: int) -> str | None:
+        """Why a text that is complete had better be drawn again, as long as that can be done; None if it is good.
+        `belief` is that after the last choice, `before` how often there was an objection."""
+
+    def hopeless(self, since: int) -> Collection[int]:
+        """After a refusal: tokens with which the deepest level of that section cannot begin, whatever follows."""
+
+
+class Proposal(Protocol):
+    """Components that are mixed with the model."""
+
+    @property
+    def belief(self) -> Belief:
+        """The components, with their shares at the start."""
+
+    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
+        """By what each component of `alive` multiplies the model's probabilities of the tokens allowed next, (L, C)."""
+
+    @property
+    def goes_by_component(self) -> bool:
+        """Whether the text may make the choices of earlier texts of its memory if it follows another component."""
+
+    def used_up(self, belief: Belief) -> Sequence[int]:
+        """The components that such texts are not to follow again after a text that ended with this belief."""
+
+
 class Task(Protocol):
-    """One text to be made."""
+    """One text to be made: an automaton over what is allowed, and up to three things that have a say in it."""
 
     def start(self) -> Walk:
         """A fresh automaton; called again when the text is begun anew."""
@@ -34,36 +66,20 @@ class Task(Protocol):
     def sections(self) -> int:
         """How many sections (sites) of the text are complete."""
 
-    def refusal(self, since: int) -> str | None:
-        """Why the sections completed after the first `since` ones cannot stay; None if they can."""
+    def differs(self) -> bool:
+        """Whether the next choice is one of those in which texts of one memory are to differ."""
+
+    @property
+    def judge(self) -> Judge | None:
+        """What refuses sections; None for texts without."""
+
+    @property
+    def proposal(self) -> Proposal | None:
+        """What is mixed with the model; None for the model alone."""
 
     @property
     def memory(self) -> Memory | None:
         """What this text is to differ from; None if it is drawn by itself."""
-
-    @property
-    def belief(self) -> Belief | None:
-        """Components that are mixed with the model, with their shares at the start; None for the model alone."""
-
-    def factors(self, tokens: NDArray[np.int64], alive: NDArray[np.int64]) -> NDArray[np.float64]:
-        """By what each component of `alive` multiplies the model's probabilities of the tokens allowed next, (L, C)."""
-
-    @property
-    def goes_by_component(self) -> bool:
-        """Whether the text may make the choices of earlier texts of its memory if it follows another component."""
-
-    def used_up(self, belief: Belief | None) -> Sequence[int]:
-        """The components that such texts are not to follow again after a text that ended with this belief."""
-
-    def differs(self) -> bool:
-        """Whether the next choice is one of those in which texts of one memory are to differ."""
-
-    def objection(self, belief: Belief | None, before: int) -> str | None:
-        """Why a text that is complete had better be drawn again, as long as that can be done; None if it is good.
-        `belief` is that after the last choice, `before` how often there was an objection."""
-
-    def hopeless(self, since: int) -> Collection[int]:
-        """After such a refusal: tokens with which the deepest level of that section cannot begin, whatever follows."""
 
 
 SECTION = 2
@@ -200,7 +216,9 @@ def outcome_of(row: Row) -> Outcome:
 def belief_after(task: Task, path: Sequence[Step]) -> Belief | None:
     """The shares of the components that are mixed after the choices made; None for the model alone."""
     node, place = path[-1] if path else (None, 0)
-    return task.belief if node is None or node.mixture is None else node.mixture.after(place)
+    if node is not None and node.mixture is not None:
+        return node.mixture.after(place)
+    return None if task.proposal is None else task.proposal.belief
 
 
 def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
@@ -209,12 +227,14 @@ def branching_of(row: Row, log_V: NDArray[np.float32], warp: Warp) -> Branching:
     known = row.start if before is None else before.after.get(place)
     if known is None:
         task, tokens = row.task, as_array(row.choices)
-        differs, memory, belief = task.differs(), task.memory, belief_after(task, row.path)
-        used_up = memory.components if memory is not None and task.goes_by_component else None
-        if belief is None:
+        differs, memory, proposal = task.differs(), task.memory, task.proposal
+        by_component = memory is not None and proposal is not None and proposal.goes_by_component
+        used_up = memory.components if memory is not None and by_component else None
+        belief = belief_after(task, row.path)
+        if belief is None or proposal is None:
             known = Branching(tokens, chances_of(tokens, log_V, warp), differs=differs)
         else:
-            factors = task.factors(tokens, belief.alive)
+            factors = proposal.factors(tokens, belief.alive)
             # Where texts are to differ, it is `left_unlike` that leaves out what is used up.
             trust, left = (TRUST, None) if differs else (0.0, used_up)
             mixture = mix(belief, log_V[tokens], factors, trust=trust, left=left)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from math import gcd
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from crystallm.base.errors import CompositionError
 from crystallm.crystal.cell import volume_of
+from crystallm.crystal.description import Description
 from crystallm.crystal.formulas.composition import format_formula, reduce_amounts
 from crystallm.crystal.wyckoff import space_group
 from crystallm.sample.engine.token_sets import Choices, Walk
 from crystallm.sample.grammar import wyckoff_cover as cover
 from crystallm.sample.grammar.cif_orbits import UNIT, places, still_alive, values
+from crystallm.sample.grammar.head_scores import symmetries_of_cells
 from crystallm.sample.grammar.limits import Limits, limits_for, parameter_bounds
+from crystallm.sample.grammar.symmetry_search import Symmetries
 from crystallm.sample.grammar.wyckoff_grammar import Partial, Prompt, Stage, check_prompt
 from crystallm.tokenizer.cif_listing import ListedSite, listed_order, site_at
 from crystallm.tokenizer.layout import FREE_PARAMETERS, full_parameters
@@ -229,6 +232,23 @@ class PublishedGrammar:
         for token in tokens[len(tokens) - tokens[::-1].index(self.line_end) :]:  # the line of the site so far
             choices = steps.send(token)
         return steps, choices
+
+    def symmetries(self, model: Any, prompt: Prompt) -> Symmetries:
+        """What a model says of formula units and space group of a prompt with a formula."""
+        atoms = sum(amount for _, amount in prompt.amounts or ())
+        groups = partial(self.groups, prompt=prompt)
+        return symmetries_of_cells(model, self.heads(prompt), groups, self.group_ids, atoms)
+
+    def chooses_formula(self, prompt: Prompt) -> bool:
+        """Never: the size of the cell stands before the formula."""
+        return False
+
+    def walk_head(self, prompt: Prompt, partial: Partial) -> Walk:
+        """There is no such part of a text."""
+        raise AssertionError("no formula is chosen")
+
+    def template_ids(self, crystal: Description) -> None:
+        """None: these texts follow no known crystals."""
 
     @property
     def coordinate_starts(self) -> dict[int, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crystallm.base.errors import ConfigError
 from crystallm.sample.config import SampleConfig, Spread, parse_spread
-from crystallm.sample.grammar.wyckoff_grammar import Prompt
+from crystallm.sample.grammar.possible import Prompt
 
 __all__ = ["Searched", "Spread", "Symmetries", "check_search", "in_turn", "parse_spread"]
 

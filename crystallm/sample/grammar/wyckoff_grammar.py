@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from math import gcd
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from crystallm.base.errors import CompositionError, LayoutError
 from crystallm.crystal.description import Description, Site
@@ -20,8 +22,10 @@ from crystallm.crystal.formulas.composition import ELEMENTS, Amounts, element_or
 from crystallm.crystal.wyckoff import ALPHABET, space_group
 from crystallm.sample.engine.token_sets import Choices, Scale, Walk
 from crystallm.sample.grammar import wyckoff_cover as cover
+from crystallm.sample.grammar.head_scores import symmetries_of_units
 from crystallm.sample.grammar.limits import Limits, limits_for, parameter_bounds
 from crystallm.sample.grammar.possible import Prompt, check_prompt, units_that_fit, wanted_units
+from crystallm.sample.grammar.symmetry_search import Symmetries
 from crystallm.tokenizer.layout import (
     BEGIN,
     END,
@@ -39,11 +43,12 @@ from crystallm.tokenizer.text_layout import TextLayout
 
 __all__ = [
     "ORDERED_ELEMENTS",
-    "Grammar",
     "Partial",
     "Prompt",
     "Reading",
     "Stage",
+    "TemplateIds",
+    "WyckoffGrammar",
     "check_prompt",
     "units_that_fit",
     "walk_sites",
@@ -52,7 +57,7 @@ __all__ = [
 ORDERED_ELEMENTS = tuple(sorted(ELEMENTS, key=element_order))
 
 
-class Grammar:
+class WyckoffGrammar:
     """Token ids of a layout, shared by all rows."""
 
     def __init__(self, layout: TextLayout, limits: Limits | None = None) -> None:
@@ -142,10 +147,42 @@ class Grammar:
         next(steps)
         return steps, steps.send(tokens[-1])  # its element
 
+    def symmetries(self, model: Any, prompt: Prompt) -> Symmetries:
+        """What a model says of formula units and space group of a prompt with a formula."""
+        assert prompt.amounts is not None
+        units = units_that_fit(prompt.amounts, prompt, self.limits)
+        head = self.formula_head(prompt.amounts)
+        possible = np.zeros((len(units), 230), dtype=bool)
+        for row, value in enumerate(units):
+            holding = cover.groups_that_hold(tuple(amount * value for _, amount in prompt.amounts))
+            possible[row, [number - 1 for number in holding]] = True
+        if prompt.space_group is not None:
+            possible[:, np.arange(230) != prompt.space_group - 1] = False
+        heads = [[*head, self.choice(self.units, value)] for value in units]
+        return symmetries_of_units(model, heads, units, list(self.group_ids.values()), possible)
+
+    def chooses_formula(self, prompt: Prompt) -> bool:
+        """Whether a space group is given and the formula left open."""
+        return prompt.amounts is None and prompt.space_group is not None
+
+    def template_ids(self, crystal: Description) -> TemplateIds:
+        """The choices in the text of a known crystal."""
+        letters = [self.letter_ids[site.letter] for site in crystal.sites]
+        return TemplateIds(self.choice(self.units, crystal.formula_units), self.group_ids[crystal.space_group], letters)
+
     @cached_property
     def coordinate_starts(self) -> dict[int, float]:
         """Ids of the tokens that can start a coordinate, and the smallest value that each can become."""
         return {token: float(self.tokens[token]) for token in self.starts[self.sites.coordinate].ids}
+
+
+class TemplateIds(NamedTuple):
+    """Ids of the choices in the text of a known crystal."""
+
+    formula_units: int
+    space_group: int
+    letters: Sequence[int]
+    """Wyckoff letters of the sites."""
 
 
 Part = TypeVar("Part")
@@ -195,7 +232,7 @@ class Partial:
         return Description(self.amounts, self.formula_units, self.space_group, self.cell, tuple(self.sites))
 
 
-def _formula_units(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
+def _formula_units(grammar: WyckoffGrammar, prompt: Prompt, partial: Partial) -> Walk:
     fitting = units_that_fit(partial.amounts, prompt, grammar.limits)
     token = yield tuple(grammar.choice(grammar.units, value) for value in fitting)
     partial.formula_units = int(grammar.tokens[token].rpartition(" ")[2])
@@ -250,7 +287,7 @@ def _finished(prompt: Prompt, limits: Limits) -> _Finished:
     return _Finished(prompt, limits)
 
 
-def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
+def _free_formula(grammar: WyckoffGrammar, prompt: Prompt, partial: Partial) -> Walk:
     """A reduced formula in order of electronegativity, and then the formula units."""
     limits = grammar.limits
     last = len(ORDERED_ELEMENTS)
@@ -294,7 +331,7 @@ def _free_formula(grammar: Grammar, prompt: Prompt, partial: Partial) -> Walk:
 
 
 def _number(
-    grammar: Grammar, style: NumberFormat, low: float, high: float, reading: Reading
+    grammar: WyckoffGrammar, style: NumberFormat, low: float, high: float, reading: Reading
 ) -> Generator[Choices, int, float]:
     """A number of a format between two bounds, both included; the digits of a branch always meet the bounds."""
     scale = 10**style.decimals
@@ -317,7 +354,7 @@ def _number(
     return float(value / scale)
 
 
-def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
+def _cell(grammar: WyckoffGrammar, partial: Partial) -> Generator[Choices, int, None]:
     """The free cell parameters; lengths keep a sensible volume reachable, angles close to a cell."""
     group = space_group(partial.space_group)
     atoms = partial.formula_units * sum(n for _, n in partial.amounts)
@@ -331,7 +368,7 @@ def _cell(grammar: Grammar, partial: Partial) -> Generator[Choices, int, None]:
     partial.cell = full_parameters(group.crystal_system, free)
 
 
-def walk_sites(grammar: Grammar, partial: Partial, letter: str | None = None) -> Walk:
+def walk_sites(grammar: WyckoffGrammar, partial: Partial, letter: str | None = None) -> Walk:
     """Sites element by element in the order of the formula, after those that `partial` holds, until every atom is
     placed; and the end of the text. letter: of the first of them, if it is written."""
     group = space_group(partial.space_group)

@@ -16,8 +16,8 @@ from crystallm.crystal.cif import write_cif
 from crystallm.crystal.formulas.composition import format_formula
 from crystallm.crystal.symmetry import space_group_symbol
 from crystallm.crystal.wyckoff import space_group
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.drawing.template_guide import Followed
 from crystallm.sample.grammar.symmetry_search import Searched
 from crystallm.sample.prompts import NamedPrompt

@@ -10,8 +10,8 @@ from typing import Any
 
 from crystallm.crystal.checks.validity import CheckName, Checks
 from crystallm.crystal.symmetry import space_group_symbol
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.crystal import NOT_COMPARED, Crystal, above_hull, percent
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.grammar.symmetry_search import Searched
 from crystallm.sample.prompts import NamedPrompt
 

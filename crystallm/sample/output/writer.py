@@ -16,8 +16,8 @@ from crystallm.base.provenance import write_text
 from crystallm.base.whole_file import cannot_write
 from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.checks.validity import Checks
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.crystal import Crystal
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.formats import FORMATS, text_of
 from crystallm.sample.output import folder
 from crystallm.sample.output.table import Entry, prompt_table, ranked_lines

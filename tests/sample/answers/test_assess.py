@@ -15,8 +15,8 @@ from crystallm.energy.potentials.protocol import Evaluation, NoEnergy
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.energies import EnergyJudge
 from crystallm.sample.answers.search.answering import Searcher
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import AnswerConfig, SampleConfig
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.drawing.template_guide import Followed
 from crystallm.sample.prompts import NamedPrompt, make_prompt
 

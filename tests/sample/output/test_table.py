@@ -5,8 +5,8 @@ from dataclasses import replace
 from crystallm.crystal.checks.validity import undecided_checks
 from crystallm.crystal.description import Description
 from crystallm.data.templates import KnownCrystal
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.crystal import NOT_COMPARED, Crystal, Crystals, EnergyRecord, percent
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.drawing.template_guide import Followed
 from crystallm.sample.output.table import Entry, prompt_table
 from crystallm.sample.prompts import make_prompt

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Protocol
 
 from crystallm.crystal.description import Description
-from crystallm.sample.attempt import Attempt
 from crystallm.sample.config import SampleConfig
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.prompts import NamedPrompt
 
 MOST_FURTHER = 400

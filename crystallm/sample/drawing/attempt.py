@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crystallm.crystal.description import Description
+from crystallm.sample.drawing.given_symmetry import Plan
 from crystallm.sample.drawing.template_guide import Followed
+from crystallm.sample.engine.rows import Outcome
 from crystallm.sample.grammar.symmetry_search import Searched
 from crystallm.sample.prompts import NamedPrompt
 
@@ -47,3 +49,23 @@ class Attempt:
     def order(self) -> tuple[float, float, int]:
         """Sorts draws: those of the most probable protostructure first, then by all choices."""
         return -self.ranking_log_probability, -self.log_probability, self.number
+
+
+def attempt_of(item: NamedPrompt, number: int, plan: Plan, outcome: Outcome) -> Attempt:
+    """What is kept of a draw that stands."""
+    task = outcome.task
+    return Attempt(
+        prompt=item,
+        number=number,
+        description=task.partial.description() if outcome.finished else None,
+        reason=outcome.failure,
+        text="".join(task.grammar.tokens[token] for token in outcome.tokens),
+        token_log_probabilities=(*plan.scores, *outcome.log_probabilities),
+        protostructure_log_probability=float(sum(plan.scores)) + outcome.unlike,
+        ranking_log_probability=plan.ranking + outcome.unlike_drawn,
+        n_tokens=len(outcome.tokens),
+        steps=outcome.steps,
+        redrawn=outcome.redrawn,
+        searched=plan.searched,
+        followed=None if task.guide is None or outcome.belief is None else task.guide.followed(outcome.belief),
+    )
