@@ -78,7 +78,7 @@ class SampleConfig:
     """What the odds of templates, known crystals of similar elements that draws of a formula may follow, against the
     model alone are multiplied by; 0: the model alone."""
     space_groups: str | None = None
-    """`top:5`: draws spread over the 5 most probable space groups of the formula; `top:5:even`: equally many each."""
+    """With `top:5` draws are spread over the 5 most probable space groups; with `top:5:even` equally many of each."""
     units: str | None = None
     """The same for the formula units of the primitive cell."""
 

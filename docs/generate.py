@@ -1,0 +1,181 @@
+"""Pages made from the code: commands from their parsers, configuration from its dataclasses, the API from docstrings."""
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import inspect
+import io
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import crystallm
+from crystallm import cli
+
+CONFIGURATIONS = {
+    "crystallm.sample.config": ["SampleConfig", "AnswerConfig"],
+    "crystallm.data.config": ["PrepareConfig"],
+    "crystallm.train.config": ["TrainConfig"],
+    "crystallm.model.architecture": ["ModelConfig"],
+    "crystallm.train.finetune.config": ["FinetuneConfig"],
+    "crystallm.eval.sets.benchmark": ["Benchmark"],
+}
+DISPATCHERS = {stage: f"crystallm.{stage}.__main__" for stage in ("eval", "model", "train")}
+"""Commands whose second word is looked up in a table `COMMANDS`."""
+
+
+class _Found(Exception):
+    """Carries a parser out of the command that was about to read its arguments."""
+
+
+def parser_of(words: tuple[str, ...]) -> argparse.ArgumentParser | None:
+    """Return the parser that reads the arguments of a command, such as ("eval", "run"); None if it has none."""
+    module, function = cli.STAGES[words[0]][0].split(":")
+    rest = list(words[1:])
+    read_first = argparse.ArgumentParser.parse_known_args
+
+    def parse(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
+        if words[0] == "model" and rest and self.prog == "crystallm model":
+            return read_first(self, args, namespace)
+        raise _Found(self)
+
+    with patch.object(argparse.ArgumentParser, "parse_known_args", parse), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            getattr(import_module(module), function)(rest)
+        except _Found as found:
+            return found.args[0]
+    return None
+
+
+def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command and its parser, subcommands after their command."""
+    for stage in cli.STAGES:
+        table = getattr(import_module(DISPATCHERS[stage]), "COMMANDS", {}) if stage in DISPATCHERS else {}
+        for words in [(stage,), *((stage, name) for name in table)]:
+            found = parser_of(words)
+            if found is None or (stage == "model" and len(words) == 1):
+                continue
+            below = [action for action in found._actions if isinstance(action, argparse._SubParsersAction)]
+            if not below:
+                yield " ".join(words), found
+            for action in below:
+                yield from ((f"{' '.join(words)} {name}", parser) for name, parser in action.choices.items())
+
+
+def option(action: argparse.Action, parser: argparse.ArgumentParser) -> list[str]:
+    """One argument as reStructuredText: its spellings, what it means, its default."""
+    formatter = parser._get_formatter()
+    if action.option_strings:
+        head = formatter._format_action_invocation(action)
+    else:
+        head = formatter._format_args(action, action.metavar or action.dest)
+    told = formatter._expand_help(action) if action.help else ""
+    return [f"``{head}``", *textwrap.wrap(escape(told) or "\\ ", 110, initial_indent="    ", subsequent_indent="    ")]
+
+
+def usage(parser: argparse.ArgumentParser) -> list[str]:
+    """The usage of a command in lines that fit into the page, options whole."""
+    words = re.findall(r"\[[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*\]|\S+", " ".join(parser.format_usage().split()[1:]))
+    lines = ["   "]
+    for word in words:
+        if len(lines[-1]) + len(word) > 74:
+            lines.append("       ")
+        lines[-1] += f" {word}"
+    return lines
+
+
+def escape(text: str) -> str:
+    """Plain text as reStructuredText; single backticks stay code."""
+    parts = re.split(r"`([^`]+)`", text)  # every second one was code
+    return "".join(
+        re.sub(r"([\\*|_`])", r"\\\1", part) if i % 2 == 0 else f"``{part}``\\ " for i, part in enumerate(parts)
+    )
+
+
+def commands() -> str:
+    lines = ["Command line", "============", ""]
+    lines += ["Made from the parsers of the commands. ``crystallm COMMAND --help`` prints the same.", ""]
+    for name, parser in parsers():
+        title = f"crystallm {name}"
+        lines += [title, "-" * len(title), ""]
+        lines += [".. code-block:: text", "", *usage(parser), ""]
+        for paragraph in re.split(r"\n\s*\n", parser.description or ""):
+            lines += [*textwrap.wrap(escape(" ".join(paragraph.split())), 110), ""]
+        shown = [a for a in parser._actions if a.help is not argparse.SUPPRESS and "--help" not in a.option_strings]
+        for action in shown:
+            lines += [*option(action, parser), ""]
+        if parser.epilog:
+            lines += [*textwrap.wrap(escape(" ".join(parser.epilog.split())), 110), ""]
+    return "\n".join(lines)
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The text below each field of a class."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return found
+
+
+def default_of(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return repr(field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return repr(field.default_factory())
+    return "must be given"
+
+
+def configuration() -> str:
+    lines = ["Configuration", "=============", ""]
+    lines += ["Made from the dataclasses. Recipes (YAML) have these fields, and so do the options of the commands.", ""]
+    for module, names in CONFIGURATIONS.items():
+        for name in names:
+            cls = getattr(import_module(module), name)
+            docs = field_docs(cls)
+            summary = (inspect.getdoc(cls) or "").split("\n\n")[0]
+            lines += [name, "-" * len(name), "", f"``{module}.{name}``: {escape(' '.join(summary.split()))}", ""]
+            lines += [".. list-table::", "   :header-rows: 1", "   :widths: 18 16 16 50", ""]
+            lines += ["   * - field", "     - type", "     - default", "     - meaning"]
+            for field in dataclasses.fields(cls):
+                kind = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+                default = default_of(field)
+                shown = f"``{default}``" if default != "must be given" and len(default) < 60 else default.split("(")[0]
+                lines += [f"   * - ``{field.name}``", f"     - ``{kind}``", f"     - {shown}"]
+                lines += [f"     - {escape(docs.get(field.name, ''))}"]
+            lines += [""]
+    return "\n".join(lines)
+
+
+def api() -> str:
+    lines = ["Public names", "============", "", "Made from the docstrings. All are imported from ``crystallm``.", ""]
+    for name in sorted(crystallm.__all__, key=lambda each: (each[0].isupper(), each.lower())):
+        if name == "__version__":
+            continue
+        where = f"crystallm.{'sample.api' if name == 'sample' else crystallm._MODULES[name]}.{name}"
+        kind = "class" if name[0].isupper() else "function"
+        lines += [name, "-" * len(name), "", f".. auto{kind}:: {where}"]
+        lines += ["   :members:", ""] if kind == "class" else [""]
+    return "\n".join(lines)
+
+
+def notebooks() -> list[Path]:
+    return sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+
+
+def write(folder: Path, examples: Path) -> None:
+    """Write all pages into a new `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "examples").mkdir(parents=True)
+    for name, text in {"commands": commands(), "configuration": configuration(), "api": api()}.items():
+        (folder / f"{name}.rst").write_text(text, encoding="utf-8")
+    for path in notebooks():
+        shutil.copy(path, folder / "examples")
