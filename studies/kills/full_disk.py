@@ -66,7 +66,7 @@ def study(command: Command, folder: Path, shares: Sequence[float]) -> Filled:
     outcome = Filled(command.name, size)
     for share in shares:
         disk = output_folder(folder / f"disk{share}")
-        mount(disk, str(max(4 * BLOCK, int(share * size))))
+        mount(disk, str(max(BLOCK, int(share * size))))
         try:
             code = run_until(command.arguments(disk / "out"), log, kill_after=None)
             if code == 0:
