@@ -1,4 +1,4 @@
-"""Pages made from the code: commands from their parsers, configuration from its dataclasses, the API from docstrings."""
+"""Pages made from the code: commands from their parsers, configuration from dataclasses, the API from docstrings."""
 
 import argparse
 import ast
@@ -30,7 +30,7 @@ DISPATCHERS = {stage: f"crystallm.{stage}.__main__" for stage in ("eval", "model
 """Commands whose second word is looked up in a table `COMMANDS`."""
 
 
-class _Found(Exception):
+class _FoundError(Exception):
     """Carries a parser out of the command that was about to read its arguments."""
 
 
@@ -43,12 +43,12 @@ def parser_of(words: tuple[str, ...]) -> argparse.ArgumentParser | None:
     def parse(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
         if words[0] == "model" and rest and self.prog == "crystallm model":
             return read_first(self, args, namespace)
-        raise _Found(self)
+        raise _FoundError(self)
 
     with patch.object(argparse.ArgumentParser, "parse_known_args", parse), contextlib.redirect_stdout(io.StringIO()):
         try:
             getattr(import_module(module), function)(rest)
-        except _Found as found:
+        except _FoundError as found:
             return found.args[0]
     return None
 
