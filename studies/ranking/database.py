@@ -139,7 +139,7 @@ def comparison(rows: Sequence[Row], ranking: Ranking) -> list[str]:
     for name in ("first draw", "by probability"):
         test = mcnemar(ours, dict(enumerate(ways[name][1])))
         lines.append("")
-        lines.append(f"Against {name}: {test['only_first']} won, {test['only_second']} lost, p = {test['p']:.2g}.")
+        lines.append(f"Against {name}: {test.only_first} won, {test.only_second} lost, p = {test.p:.2g}.")
     return lines
 
 

@@ -8,6 +8,7 @@ from crystallm.base.workers import Fate
 from crystallm.crystal.cell import Reason, Rejection
 from crystallm.eval.prediction.comparisons import Outcome, Symmetry
 from crystallm.eval.prediction.metrics import (
+    PairedTest,
     PredictionScore,
     first_match,
     highest,
@@ -16,6 +17,7 @@ from crystallm.eval.prediction.metrics import (
     score,
     volume_errors,
 )
+from crystallm.eval.prediction.results import SpaceGroups
 from crystallm.eval.prediction.scoring import over_seeds, space_groups
 from crystallm.eval.rate import Rate
 from crystallm.eval.sets.samples import Sample, SampleSet
@@ -81,8 +83,8 @@ def test_every_target_is_in_the_denominator_and_the_order_counts() -> None:
     assert found.reasons == {"no match": 1}
     assert found.targets_without_samples == 1
     assert found.curve == {1: Rate(0, 2), 2: Rate(1, 2), 3: Rate(1, 2)}
-    assert [row["first_match"] for row in found.per_target] == [2, None]
-    assert [row["first_match_smact"] for row in found.per_target] == [3, None]
+    assert [row.first_match for row in found.per_target] == [2, None]
+    assert [row.first_match_smact for row in found.per_target] == [3, None]
 
 
 def test_a_draw_that_was_given_up_is_never_the_most_probable_crystal() -> None:
@@ -181,25 +183,25 @@ def test_mcnemar_by_hand() -> None:
     """Six targets, five on which only the first succeeds: 2 * (1/2)^5 = 1/16; the seventh is not common."""
     first = dict.fromkeys("abcdef", True) | {"x": True}
     second = dict.fromkeys("abcde", False) | {"f": True, "y": False}
-    assert mcnemar(first, second) == {"common_targets": 6, "only_first": 5, "only_second": 0, "p": 1 / 16}
-    assert mcnemar(first, first)["p"] == 1.0
-    assert mcnemar({}, {})["p"] == 1.0
+    assert mcnemar(first, second) == PairedTest(common_targets=6, only_first=5, only_second=0, p=1 / 16)
+    assert mcnemar(first, first).p == 1.0
+    assert mcnemar({}, {}).p == 1.0
 
 
 def test_seeds_give_mean_and_spread() -> None:
     found = over_seeds([{"match_rate@1": Rate(1, 4), "rmse@1": 0.1}, {"match_rate@1": Rate(3, 4), "rmse@1": None}])
-    assert found["match_rate@1"]["values"] == [0.25, 0.75]
-    assert found["match_rate@1"]["mean"] == 0.5
-    assert found["match_rate@1"]["spread"] == pytest.approx(0.5**0.5 / 2)
-    assert found["rmse@1"] == {"values": [0.1, None], "mean": 0.1, "spread": None}
-    assert "undecided" not in found["match_rate@1"]
+    assert found["match_rate@1"].values == [0.25, 0.75]
+    assert found["match_rate@1"].mean == 0.5
+    assert found["match_rate@1"].spread == pytest.approx(0.5**0.5 / 2)
+    assert found["rmse@1"].to_json() == {"values": [0.1, None], "mean": 0.1, "spread": None}
+    assert "undecided" not in found["match_rate@1"].to_json()
     found = over_seeds([{"match_rate@1": Rate(1, 4, 2)}, {"match_rate@1": Rate(3, 4)}])
-    assert (found["match_rate@1"]["values"], found["match_rate@1"]["undecided"]) == ([0.25, 0.75], [2, 0])
+    assert (found["match_rate@1"].values, found["match_rate@1"].undecided) == ([0.25, 0.75], [2, 0])
 
 
 def test_a_symmetry_that_was_not_found_in_time_is_not_none() -> None:
     found = {"a": Symmetry(None, None, "timed out"), "b": Symmetry(None, None), "c": Symmetry(225, 1)}
-    assert space_groups([target("a")], found) == {"samples": {"0": 1, "225": 1}, "truth": {"0": 1}}
+    assert space_groups([target("a")], found) == SpaceGroups(samples={"0": 1, "225": 1}, truth={"0": 1})
 
 
 def test_what_ran_out_of_time_is_undecided_in_every_rate_it_may_change() -> None:
@@ -216,6 +218,6 @@ def test_what_ran_out_of_time_is_undecided_in_every_rate_it_may_change() -> None
     assert found.curve == {1: Rate(0, 3, undecided=1), 2: Rate(1, 3, undecided=1)}
     assert found.samples == Rate(1, 6, undecided=2)
     assert found.reasons == {"timed out": 2, "no match": 3}
-    assert [row["undecided"] for row in found.per_target] == [[1], [2], []]
+    assert [row.undecided for row in found.per_target] == [(1,), (2,), ()]
     parts = found.parts["elements"]["1"]
     assert parts["match_rate@2"] == Rate(1, 3, undecided=1)

@@ -12,8 +12,10 @@ from typing import Any
 from crystallm.base.config import load_recipe
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import write_text
+from crystallm.eval.prediction.report_file import report_of
+from crystallm.eval.prediction.results import OverSeeds, Report, Sampling, Value, value_from_json
 from crystallm.eval.rate import Rate
-from crystallm.eval.seen.reporting import MARK, is_withheld
+from crystallm.eval.seen import MARK
 from crystallm.eval.sets.benchmark import Level
 
 BONDS = "bonds of unreasonable length"
@@ -59,26 +61,73 @@ class PublishedTable:
             raise ConfigError("a method occurs twice with the same benchmark, number of samples and filter")
 
 
-def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class FreeReport:
+    """What the page shows of free samples."""
+
+    samples: int
+    reference_rows: int
+    rates: Mapping[str, Rate]
+    edition: str | None = None
+
+    @classmethod
+    def from_json(cls, report: Mapping[str, Any]) -> FreeReport:
+        """Of a denovo.json."""
+        rates = {name: Rate.from_json(rate) for name, rate in report["rates"].items()}
+        edition = report["made_by"]["edition"] or "-" if "made_by" in report else None
+        return cls(samples=report["samples"], reference_rows=report["reference_rows"], rates=rates, edition=edition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderReport:
+    """What the page shows of a report before the benchmarks had versions."""
+
+    targets: int
+    metrics: Mapping[str, Mapping[str, Value]]
+    """Of each source of samples."""
+    valid: Mapping[str, Rate]
+
+    @classmethod
+    def from_json(cls, report: Mapping[str, Any]) -> OlderReport:
+        """Of a prediction.json."""
+        return cls(
+            targets=report["targets"],
+            metrics={
+                name: {key: value_from_json(found[key]) for key in OLDER_METRICS}
+                for name, found in report["prediction"].items()
+            },
+            valid={name: Rate.from_json(found["rates"]["valid"]) for name, found in report["validity"].items()},
+        )
+
+
+AnyReport = Report | FreeReport | OlderReport
+
+
+def read_reports(folder: Path) -> dict[str, AnyReport]:
     """Reports by the name of their folder: report.json, denovo.json, or the older prediction.json."""
-    found = {}
+    found: dict[str, AnyReport] = {}
     for path in [path for name in REPORTS for path in sorted(folder.glob(f"*/{name}"))]:
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read the report {path}: {error}; make it again or delete it") from error
-        found[path.parent.name] = report
+        if "metrics" in report:
+            found[path.parent.name] = report_of(report, path)
+        elif "distances" in report:
+            found[path.parent.name] = FreeReport.from_json(report)
+        elif "prediction" in report:
+            found[path.parent.name] = OlderReport.from_json(report)
     return found
 
 
-def leaderboard(reports: Mapping[str, Mapping[str, Any]], published: Sequence[Published]) -> str:
+def leaderboard(reports: Mapping[str, AnyReport], published: Sequence[Published]) -> str:
     """The page as Markdown."""
     sections: dict[str, list[str]] = {}
     free: list[str] = []
     for folder, report in reports.items():
-        if "metrics" in report:
+        if isinstance(report, Report):
             sections.setdefault(_title(report), []).append(_row(folder, report))
-        elif "distances" in report:
+        elif isinstance(report, FreeReport):
             free.append(_free_row(folder, report))
         else:
             sections.setdefault(OLDER, []).extend(_older_rows(folder, report))
@@ -101,6 +150,7 @@ FREE_COLUMNS = (
     "| model | edition | samples | " + " | ".join(name.replace("_", " ") for name in FREE_RATES) + " | novel against |",
     "|---|---|---|" + "---|" * len(FREE_RATES) + "---|",
 )
+OLDER_METRICS = ("match_rate@1", "match_rate@20", "rmse@1", "rmse@20")
 OLDER = "Reports before the benchmarks had versions"
 COLUMNS = (
     "| model | edition | @1 | @20 | @1 filter | @20 filter | RMSE @1 / @20 | METRe, cRMSE @1 | valid | protocol |",
@@ -109,97 +159,94 @@ COLUMNS = (
 PUBLISHED_COLUMNS = ("| method | k | match rate | RMSE | protocol | source |", "|---|---|---|---|---|---|")
 
 
-def _title(report: Mapping[str, Any]) -> str:
-    return f"{report['benchmark']['name']}, version {report['benchmark']['version']}"
+def _title(report: Report) -> str:
+    return f"{report.benchmark.name}, version {report.benchmark.version}"
 
 
-def _row(folder: str, report: Mapping[str, Any]) -> str:
-    metrics, drawn = report["metrics"], report["drawn"]
+def _row(folder: str, report: Report) -> str:
+    metrics, drawn, over = report.metrics, report.drawn, report.over_seeds
     rates = [_rate(metrics.get(f"match_rate@{top}")) for top in ("1", "20", "1_smact", "20_smact")]
-    over = report.get("over_seeds") or {}
     if over:
-        seeds = f", {len(over['match_rate@1']['values'])} seeds: " + ", ".join(
+        seeds = f", {len(over['match_rate@1'].values)} seeds: " + ", ".join(
             f"@{top} {_mean(over.get(f'match_rate@{top}'))}" for top in (1, 20)
         )
     else:
         seeds = ""
-    chosen = "all" if drawn["number"] is None else f"drawn with seed {drawn['seed']}"
-    if drawn["file"] is not None:
-        chosen = f"those of {drawn['file']}"
-    how = _drawing(report.get("sampling"), report.get("followed_templates"), report.get("redrawn", {}).get(BONDS))
-    protocol = f"given {report['prompt']}{how}; {report['targets']} targets, {chosen}{seeds}{_seen(report)}"
+    chosen = "all" if drawn.number is None else f"drawn with seed {drawn.seed}"
+    if drawn.file is not None:
+        chosen = f"those of {drawn.file}"
+    how, samples = _drawing(report.sampling), report.validity.get("samples")
+    protocol = f"given {report.prompt}{how}; {report.targets} targets, {chosen}{seeds}{_seen(report)}"
     cells = [
-        f"[{report['label']}](reports/{folder})",
-        edition_of(report, report["label"]),
+        f"[{report.label}](reports/{folder})",
+        edition_of(None if report.made_by is None else report.made_by.edition or "-", report.label),
         *rates,
         f"{_decimal(metrics.get('rmse@1'))} / {_decimal(metrics.get('rmse@20'))}",
         f"{_rate(metrics.get('metre@1'))}, {_decimal(metrics.get('crmse@1'))}",
-        _rate((report["validity"].get("samples") or {"rates": {"valid": None}})["rates"]["valid"]),
+        _rate(None if samples is None else samples.rates["valid"]),
         protocol,
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def edition_of(report: Mapping[str, Any], label: str) -> str:
+def edition_of(edition: str | None, label: str) -> str:
     """The edition that made the samples of a report; a dash for other models, and for what no model made.
 
-    Reports of version 0.1 call the model that ships `default`, which is the benchmark edition now.
+    edition: as the report says it. Those of version 0.1 say nothing (None), and call the model that ships `default`,
+    which is the benchmark edition now.
     """
-    if "made_by" in report:
-        return report["made_by"]["edition"] or "-"
+    if edition is not None:
+        return edition
     return "benchmark" if label.split("_")[0] == "default" else "-"
 
 
-def _seen(report: Mapping[str, Any]) -> str:
+def _seen(report: Report) -> str:
     """What is said of a row whose model has seen targets."""
-    seen = report.get("seen", {})
-    if not seen.get("targets"):
+    seen = report.seen
+    if seen is None or not seen.targets:
         return ""
-    text = f"; {seen['targets']} of {seen['of']} targets "
-    if seen["missed"]:
+    text = f"; {seen.targets} of {seen.of} targets "
+    if seen.missed:
         return text + "seen in training count as not matched"
-    return text + ("seen in training: match rates withheld" if is_withheld(report) else MARK)
+    return text + ("seen in training: match rates withheld" if report.withheld else MARK)
 
 
-def _drawing(options: Sequence[str] | None, followed: Mapping[str, Any] | None, bonds: Mapping[str, Any] | None) -> str:
-    """How `crystallm sample` drew, by its options; without `--repeat`, as it was before that came, independently.
-
-    followed, bonds: how many draws followed a known crystal, and were drawn again because of bonds, where the report
-    says so.
-    """
-    if options is None:
+def _drawing(sampling: Sampling) -> str:
+    """How `crystallm sample` drew, by its options; without `--repeat`, as it was before that came, independently."""
+    if sampling.options is None:
         return ""
+    followed, bonds = sampling.followed_templates, sampling.redrawn.get(BONDS)
     parser = argparse.ArgumentParser(prog="crystallm sample", allow_abbrev=False)
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--repeat", type=float, default=1.0)
-    asked, _ = parser.parse_known_args(options)
+    asked, _ = parser.parse_known_args(list(sampling.options))
     warmth = "" if asked.temperature is None else f" at temperature {asked.temperature:g}"
     told = {0.0: "unlike", 1.0: "independent"}.get(asked.repeat, f"repeat {asked.repeat:g}")
-    known = f", {followed['share']:.0%} of them like a known crystal" if followed and followed["passed"] else ""
-    again = f", {bonds['share']:.0%} drawn again because of bonds" if bonds and bonds["passed"] else ""
+    known = f", {followed.share:.0%} of them like a known crystal" if followed and followed.passed else ""
+    again = f", {bonds.share:.0%} drawn again because of bonds" if bonds and bonds.passed else ""
     return f"; {told} draws{warmth}{known}{again}"
 
 
-def _older_rows(folder: str, report: Mapping[str, Any]) -> list[str]:
+def _older_rows(folder: str, report: OlderReport) -> list[str]:
     rows = []
-    for name, found in report["prediction"].items():
-        valid = report["validity"].get(name, {"rates": {"valid": None}})["rates"]["valid"]
+    for name, found in report.metrics.items():
+        valid = report.valid.get(name)
         label = folder if name == "samples" else name
         rms = f"{_decimal(found['rmse@1'])} / {_decimal(found['rmse@20'])}"
         rates = f"{_rate(found['match_rate@1'])} | {_rate(found['match_rate@20'])}"
-        edition = edition_of(report, label)
+        edition = edition_of(None, label)
         rows.append(
             f"| [{label}](reports/{folder}) | {edition} | {rates} | - | - | {rms} | - | {_rate(valid)} "
-            f"| given formula_units; {report['targets']} targets |"
+            f"| given formula_units; {report.targets} targets |"
         )
     return rows
 
 
-def _free_row(folder: str, report: Mapping[str, Any]) -> str:
-    rates = [_rate(report["rates"].get(name)) for name in FREE_RATES]
-    known = f"{report['reference_rows']:,} rows"
-    edition = edition_of(report, folder.removeprefix("de_novo_"))
-    return f"| [{folder}](reports/{folder}) | {edition} | {report['samples']} | " + " | ".join(rates) + f" | {known} |"
+def _free_row(folder: str, report: FreeReport) -> str:
+    rates = [_rate(report.rates.get(name)) for name in FREE_RATES]
+    known = f"{report.reference_rows:,} rows"
+    edition = edition_of(report.edition, folder.removeprefix("de_novo_"))
+    return f"| [{folder}](reports/{folder}) | {edition} | {report.samples} | " + " | ".join(rates) + f" | {known} |"
 
 
 def _published_row(row: Published) -> str:
@@ -209,18 +256,18 @@ def _published_row(row: Published) -> str:
     return f"| {row.method} | {row.samples} | {row.match_rate_percent:g} % | {rms} | {protocol} | {row.source} |"
 
 
-def _rate(value: Mapping[str, Any] | None) -> str:
-    return "-" if value is None else Rate.from_json(value).with_interval()
+def _rate(value: Value) -> str:
+    return value.with_interval() if isinstance(value, Rate) else "-"
 
 
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _decimal(value: Value) -> str:
+    return f"{value:.4f}" if isinstance(value, float | int) else "-"
 
 
-def _mean(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["mean"] is None:
+def _mean(found: OverSeeds | None) -> str:
+    if found is None or found.mean is None:
         return "-"
-    return f"{100 * found['mean']:.1f} % ± {100 * (found['spread'] or 0):.1f}"
+    return f"{100 * found.mean:.1f} % ± {100 * (found.spread or 0):.1f}"
 
 
 def page(repository: Path) -> str:

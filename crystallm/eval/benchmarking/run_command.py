@@ -7,8 +7,8 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.folder_lock import only_writer
@@ -24,6 +24,7 @@ from crystallm.eval.benchmarking.score_command import (
     score_free_samples,
     write_report,
 )
+from crystallm.eval.prediction.results import Sampling
 from crystallm.eval.prediction.scoring import ScoreConfig, over_seeds
 from crystallm.eval.rate import Rate
 from crystallm.eval.seen import Maker, maker_in
@@ -67,16 +68,18 @@ def draw(command: list[str]) -> None:
         raise RuntimeError(f"sampling ended with exit code {code}: {' '.join(command)}")
 
 
-def how_drawn(files: Sequence[Path]) -> dict[str, Any]:
+def how_drawn(files: Sequence[Path], *, seeds: Sequence[int], options: Sequence[str]) -> Sampling:
     """How many of all draws followed a known crystal, and how many were in part drawn again, by reason; see
     docs/explanation/sample.md."""
     records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     followed = sum(record.get("template") is not None for record in records)
     reasons = Counter(reason for record in records for reason in record.get("redrawn", ()))
-    return {
-        "followed_templates": Rate(followed, len(records)).to_json(),
-        "redrawn": {reason: Rate(number, len(records)).to_json() for reason, number in sorted(reasons.items())},
-    }
+    return Sampling(
+        seeds=seeds,
+        options=options,
+        followed_templates=Rate(followed, len(records)),
+        redrawn={reason: Rate(number, len(records)) for reason, number in sorted(reasons.items())},
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -136,12 +139,13 @@ def judge_free_samples(
     if several:
         by_seed = [{name: rates[place] for name, rates in found.items()} for place in range(len(options.seed))]
         table = over_seeds(by_seed)
-        write_json(out / "denovo.json", {"seeds": options.seed, "over_seeds": table})
+        rows = {name: row.to_json() for name, row in table.items()}
+        write_json(out / "denovo.json", {"seeds": options.seed, "over_seeds": rows})
         lines = [f"{benchmark.name}, seeds {', '.join(map(str, options.seed))}: mean and spread of shares", ""]
         lines += ["| | mean | spread | by seed |", "|---|---:|---:|---|"]
         for name, row in table.items():
             shares = ", ".join(rate.with_interval() for rate in found[name])
-            lines.append(f"| {name} | {row['mean']:.4f} | {row['spread']:.4f} | {shares} |")
+            lines.append(f"| {name} | {row.mean:.4f} | {row.spread:.4f} | {shares} |")
         write_text(out / "denovo.md", "\n".join(lines) + "\n")
         print("\n".join(lines))
 
@@ -181,6 +185,6 @@ def predict(
         maker=maker,
         print_seen=options.print_seen,
     )
-    drawn = {"seeds": options.seed, "sampling": more} | how_drawn(files)
-    print(write_report(report | drawn, out))
+    report = replace(report, sampling=how_drawn(files, seeds=options.seed, options=more))
+    print(write_report(report, out))
     print(f"report: {out / 'report.json'}")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from crystallm.base.config import to_mapping
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.folder_lock import only_writer
 from crystallm.base.input_files import MAX_FILE_MB, add_reading_options
@@ -17,7 +15,9 @@ from crystallm.base.provenance import output_folder, provenance, sha256, write_j
 from crystallm.eval.benchmarking.report import SEEN_DIVISION, markdown
 from crystallm.eval.pages.figures import write_figures
 from crystallm.eval.prediction.plain_loop import compare_with_plain
-from crystallm.eval.prediction.scoring import ScoreConfig, comparisons_log, over_seeds, plain, score_prediction, seen_of
+from crystallm.eval.prediction.report_file import write_report_file
+from crystallm.eval.prediction.results import Drawn, Report
+from crystallm.eval.prediction.scoring import ScoreConfig, comparisons_log, over_seeds, score_prediction, seen_of
 from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
 from crystallm.eval.sets.benchmark import Benchmark, data_folder, draw_targets, files_of, load_benchmark
 from crystallm.eval.sets.samples import read_samples, samples_digest
@@ -86,8 +86,8 @@ def score_files(
     table: Path | None = None,
     maker: Maker | None = None,
     print_seen: bool = False,
-) -> dict[str, Any]:
-    """Score one set of samples, or several of the same model (seeds), and return the report as JSON holds it.
+) -> Report:
+    """Score one set of samples, or several of the same model (seeds), and return the report.
 
     The report shows the first set in full, and every metric over all sets. data: folder of data files, None for
     $CRYSTALLM_DATA; not asked for where targets have a file of their own and prototypes are left out. maker: the model
@@ -129,26 +129,26 @@ def score_files(
     rows = [chosen.file] if chosen.own and chosen.file else files_of(benchmark.rows, data_folder(data))
     made = provenance(config, inputs=[*rows, *([table] if table else [])])
     made["samples"] = {path.name: samples_digest(path) for path in paths}
-    found: dict[str, Any] = plain(
-        {
-            "label": label,
-            "benchmark": to_mapping(benchmark),
-            "prompt": prompt,
-            "targets": len(targets),
-            "drawn": {
-                "number": chosen.number,
-                "seed": chosen.seed,
-                "file": chosen.file and chosen.file.name,
-                "refused": chosen.refused,
-            },
-            **results[0],
-            "over_seeds": over_seeds([result["metrics"] for result in results]) if len(results) > 1 else {},
-            "per_target_of_sets": [result["per_target"] for result in results],
-            "provenance": made,
-        }
+    first = results[0]
+    file = None if chosen.file is None else chosen.file.name
+    report = Report(
+        label=label,
+        benchmark=benchmark,
+        prompt=prompt,
+        targets=len(targets),
+        drawn=Drawn(number=chosen.number, seed=chosen.seed, file=file, refused=chosen.refused),
+        metrics=first.metrics,
+        ceilings=first.ceilings,
+        parts=first.parts,
+        curve=first.curve,
+        samples=first.samples,
+        space_groups=first.space_groups,
+        validity=first.validity,
+        over_seeds=over_seeds([result.metrics for result in results]) if len(results) > 1 else {},
+        per_target=tuple(result.per_target for result in results),
+        provenance=made,
     )
-    found.pop("per_target")
-    return mark_seen(found, maker, verdicts, shown=print_seen, missed=bool(missed))
+    return mark_seen(report, maker, verdicts, shown=print_seen, missed=bool(missed))
 
 
 def samples_read(path: Path, table: Path | None, config: ScoreConfig) -> str:
@@ -157,10 +157,10 @@ def samples_read(path: Path, table: Path | None, config: ScoreConfig) -> str:
     return digest + f" up to {config.max_file_mb:g} MB" * (config.max_file_mb != MAX_FILE_MB)
 
 
-def write_report(report: dict[str, Any], out: Path) -> str:
-    """Write OUT/report.json, OUT/report.md and the figures; returns the Markdown."""
+def write_report(report: Report, out: Path) -> str:
+    """Write OUT/report.json with its table of targets, OUT/report.md and the figures; returns the Markdown."""
     text = markdown(report)
-    write_json(out / "report.json", report)
+    write_report_file(report, out)
     figures = write_figures(report, out)
     write_text(out / "report.md", text + "".join(f"\n![{name}]({name})" for name in figures) + "\n" * bool(figures))
     return text
@@ -320,10 +320,9 @@ def _score(
             trust_atoms=config.trust_atoms,
             max_file_mb=config.max_file_mb,
         )
-        report["plain_loop"] = compare_with_plain(
-            benchmark, chosen.targets, samples, config, most=options.compare_plain
-        )
+        plain_loop = compare_with_plain(benchmark, chosen.targets, samples, config, most=options.compare_plain)
+        report = replace(report, plain_loop=plain_loop)
     print(write_report(report, out))
     if options.json:
-        write_json(options.json, report)
+        write_json(options.json, report.to_json())
     print(f"report: {out / 'report.json'}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crystallm.base.whole_file import save_figure
+from crystallm.eval.prediction.results import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ MOST_GROUPS = 20
 """Space groups shown: those most common among the true structures."""
 
 
-def write_figures(report: Mapping[str, Any], out: Path) -> list[str]:
+def write_figures(report: Report, out: Path) -> list[str]:
     """Write the figures of a report as PNG; returns their names. Without matplotlib there are none."""
     try:
         import matplotlib
@@ -34,33 +34,34 @@ def write_figures(report: Mapping[str, Any], out: Path) -> list[str]:
     return written
 
 
-def _match_rate(report: Mapping[str, Any], axes: Axes) -> bool:
-    curve = report["curve"]
+def _match_rate(report: Report, axes: Axes) -> bool:
+    curve = report.curve
     if not curve:
         return False
-    numbers = [point["samples"] for point in curve]
+    numbers = list(curve)
     axes.fill_between(
         numbers,
-        [point["interval_95"][0] for point in curve],
-        [point["interval_95"][1] for point in curve],
+        [rate.interval_95[0] for rate in curve.values()],
+        [rate.interval_95[1] for rate in curve.values()],
         alpha=0.25,
         label="Wilson interval, 95 %",
     )
-    axes.plot(numbers, [point["share"] for point in curve], marker="o", markersize=3, label=report["label"])
+    shares = [rate.share or 0.0 for rate in curve.values()]
+    axes.plot(numbers, shares, marker="o", markersize=3, label=report.label)
     axes.set(xlabel="samples of each target", ylabel="targets matched", ylim=(0, 1), title=_title(report))
     axes.locator_params(axis="x", integer=True)
     axes.legend(loc="lower right")
     return True
 
 
-def _validity(report: Mapping[str, Any], axes: Axes) -> bool:
-    sources = report["validity"]
+def _validity(report: Report, axes: Axes) -> bool:
+    sources = report.validity
     if not sources:
         return False
-    checks = list(next(iter(sources.values()))["rates"])
+    checks = list(next(iter(sources.values())).rates)
     width = 0.8 / len(sources)
     for place, (name, found) in enumerate(sources.items()):
-        shares = [found["rates"][check]["share"] or 0.0 for check in checks]
+        shares = [found.rates[check].share or 0.0 for check in checks]
         axes.bar([x + width * (place - (len(sources) - 1) / 2) for x in range(len(checks))], shares, width, label=name)
     axes.set_xticks(range(len(checks)), checks, rotation=30, ha="right")
     axes.set(ylabel="share passed", ylim=(0, 1.05), title=_title(report))
@@ -68,14 +69,14 @@ def _validity(report: Mapping[str, Any], axes: Axes) -> bool:
     return True
 
 
-def _space_groups(report: Mapping[str, Any], axes: Axes) -> bool:
-    found = report["space_groups"]
-    groups = [group for group in found["truth"] if group != "0"][:MOST_GROUPS]
-    if not groups or not found["samples"]:
+def _space_groups(report: Report, axes: Axes) -> bool:
+    found = report.space_groups
+    groups = [group for group in found.truth if group != "0"][:MOST_GROUPS]
+    if not groups or not found.samples:
         return False
-    for place, (name, label) in enumerate({"truth": "true structures", "samples": "first samples"}.items()):
-        total = sum(found[name].values())
-        shares = [found[name].get(group, 0) / total for group in groups]
+    for place, (label, counts) in enumerate({"true structures": found.truth, "first samples": found.samples}.items()):
+        total = sum(counts.values())
+        shares = [counts.get(group, 0) / total for group in groups]
         axes.bar([x + 0.4 * (place - 0.5) for x in range(len(groups))], shares, 0.4, label=label)
     axes.set_xticks(range(len(groups)), groups, rotation=60)
     axes.set(xlabel="space group, most common first", ylabel="share of crystals", title=_title(report))
@@ -83,5 +84,5 @@ def _space_groups(report: Mapping[str, Any], axes: Axes) -> bool:
     return True
 
 
-def _title(report: Mapping[str, Any]) -> str:
-    return f"{report['label']}: {report['benchmark']['name']}, {report['targets']} targets"
+def _title(report: Report) -> str:
+    return f"{report.label}: {report.benchmark.name}, {report.targets} targets"

@@ -7,17 +7,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import comb
 from statistics import mean, median
-from typing import Any
 
 from crystallm.eval.prediction.comparisons import Outcome, Outcomes, Symmetry
+from crystallm.eval.prediction.results import Parts, Value
+from crystallm.eval.prediction.target_rows import TargetRow
 from crystallm.eval.rate import Rate
 from crystallm.eval.sets.samples import SCORES, Sample, SampleSet
 from crystallm.eval.sets.targets import Target
 
 SITES = ((1, 4), (5, 8), (9, 12), (13, 20), (21, 30), (31, 60), (61, 10**6))
 """Classes of atoms in the stored cell by which targets are counted."""
-
-Value = Rate | float | None
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class PredictionScore:
 
     metrics: Mapping[str, Value]
     """Rates, and means over targets: rmse@k and volume_error over those matched, crmse@k over all."""
-    parts: Mapping[str, Mapping[str, Mapping[str, Value]]]
+    parts: Parts
     """The first and last k of match_rate for parts of the targets: by sites, elements, prototype, ..."""
     curve: Mapping[int, Rate]
     """match_rate@k for every k up to the samples of a target."""
@@ -36,9 +35,7 @@ class PredictionScore:
     """Why samples do not match their target."""
     targets_without_samples: int = 0
     most_samples: int = 0
-    per_target: Sequence[Mapping[str, Any]] = ()
-    """Of each target: the number (from 1) of the first sample that matches, the best rms, and the numbers of samples
-    whose comparison gave no verdict."""
+    per_target: tuple[TargetRow, ...] = ()
 
 
 def score(
@@ -97,18 +94,18 @@ def score(
         ),
         targets_without_samples=sum(not count for count in tries),
         most_samples=max(tries, default=0),
-        per_target=[
-            {
-                "id": name,
-                "first_match": firsts[name],
-                "first_match_smact": first_match(found, _filtered),
-                "first_match_strict": first_match(found, _strict),
-                "rms": best_of(found[: tops[-1]], _standard),
-                "samples": len(found),
-                "undecided": [n for n, o in enumerate(found, start=1) if o is not None and o.undecided],
-            }
+        per_target=tuple(
+            TargetRow(
+                id=name,
+                samples=len(found),
+                first_match=firsts[name],
+                first_match_smact=first_match(found, _filtered),
+                first_match_strict=first_match(found, _strict),
+                rms=best_of(found[: tops[-1]], _standard),
+                undecided=tuple(n for n, o in enumerate(found, start=1) if o is not None and o.undecided),
+            )
             for name, found in own.items()
-        ],
+        ),
     )
 
 
@@ -227,22 +224,32 @@ def divide(targets: Sequence[Target], groups: Mapping[str, Mapping[str, str]]) -
     return {name: {part: ids for part, ids in parts.items() if ids} for name, parts in divisions.items()}
 
 
-def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class PairedTest:
+    """Exact test of McNemar (1947) of two sets of verdicts on the same targets."""
+
+    common_targets: int
+    only_first: int
+    """Targets on which only the first succeeds."""
+    only_second: int
+    p: float
+    """Two-sided, of a fair coin."""
+
+
+def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> PairedTest:
     """Exact McNemar test (1947) of two sets of verdicts on the targets that both hold.
 
-    Returns the numbers of targets on which only one of them succeeds, and the two-sided p of a fair coin.
+    Example:
+        >>> mcnemar({"a": True, "b": True}, {"a": False, "b": True}).p
+        1.0
     """
     common = sorted(first.keys() & second.keys())
     only_first = sum(first[name] and not second[name] for name in common)
     only_second = sum(second[name] and not first[name] for name in common)
     trials, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(comb(trials, i) for i in range(fewer + 1)) / 2**trials
-    return {
-        "common_targets": len(common),
-        "only_first": only_first,
-        "only_second": only_second,
-        "p": min(1.0, 2 * tail),
-    }
+    p = min(1.0, 2 * tail)
+    return PairedTest(common_targets=len(common), only_first=only_first, only_second=only_second, p=p)
 
 
 def _rate_and_rms(best: Sequence[float | None], suffix: str, is_open: Sequence[bool]) -> dict[str, Value]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -18,8 +18,17 @@ from crystallm.crystal.checks.validity import Checks
 from crystallm.crystal.cif import write_cif
 from crystallm.eval.charge_neutrality import TABLE_NAME, smact_valid
 from crystallm.eval.prediction.comparisons import Outcome, Symmetry, compare, questions, symmetries
-from crystallm.eval.prediction.metrics import PredictionScore, Value, score
+from crystallm.eval.prediction.metrics import PredictionScore, score
 from crystallm.eval.prediction.prototypes import seen_prototypes
+from crystallm.eval.prediction.results import (
+    Ceilings,
+    CheckRates,
+    OverSeeds,
+    SampleCounts,
+    SetScore,
+    SpaceGroups,
+    Value,
+)
 from crystallm.eval.rate import Rate
 from crystallm.eval.sets.benchmark import Benchmark, Rows, files_of, rows_digest
 from crystallm.eval.sets.inputs import read_parquet
@@ -117,8 +126,8 @@ def score_prediction(
     log: Path,
     groups: Mapping[str, Mapping[str, str]],
     missed: Collection[str] = (),
-) -> dict[str, Any]:
-    """Everything a report holds of one set of samples, as plain values but for rates.
+) -> SetScore:
+    """Everything a report holds of one set of samples.
 
     groups: divisions of the targets for which rates are given, too: name -> target id -> part. missed: ids of targets
     that count as not matched, since the model has seen them.
@@ -150,42 +159,42 @@ def score_prediction(
         groups=groups,
     )
     passing = sum(smact_valid(dict(target.amounts)) for target in targets)
-    return {
-        "metrics": dict(result.metrics),
-        "ceilings": {"smact": Rate(passing, len(targets)), "smact_table": TABLE_NAME},
-        "parts": result.parts,
-        "curve": [{"samples": k} | rate.to_json() for k, rate in result.curve.items()],
-        "samples": samples_json(result, samples),
-        "space_groups": space_groups(targets, found),
-        "validity": validity(benchmark, targets, samples, config) if config.validity else {},
-        "per_target": list(result.per_target),
-    }
+    return SetScore(
+        metrics=result.metrics,
+        ceilings=Ceilings(smact=Rate(passing, len(targets)), smact_table=TABLE_NAME),
+        parts=result.parts,
+        curve=result.curve,
+        samples=sample_counts(result, samples),
+        space_groups=space_groups(targets, found),
+        validity=validity(benchmark, targets, samples, config) if config.validity else {},
+        per_target=result.per_target,
+    )
 
 
-def samples_json(result: PredictionScore, samples: SampleSet) -> dict[str, Any]:
+def sample_counts(result: PredictionScore, samples: SampleSet) -> SampleCounts:
     """What became of the samples: matched, why not, ignored, missing."""
-    return {
-        "matching": result.samples,
-        "not_matched": dict(result.reasons.most_common()),
-        "ignored": dict(samples.ignored.most_common()),
-        "targets_without_samples": result.targets_without_samples,
-        "most_samples": result.most_samples,
-    }
+    return SampleCounts(
+        matching=result.samples,
+        not_matched=dict(result.reasons.most_common()),
+        ignored=dict(samples.ignored.most_common()),
+        targets_without_samples=result.targets_without_samples,
+        most_samples=result.most_samples,
+    )
 
 
-def space_groups(targets: Sequence[Target], found: Mapping[str, Symmetry]) -> dict[str, dict[str, int]]:
+def space_groups(targets: Sequence[Target], found: Mapping[str, Symmetry]) -> SpaceGroups:
     """How often each space group occurs among first samples and among targets; 0 stands for none found.
 
     First samples whose search for symmetry ran out of time are not among them: `space_group_accuracy` counts these.
     """
     truth = Counter(str(target.space_group or 0) for target in targets)
     drawn = Counter(str(symmetry.space_group or 0) for symmetry in found.values() if not symmetry.undecided)
-    return {"samples": dict(drawn.most_common()), "truth": dict(truth.most_common())}
+    return SpaceGroups(samples=dict(drawn.most_common()), truth=dict(truth.most_common()))
 
 
 def validity(
     benchmark: Benchmark, targets: Sequence[Target], samples: SampleSet, config: ScoreConfig
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, CheckRates]:
     """Reference checks of the first samples, and of the truth, as given and written by this package."""
     few = [s.cif for target in targets for s in samples.by_target.get(target.id, [])[: benchmark.validity_samples]]
     texts: dict[str, list[str | Rejection]] = {
@@ -198,11 +207,12 @@ def validity(
         counts = ValidityCounts()
         settings = ValidityConfig(workers=config.workers, time_limit=config.validity_time_limit)
         check_all(found, settings, on_result=_adder(counts), title=f"validity: {name}")
-        result[name] = counts.to_json()
+        reasons = {str(check): dict(why.most_common()) for check, why in counts.reasons.items() if why}
+        result[name] = CheckRates(rates=counts.rates(), reasons=reasons)
     return result
 
 
-def _adder(counts: ValidityCounts) -> Any:
+def _adder(counts: ValidityCounts) -> Callable[[int, Checks], None]:
     def add(_: int, checks: Checks) -> None:
         counts.add(checks)
 
@@ -214,23 +224,19 @@ def through_text(target: Target) -> str | Rejection:
     return target.description if isinstance(target.description, Rejection) else write_cif(target.description)
 
 
-def over_seeds(results: Sequence[Mapping[str, Value]]) -> dict[str, dict[str, Any]]:
-    """Mean and sample standard deviation of each metric over sets of samples, shares for rates; the values beside.
-
-    `undecided`: of each set, where a rate has any; its share is then the least that it can be.
-    """
-    table: dict[str, dict[str, Any]] = {}
+def over_seeds(results: Sequence[Mapping[str, Value]]) -> dict[str, OverSeeds]:
+    """Mean and sample standard deviation of each metric over sets of samples, shares for rates; the values beside."""
+    table = {}
     for name in results[0]:
         values = [value.share if isinstance(value := result.get(name), Rate) else value for result in results]
         known = [value for value in values if value is not None]
-        table[name] = {
-            "values": values,
-            "mean": mean(known) if known else None,
-            "spread": stdev(known) if len(known) > 1 else None,
-        }
         undecided = [value.undecided if isinstance(value := result.get(name), Rate) else 0 for result in results]
-        if any(undecided):
-            table[name]["undecided"] = undecided
+        table[name] = OverSeeds(
+            values=values,
+            mean=mean(known) if known else None,
+            spread=stdev(known) if len(known) > 1 else None,
+            undecided=undecided if any(undecided) else (),
+        )
     return table
 
 

@@ -2,7 +2,7 @@
 report may then say."""
 
 from crystallm.eval.seen.makers import UNKNOWN, Maker, maker_called, maker_in, maker_of_samples
-from crystallm.eval.seen.reporting import MARK, few_seen, mark_seen, seen_sentence, withhold
+from crystallm.eval.seen.reporting import MARK, few_seen, mark_seen, seen_sentence
 from crystallm.eval.seen.verdicts import State, Verdict, judge_targets
 
 __all__ = [
@@ -18,5 +18,4 @@ __all__ = [
     "maker_of_samples",
     "mark_seen",
     "seen_sentence",
-    "withhold",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from crystallm.base.errors import CheckpointError
 from crystallm.base.provenance import sha256
+from crystallm.eval.prediction.results import MadeBy
 from crystallm.eval.sets.inputs import read_records
 from crystallm.model.checkpoint import read_about
 from crystallm.model.editions import EDITIONS, Edition, edition_folder, edition_with_weights
@@ -34,9 +35,10 @@ class Maker:
     why: str = ""
     """Why the folder is not known."""
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def made_by(self) -> MadeBy:
         """The model as a report holds it, without the folders above it."""
-        return {"name": self.name, "edition": self.edition} | ({"unknown": self.why} if self.why else {})
+        return MadeBy(name=self.name, edition=self.edition, unknown=self.why)
 
 
 UNKNOWN = Maker("unknown", why="the samples do not say which model made them")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
+from crystallm.eval.prediction.results import Report, SeenTargets
 from crystallm.eval.seen.makers import Maker
 from crystallm.eval.seen.verdicts import State, Verdict
 
@@ -29,17 +30,12 @@ def few_seen(verdicts: Mapping[str, Verdict]) -> frozenset[str]:
 
 
 def mark_seen(
-    report: dict[str, Any],
-    maker: Maker,
-    verdicts: Mapping[str, Verdict] | None,
-    *,
-    shown: bool,
-    missed: bool = False,
-) -> dict[str, Any]:
+    report: Report, maker: Maker, verdicts: Mapping[str, Verdict] | None, *, shown: bool, missed: bool = False
+) -> Report:
     """A report with who made its samples, how many targets that model has seen, and for each target whether it has.
 
     Args:
-        report: as JSON holds it.
+        report: of the samples.
         maker: the model.
         verdicts: of every target; None where the model is not at hand.
         shown: whether match rates of seen targets are to be shown, marked.
@@ -49,74 +45,47 @@ def mark_seen(
         A new report; without match rates if targets were seen that are neither shown nor counted as missed.
 
     Example:
-        >>> mark_seen(report, UNKNOWN, None, shown=False)["seen"]["targets"] is None
+        >>> mark_seen(report, UNKNOWN, None, shown=False).seen.targets is None
         True
     """
-    report = {**report, "made_by": maker.to_json()}
+    report = replace(report, made_by=maker.made_by)
     if verdicts is None:
-        return report | {"seen": {"targets": None, "of": report["targets"], "shown": True}}
+        return replace(report, seen=SeenTargets(targets=None, of=report.targets, shown=True))
     states = Counter(verdict.state for verdict in verdicts.values())
-    seen = {
-        "targets": states[State.SEEN],
-        "of": report["targets"],
-        "undecided": states[State.UNDECIDED],
-        "of_known_formula": sum(verdict.formula for verdict in verdicts.values()),
-        "shown": shown or not states[State.SEEN],
-        "missed": missed,
-        "how": dict(Counter(verdict.how for verdict in verdicts.values()).most_common()),
-    }
-    rows = [[{**row, "seen": verdicts[row["id"]].seen} for row in found] for found in report["per_target_of_sets"]]
-    report |= {"seen": seen, "per_target_of_sets": rows}
-    return withhold(report) if is_withheld(report) else report
+    seen = SeenTargets(
+        targets=states[State.SEEN],
+        of=report.targets,
+        undecided=states[State.UNDECIDED],
+        of_known_formula=sum(verdict.formula for verdict in verdicts.values()),
+        shown=shown or not states[State.SEEN],
+        missed=missed,
+        how=dict(Counter(verdict.how for verdict in verdicts.values()).most_common()),
+    )
+    rows = tuple(tuple(replace(row, seen=verdicts[row.id].seen) for row in found) for found in report.per_target)
+    report = replace(report, seen=seen, per_target=rows)
+    return report.without_matches() if report.withheld else report
 
 
-def withhold(report: dict[str, Any]) -> dict[str, Any]:
-    """A report without anything that says how many targets were matched."""
-    kept = ("id", "samples", "seen")
-    return report | {
-        "metrics": {},
-        "parts": {},
-        "curve": [],
-        "over_seeds": {},
-        "samples": {**report["samples"], "matching": None, "not_matched": {}},
-        "per_target_of_sets": [
-            [{name: row[name] for name in kept} for row in found] for found in report["per_target_of_sets"]
-        ],
-    }
-
-
-def is_withheld(report: Mapping[str, Any]) -> bool:
-    """Whether a report lacks its match rates because targets were seen; reports of version 0.1 say nothing of it."""
-    seen = report.get("seen", {})
-    return not seen.get("shown", True) and not seen["missed"]
-
-
-def is_marked(report: Mapping[str, Any]) -> bool:
-    """Whether a report shows match rates of seen targets."""
-    seen = report.get("seen", {})
-    return bool(seen.get("targets")) and bool(seen["shown"])
-
-
-def seen_sentence(report: Mapping[str, Any]) -> str:
+def seen_sentence(report: Report) -> str:
     """What a report says of targets that were seen, as Markdown; empty for reports of version 0.1.
 
     Example:
-        >>> seen_sentence({"made_by": {"name": "full edition"}, "seen": {"targets": 3, "of": 4, "shown": False}, ...})
+        >>> seen_sentence(report)
         '3 of 4 targets were seen by the model that made these samples (full edition): match rates are withheld...'
     """
-    if "seen" not in report:
+    maker, seen = report.made_by, report.seen
+    if maker is None or seen is None:
         return ""
-    maker, seen = report["made_by"], report["seen"]
-    if seen["targets"] is None:
-        return f"Made by: {maker['name']}. Whether the model has seen the targets is unknown: {maker['unknown']}."
-    who = f"the model that made these samples ({maker['name']})"
-    text = f"{seen['targets']} of {seen['of']} targets were seen by {who}"
-    if seen["undecided"]:
-        text += f", {seen['undecided']} could not be decided"
-    if not seen["targets"]:
+    if seen.targets is None:
+        return f"Made by: {maker.name}. Whether the model has seen the targets is unknown: {maker.unknown}."
+    who = f"the model that made these samples ({maker.name})"
+    text = f"{seen.targets} of {seen.of} targets were seen by {who}"
+    if seen.undecided:
+        text += f", {seen.undecided} could not be decided"
+    if not seen.targets:
         return text + "."
-    if seen["missed"]:
+    if seen.missed:
         return f"{text}: they count as not matched. `{FLAG}` counts them as they are, marked."
-    if not seen["shown"]:
+    if not seen.shown:
         return f"**{text}: match rates are withheld.** `{FLAG}` prints them, marked."
     return f"**{text}: {MARK}.**"

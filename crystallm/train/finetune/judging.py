@@ -99,8 +99,8 @@ def judge(config: FinetuneConfig, targets: Sequence[Target], samples: SampleSet,
         "curve": dict(result.curve),
         "matching_draws": result.samples,
         "not_matched": dict(result.reasons.most_common()),
-        "first_match": {row["id"]: row["first_match"] for row in result.per_target},
-        "undecided": {row["id"]: row["undecided"] for row in result.per_target if row["undecided"]},
+        "first_match": {row.id: row.first_match for row in result.per_target},
+        "undecided": {row.id: list(row.undecided) for row in result.per_target if row.undecided},
         "validity": validity(firsts, title="validity of samples") if config.validity else None,
     }
 

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,9 +19,12 @@ from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.crystal.matching.tolerances import STANDARD
 from crystallm.data.seen import SEEN_FILE, Seen
 from crystallm.eval.benchmarking.compare import main as compare
-from crystallm.eval.benchmarking.compare import read_report
 from crystallm.eval.benchmarking.leaderboard import leaderboard
 from crystallm.eval.benchmarking.score_command import main as score
+from crystallm.eval.prediction.report_file import read_report
+from crystallm.eval.prediction.results import MadeBy, Report, SeenTargets
+from crystallm.eval.prediction.target_rows import TargetRow
+from crystallm.eval.rate import Rate
 from crystallm.eval.seen import Maker, Verdict, few_seen, judge_targets, maker_called, maker_in, maker_of_samples
 from crystallm.eval.seen import verdicts as module
 from crystallm.eval.seen.verdicts import (
@@ -193,12 +195,12 @@ def test_a_copy_of_an_edition_is_that_edition(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def scored(salts: Path, cifs: dict[str, str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def scored(salts: Path, cifs: dict[str, str], tmp_path: Path) -> Callable[..., Report]:
     """Reports of perfect samples that the benchmark edition is said to have made; of the targets it knows CsCl."""
     rows = [{"target_id": name, "sample": 0, "cif": cifs[name]} for name in ("NaCl", "TiO2", "CsCl")]
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def make(out: str, *more: str) -> dict[str, Any]:
+    def make(out: str, *more: str) -> Report:
         quick = ["--workers", "1", "--no-validity", "--data", str(tmp_path), "--out", str(tmp_path / out)]
         score([str(salts), str(tmp_path / "s.jsonl"), *quick, *more])
         return read_report(tmp_path / out)
@@ -207,13 +209,14 @@ def scored(salts: Path, cifs: dict[str, str], tmp_path: Path) -> Callable[..., d
 
 
 def test_rates_of_seen_targets_are_withheld(
-    scored: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scored: Callable[..., Report], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = scored("out", "--made-by", "benchmark")
-    assert report["made_by"] == {"name": "benchmark edition", "edition": "benchmark"}
-    assert (report["seen"]["targets"], report["seen"]["of"], report["seen"]["shown"]) == (1, 3, False)
-    assert (report["metrics"], report["parts"], report["curve"]) == ({}, {}, [])
-    assert {"id": "CsCl", "samples": 1, "seen": True} in report["per_target_of_sets"][0]
+    assert report.made_by == MadeBy(name="benchmark edition", edition="benchmark")
+    assert report.seen is not None
+    assert (report.seen.targets, report.seen.of, report.seen.shown) == (1, 3, False)
+    assert (report.metrics, report.parts, report.curve) == ({}, {}, {})
+    assert TargetRow(id="CsCl", samples=1, seen=True) in report.per_target[0]
     said = capsys.readouterr().out
     assert "1 of 3 targets were seen by the model that made these samples (benchmark edition)" in said
     assert "match rates are withheld" in said
@@ -223,15 +226,16 @@ def test_rates_of_seen_targets_are_withheld(
 
 
 def test_a_few_seen_targets_count_as_not_matched(
-    scored: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    scored: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Here up to a half are few. The denominator stays; the rate is a lower bound."""
     monkeypatch.setattr("crystallm.eval.seen.reporting.FEW", 0.5)
     report = scored("out", "--made-by", "benchmark")
-    assert (report["seen"]["targets"], report["seen"]["shown"], report["seen"]["missed"]) == (1, False, True)
-    assert (report["metrics"]["match_rate@1"]["passed"], report["metrics"]["match_rate@1"]["attempted"]) == (2, 3)
-    assert report["metrics"]["space_group_accuracy"]["passed"] == report["metrics"]["metre@1"]["passed"] == 2
-    assert report["samples"]["not_matched"] == {"of a target seen in training": 1}
+    assert report.seen is not None
+    assert (report.seen.targets, report.seen.shown, report.seen.missed) == (1, False, True)
+    assert report.metrics["match_rate@1"] == Rate(2, 3)
+    assert report.metrics["space_group_accuracy"] == report.metrics["metre@1"] == Rate(2, 3)
+    assert report.samples.not_matched == {"of a target seen in training": 1}
     assert "1 of 3 targets were seen by the model that made these samples (benchmark edition): they count as not" in (
         capsys.readouterr().out
     )
@@ -246,38 +250,38 @@ def test_few_is_one_in_a_hundred() -> None:
 
 
 def test_they_are_printed_on_request_and_marked(
-    scored: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    scored: Callable[..., Report], capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = scored("out", "--made-by", "benchmark", "--print-seen")
-    assert (report["seen"]["targets"], report["seen"]["of"], report["seen"]["shown"]) == (1, 3, True)
-    assert report["metrics"]["match_rate@1"]["passed"] == 3
-    assert {row["id"] for row in report["per_target_of_sets"][0] if row["seen"]} == {"CsCl"}
-    assert report["parts"]["seen in training"]["unseen"]["match_rate@1"]["attempted"] == 2
+    assert report.seen is not None
+    assert (report.seen.targets, report.seen.of, report.seen.shown) == (1, 3, True)
+    assert report.metrics["match_rate@1"] == Rate(3, 3)
+    assert {row.id for row in report.per_target[0] if row.seen} == {"CsCl"}
+    assert report.parts["seen in training"]["unseen"]["match_rate@1"] == Rate(2, 2)
     said = capsys.readouterr().out
     assert "| samples | counted as | match rate, seen in training: not a prediction | RMSE |" in said
 
 
-def test_without_provenance_it_is_unknown(
-    scored: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_provenance_it_is_unknown(scored: Callable[..., Report], capsys: pytest.CaptureFixture[str]) -> None:
     report = scored("out")
-    assert report["seen"] == {"targets": None, "of": 3, "shown": True}
-    assert report["metrics"]["match_rate@1"]["passed"] == 3
+    assert report.seen == SeenTargets(targets=None, of=3, shown=True)
+    assert report.metrics["match_rate@1"] == Rate(3, 3)
     said = "Made by: unknown. Whether the model has seen the targets is unknown: the samples do not say which model"
     assert said in capsys.readouterr().out
 
 
 def test_what_no_target_was_seen_of_says_so(
-    scored: Callable[..., dict[str, Any]], cifs: dict[str, str], parquet: Callable[..., Path]
+    scored: Callable[..., Report], cifs: dict[str, str], parquet: Callable[..., Path]
 ) -> None:
     parquet("targets.parquet", "NaCl", "TiO2", split="val")
     report = scored("out", "--made-by", "benchmark")
-    assert (report["seen"]["targets"], report["seen"]["shown"]) == (0, True)
-    assert report["metrics"]["match_rate@1"]["attempted"] == 2
+    assert report.seen is not None
+    assert (report.seen.targets, report.seen.shown) == (0, True)
+    assert report.metrics["match_rate@1"] == Rate(2, 2)
 
 
 def test_compare_and_leaderboard_tell(
-    scored: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scored: Callable[..., Report], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     withheld, shown = scored("a", "--made-by", "benchmark"), scored("b", "--made-by", "benchmark", "--print-seen")
     scored("c")
