@@ -30,7 +30,7 @@ from crystallm.energy.potentials.by_name import load_potential
 from crystallm.energy.potentials.protocol import NoEnergy
 from crystallm.energy.ranking import Evidence, Question, probabilities
 from crystallm.energy.relaxation.relaxation import relax
-from crystallm.sample.answers.energies import LARGEST_CHANGE
+from crystallm.sample.answers.energies import LARGEST_CHANGE, without_excess
 from crystallm.tokenizer.layout import get_layout
 
 FIELDS = {field.name for field in fields(Evidence)}
@@ -82,7 +82,8 @@ def measure(lines: list[dict[str, Any]], cifs: dict[str, str]) -> tuple[list[dic
             record["reason"] = result.reason
         else:
             kept = bool(first["share"]) and abs(math.log(result.volume_ratio)) > LARGEST_CHANGE
-            shown = expand(drawn) if kept else result.cell  # as `crystallm sample` writes it
+            relaxed = without_excess(result.after, potential.name)
+            shown = expand(drawn if kept else relaxed)  # as `crystallm sample` writes it
             record["kept_as_drawn"] = kept
             record["rms_after"] = rms(shown, target)
             record["volume_error_after"] = volume_error(shown, target)
