@@ -9,8 +9,8 @@ import torch
 
 from crystallm.base.errors import CheckpointError
 from crystallm.crystal.formulas.composition import parse_formula
-from crystallm.sample.decoding import compiled as compiled_module
-from crystallm.sample.decoding.compiled import BlockCache
+from crystallm.sample.decoding.compiled import compiled_decoder
+from crystallm.sample.decoding.compiled.compiled_decoder import BlockCache
 from crystallm.sample.drawing.crystal_task import CrystalTask
 from crystallm.sample.engine.engine import Engine
 from crystallm.sample.engine.rows import SECTION, Outcome
@@ -59,7 +59,7 @@ def watch_caches(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[Block
         caches.append(BlockCache(**shape, **settings))
         return caches[-1]
 
-    monkeypatch.setattr(compiled_module, "BlockCache", watched)
+    monkeypatch.setattr(compiled_decoder, "BlockCache", watched)
     return caches
 
 

@@ -13,8 +13,8 @@ import torch
 from numba import njit
 from torch.nn import functional
 
-from crystallm.sample.decoding import kernels
-from crystallm.sample.decoding.compiled import numbers
+from crystallm.sample.decoding.compiled import kernels
+from crystallm.sample.decoding.compiled.compiled_decoder import numbers
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -104,25 +104,40 @@ def test_attention(dtype: torch.dtype, heads: int, kv_heads: int, width: int, le
     torch.testing.assert_close(out.float(), expected.transpose(0, 1), **close)
 
 
-BITS_OF_ATTENTION = """
-import numpy as np
-from crystallm.sample import kernels
+def bits_of_attention(dtype: type) -> str:
+    """The last bits of attention over many rows, and of what it works in; run in a process of its own."""
+    rng = np.random.default_rng(0)
 
-random = np.random.default_rng(0)
-numbers = lambda *shape: random.normal(size=shape).astype(np.float32)
-bits = lambda *shape: (numbers(*shape).view(np.uint32) >> 16).astype(np.uint16)
-rows, slots = np.arange(40) % 32, random.integers(0, 64, size=40)
-work = np.zeros((2, 8, 32), np.float32), np.zeros(8, np.float32), np.zeros((8, 4, 16), np.float32)
-out = np.zeros((40, 8, 32), np.uint16)
-kept = bits(32, 4, 4, 32, 16), bits(32, 64, 4, 32)
-kernels.attention(8, 4, 32, True)(bits(40, 16, 32), numbers(64, 32), rows, slots, *kept, out, *work)
-print(out.tobytes().hex(), *(numbers.tobytes().hex() for numbers in work))
-"""
+    def numbers_of(*shape: int) -> Any:
+        made = rng.normal(size=shape).astype(np.float32)
+        return made if dtype is np.float32 else (made.view(np.uint32) >> 16).astype(dtype)
+
+    rows, slots = np.arange(40) % 32, rng.integers(0, 64, size=40)
+    angles = rng.normal(size=(64, 32)).astype(np.float32)
+    work = np.zeros((2, 8, 32), np.float32), np.zeros(8, np.float32), np.zeros((8, 4, 16), np.float32)
+    out = numbers_of(40, 8, 32)
+    kept = numbers_of(32, 4, 4, 32, 16), numbers_of(32, 64, 4, 32)
+    kernels.attention(8, 4, 32, True)(numbers_of(40, 16, 32), angles, rows, slots, *kept, out, *work)
+    return " ".join(one.tobytes().hex() for one in (out, *work, *kept))
 
 
 def test_a_run_that_compiles_has_the_same_last_bits_as_those_after_it(tmp_path: Path) -> None:
+    """And attention is kept for them: its parts are compiled into it, so that there is only one of each."""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", BITS_OF_ATTENTION]
-    first, second = (subprocess.check_output(command, env=environment, text=True) for _ in range(2))
-    assert any(tmp_path.rglob("*.nbc"))
+    script = (
+        f"import numpy, runpy; bits = runpy.run_path({__file__!r})['bits_of_attention'];"
+        "print(bits(numpy.float32), bits(numpy.uint16))"
+    )
+    first, second = (subprocess.check_output([sys.executable, "-c", script], env=environment) for _ in range(2))
+    assert len(list(tmp_path.rglob("*.attend-*.nbc"))) == 2
     assert first == second
+
+
+def test_attention_is_compiled_from_one_file() -> None:
+    """numba keeps what it compiled until that file changes, and looks at no other: parts elsewhere would stay old."""
+    attend = kernels.attention(4, 2, 32, True).py_func  # type: ignore[attr-defined]
+    used = [getattr(kernels, name) for name in attend.__code__.co_names if hasattr(kernels, name)]
+    parts = [getattr(one, "py_func", one) for one in used if callable(one)]
+    assert {"turn", "keep", "weigh", "narrow", "score_block", "add_values"} <= {part.__name__ for part in parts}
+    assert {part.__module__ for part in parts} == {kernels.__name__}
+    assert {type(cell.cell_contents) for cell in attend.__closure__} <= {int, bool, np.float32}

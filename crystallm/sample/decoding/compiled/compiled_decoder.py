@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from crystallm.sample.decoding import kernels
 from crystallm.sample.decoding.cache import Feed
+from crystallm.sample.decoding.compiled import kernels
 from crystallm.sample.decoding.decoder import Decoder, Mlp, Norm
 
 Numbers = NDArray[Any]
