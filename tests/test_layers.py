@@ -25,7 +25,9 @@ LAYERS = [
 
 ROOMS = {
     "base": "workers launch input_files provenance folder_lock config whole_file markdown compiling starting errors",
-    "crystal": "copies api checks volumes matching cif description wyckoff symmetry space_group_symbols formulas cell",
+    "crystal": (
+        "copies api checks volumes matching cif description wyckoff symmetry space_group_symbols formulas cell switch"
+    ),
     "tokenizer": "__main__ __init__ build layout text_layout published_texts cif_listing number_format",
     "data": "__main__ seen templates consistency general __init__ preparing sources config",
     "model": "__main__ sharing import_published checkpoint fast_loading architecture editions",

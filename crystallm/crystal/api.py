@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.cif.writing import write_atoms
 from crystallm.crystal.matching.tolerances import STANDARD, STRICT
 
 if TYPE_CHECKING:
+    from crystallm.crystal.checks.paths import ChecksPath
     from crystallm.crystal.checks.validity import Checks
+    from crystallm.crystal.matching.matchers import MatcherName
 
 
 class HasCif(Protocol):
@@ -29,7 +30,7 @@ class HasCell(Protocol):
         """All atoms."""
 
 
-def check(crystal: str | Cell | HasCif, *, path: Literal["reference", "fast"] = "reference") -> Checks:
+def check(crystal: str | Cell | HasCif, *, path: ChecksPath = "reference") -> Checks:
     """The checks of one crystal: readable, formula, multiplicity, space group, bond lengths, distance, densities.
 
     The first five make a crystal valid as CrystaLLM counts (Antunes et al., Nat. Commun. 15, 10570 (2024)). Bonds are
@@ -56,19 +57,15 @@ def check(crystal: str | Cell | HasCif, *, path: Literal["reference", "fast"] = 
         >>> check("no CIF")["readable"].reason
         'unreadable'
     """
+    from crystallm.crystal.checks.paths import CHECKS_PATHS
+
     text = write_atoms(crystal) if isinstance(crystal, Cell) else crystal if isinstance(crystal, str) else crystal.cif
-    if path == "reference":
-        from crystallm.crystal.checks.validity import check_cif
-
-        return check_cif(text)
-    if path == "fast":
-        from crystallm.crystal.checks.fast_validity import check_cif_fast
-
-        return check_cif_fast(text)
-    raise ConfigError(f"unknown path {path!r} of checks; choose from reference, fast")
+    return CHECKS_PATHS[path].load()(text)
 
 
-def match(first: Cell | HasCell, second: Cell | HasCell, *, strict: bool = False) -> float | None:
+def match(
+    first: Cell | HasCell, second: Cell | HasCell, *, strict: bool = False, matcher: MatcherName = "pymatgen"
+) -> float | None:
     """Whether two crystals are the same up to a change of volume, by pymatgen's structure matcher.
 
     The verdict may depend on the order where a pair is at the edge of the tolerances: benchmarks give the reference
@@ -79,10 +76,14 @@ def match(first: Cell | HasCell, second: Cell | HasCell, *, strict: bool = False
         second: Another.
         strict: Take the tolerances of pymatgen (stol 0.3, ltol 0.2, angles 5 degrees) instead of those of published
             benchmarks (0.5, 0.3, 10 degrees).
+        matcher: `pymatgen`, or `compiled` for its compiled twin, which scoring uses.
 
     Returns:
         The root mean square distance of matched atoms over (volume / atoms)^(1/3), without unit; None where the two
         do not match. A perfect match is 0.0, so compare with None.
+
+    Raises:
+        ConfigError: There is no such matcher.
 
     Example:
         >>> from crystallm import known, match
@@ -92,8 +93,7 @@ def match(first: Cell | HasCell, second: Cell | HasCell, *, strict: bool = False
         >>> match(halite, cscl_type) is None
         True
     """
-    from crystallm.crystal.matching.matcher import matcher, rms_distance
+    from crystallm.crystal.matching.matchers import MATCHERS
 
-    cells = [one if isinstance(one, Cell) else one.cell for one in (first, second)]
-    structures = [cell.to_structure() for cell in cells]
-    return rms_distance(*structures, by=matcher(STRICT if strict else STANDARD))
+    one, other = (crystal if isinstance(crystal, Cell) else crystal.cell for crystal in (first, second))
+    return MATCHERS[matcher].load().distances([one], other, [STRICT if strict else STANDARD])[0][0]

@@ -40,6 +40,14 @@ def warm_up_fast_checks() -> None:
 
 
 @cache
+def warm_up_counting() -> None:
+    """The loops that count symmetry operations: compiled in the first run after installation."""
+    from crystallm.crystal.checks.fast_symmetry import is_written_in
+
+    is_written_in(carbon(FIRST), 1)
+
+
+@cache
 def warm_up_all() -> None:
     """The matcher and the fast checks: what judges the draws of a model that is being trained."""
     warm_up_matcher()

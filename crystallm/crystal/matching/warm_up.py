@@ -35,6 +35,18 @@ def warm_up_matcher() -> None:
     rms_of_many([first], second, (STANDARD, STRICT))
 
 
+@cache
+def warm_up_pymatgen_matcher() -> None:
+    """Import pymatgen's matcher and what its first comparison imports.
+
+    Example:
+        >>> warm_up_pymatgen_matcher()
+    """
+    from crystallm.crystal.matching.matcher import rms_distance
+
+    rms_distance(carbon(FIRST).to_structure(), carbon(SECOND).to_structure())
+
+
 def carbon(positions: tuple[tuple[float, float, float], ...]) -> Cell:
     """Carbon atoms in a cube of 5 angstrom."""
     return Cell(np.eye(3) * 5.0, np.array(positions), np.full(len(positions), 6, dtype=np.int64))

@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
 from tqdm import tqdm
 
 from crystallm.base.workers import Lost, run_limited
-from crystallm.crystal.cell import Rejection
+from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.matching.matcher import matcher
+from crystallm.crystal.matching.matchers import MATCHERS, MatcherName
 from crystallm.crystal.matching.tolerances import DUPLICATE
-from crystallm.crystal.matching.warm_up import warm_up_matcher
 from crystallm.energy.journal import Journal
 
 CHUNK = 20
@@ -41,8 +38,9 @@ def find_twins(
     workers: int,
     time_limit_s: float,
     title: str,
+    matcher: MatcherName = "pymatgen",
 ) -> dict[int, Sameness]:
-    """Compare CIF texts, each with its rivals (equal reduced formula), by pymatgen's matcher at its default tolerances.
+    """Compare CIF texts, each with its rivals (equal reduced formula), at the default tolerances of pymatgen's matcher.
 
     A call that exceeds the time limit or dies leaves its crystal undecided, never different. Answers are kept in the
     journal by the texts compared, so that they stay true whatever else changes.
@@ -62,7 +60,7 @@ def find_twins(
             if index in found:  # one twin is enough
                 continue
             question = (crystals[index], rivals[index][start : start + CHUNK])
-            key = _digest(question)
+            key = _digest(question) + f" {matcher}" * (matcher != "pymatgen")
             if key in journal.values:
                 note(index, start, journal.values[key])
                 continue
@@ -70,9 +68,9 @@ def find_twins(
             yield question
 
     with tqdm(total=len(chunks), desc=title, unit="call", disable=None) as bar:
-        calls = run_limited(
-            first_equal, open_questions(), workers=workers, time_limit_s=time_limit_s, warm_up=warm_up_matcher
-        )
+        first = partial(first_equal, matcher=matcher)
+        warm_up = MATCHERS[matcher].warm_up
+        calls = run_limited(first, open_questions(), workers=workers, time_limit_s=time_limit_s, warm_up=warm_up)
         for place, answer in calls:
             index, start, key = todo[place]
             if isinstance(answer, Lost):
@@ -94,31 +92,26 @@ def earlier_of_equal(keys: Mapping[int, Hashable]) -> dict[int, list[int]]:
     return earlier
 
 
-def first_equal(question: tuple[str, Sequence[str]]) -> int | None:
+def first_equal(question: tuple[str, Sequence[str]], *, matcher: MatcherName = "pymatgen") -> int | None:
     """Place of the first rival that equals the crystal, all as CIF text; runs in a worker process.
 
     A rival that cannot be read equals nothing.
     """
     cif, rivals = question
-    crystal = _structure(cif)
+    crystal, judge = _cell(cif), MATCHERS[matcher].load()
     if crystal is None:
         return None
     for place, text in enumerate(rivals):
-        rival = _structure(text)
-        if rival is not None and _matcher().fit(crystal, rival):
+        rival = _cell(text)
+        if rival is not None and next(judge.equal([crystal], rival, DUPLICATE)):
             return place
     return None
 
 
 @lru_cache(maxsize=256)
-def _structure(cif: str) -> Structure | None:
+def _cell(cif: str) -> Cell | None:
     cell = read_cif(cif)
-    return None if isinstance(cell, Rejection) else cell.to_structure()
-
-
-@cache
-def _matcher() -> StructureMatcher:
-    return matcher(DUPLICATE)
+    return None if isinstance(cell, Rejection) else cell
 
 
 def _digest(question: tuple[str, Sequence[str]]) -> str:

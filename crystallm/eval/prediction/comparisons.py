@@ -19,10 +19,9 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.checks.subject import SMALLEST_VOLUME
 from crystallm.crystal.checks.validity import SHORTEST_DISTANCE_ANGSTROM
 from crystallm.crystal.cif import read_cif
-from crystallm.crystal.matching.displacement import rms_of_many
-from crystallm.crystal.matching.reduced_crystal import Prepared, amounts_of, cannot_match, prepare
+from crystallm.crystal.matching.matchers import MATCHERS, MatcherName, prepared_truth
+from crystallm.crystal.matching.reduced_crystal import amounts_of
 from crystallm.crystal.matching.tolerances import Tolerances
-from crystallm.crystal.matching.warm_up import warm_up_matcher
 from crystallm.crystal.symmetry import primitive, space_group_number
 from crystallm.energy.journal import open_to_append
 from crystallm.eval.charge_neutrality import smact_valid
@@ -88,6 +87,7 @@ class Group:
     cifs: tuple[str | Rejection, ...]
     standard: Tolerances
     strict: Tolerances
+    matcher: MatcherName = "compiled"
 
 
 AT_ONCE = 20
@@ -119,6 +119,7 @@ def compare(
     workers: int,
     time_limit_s: float,
     log: Path,
+    matcher: MatcherName = "compiled",
 ) -> Outcomes:
     """Answer every question within a time limit each; finished comparisons are kept in `log` (JSONL).
 
@@ -135,8 +136,12 @@ def compare(
 
     def answer(parts: Sequence[Sequence[Question]]) -> Iterator[tuple[Sequence[Question], list[Outcome] | Lost]]:
         cifs = (tuple(drawn[q.origin, q.number].cif for q in part) for part in parts)
-        groups = (Group(truth[part[0].target], some, standard, strict) for part, some in zip(parts, cifs, strict=True))
-        calls = run_limited(match, groups, workers=workers, time_limit_s=time_limit_s, warm_up=warm_up_matcher)
+        groups = (
+            Group(truth[part[0].target], some, standard, strict, matcher)
+            for part, some in zip(parts, cifs, strict=True)
+        )
+        warm_up = MATCHERS[matcher].warm_up
+        calls = run_limited(match, groups, workers=workers, time_limit_s=time_limit_s, warm_up=warm_up)
         for place, found in calls:
             yield parts[place], found
 
@@ -176,18 +181,20 @@ def _parts(asked: Sequence[Question]) -> list[Sequence[Question]]:
 
 def match(group: Group) -> list[Outcome]:
     """Compare samples with a true structure, all as CIF text; runs in a worker process."""
-    truth = _truth(group.true_cif)
+    truth = prepared_truth(_truth(group.true_cif))
     cells = {cif: cif if isinstance(cif, Rejection) else read_cif(cif) for cif in dict.fromkeys(group.cifs)}
     outcomes: dict[str | Rejection, Outcome] = {}
     able: list[str | Rejection] = []
     for cif, cell in cells.items():
-        reason = str(cell.reason) if isinstance(cell, Rejection) else cannot_match(cell, truth)
-        if reason is None:
-            able.append(cif)
+        if isinstance(cell, Rejection):
+            outcomes[cif] = Outcome(None, str(cell.reason))
+        elif amounts_of(cell) != truth.amounts:
+            outcomes[cif] = Outcome(None, "another formula")
         else:
-            outcomes[cif] = Outcome(None, reason)
+            able.append(cif)
     few = [cell for cif in able if not isinstance(cell := cells[cif], Rejection)]
-    distances = rms_of_many([prepare(cell) for cell in few], truth, (group.standard, group.strict))
+    judge = MATCHERS[group.matcher].load()
+    distances = judge.distances(few, _truth(group.true_cif), (group.standard, group.strict))
     for cif, cell, (rms, strict) in zip(able, few, distances, strict=True):
         if rms is None:
             outcomes[cif] = Outcome(None, "no match")
@@ -198,10 +205,10 @@ def match(group: Group) -> list[Outcome]:
 
 
 @lru_cache(maxsize=1024)
-def _truth(cif: str) -> Prepared:
+def _truth(cif: str) -> Cell:
     cell = read_cif(cif)
     assert not isinstance(cell, Rejection)  # refused before
-    return prepare(cell)
+    return cell
 
 
 def cdvae_valid(cell: Cell) -> bool:
