@@ -74,6 +74,9 @@ class SampleConfig:
     bond_tries: int = 4
     """How often at most a crystal is drawn again because CrystalNN finds a bond of unreasonable length in it (and none
     in the known crystal it follows); 0: never, nor with contact 0. The last one stays, whatever its bonds."""
+    symmetry_path: Literal["fast", "reference"] = "fast"
+    """Who tells whether a complete draw has more symmetry than it was written in: `fast` counts operations, `reference`
+    asks spglib, and for cubic groups moyopy."""
     guide: float = 1.0
     """What the odds of templates, known crystals of similar elements that draws of a formula may follow, against the
     model alone are multiplied by; 0: the model alone."""
@@ -106,6 +109,8 @@ class SampleConfig:
             raise ConfigError(f"repeat must be between 0 and 1, got {self.repeat}; 1 makes draws independent")
         if not 0 <= self.bond_tries <= 100:
             raise ConfigError(f"bond_tries must be between 0 and 100, got {self.bond_tries}; 0 lets all bonds stand")
+        if self.symmetry_path not in ("fast", "reference"):
+            raise ConfigError(f"symmetry_path must be fast or reference, got {self.symmetry_path!r}")
         if not 0 <= self.guide <= 1000:
             raise ConfigError(f"guide must be between 0 and 1000, got {self.guide}; 0 leaves templates out")
         if not 0 <= self.contact <= 0.9:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, overload
 
 from crystallm.base.errors import CheckpointError
+from crystallm.crystal.checks.paths import SYMMETRY_PATHS
 from crystallm.data.templates import TemplateLibrary
 from crystallm.model.checkpoint import TEMPLATES_FILE, Checkpoint, OpenCheckpoint, open_checkpoint
 from crystallm.model.editions import Edition
 from crystallm.sample.config import AnswerConfig, SampleConfig, split_options
 from crystallm.sample.crystal import Crystals
-from crystallm.sample.decoding.compiled import CompiledDecoder
-from crystallm.sample.decoding.cuda_graphs import GraphDecoder
 from crystallm.sample.decoding.decoder import Decoder
+from crystallm.sample.decoding.decoders import DECODERS, DecoderName
 from crystallm.sample.decoding.device import DTYPES, Precision, check_memory, chosen_device, native_precision
 from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.drawing.given_symmetry import waits
@@ -39,9 +39,12 @@ class Generator:
         device: Such as `cpu` or `cuda:0`; None takes a GPU where there is one.
         precision: Of the model's matrix products, `fp32` or `bf16`; None is `bf16` where the hardware multiplies
             bfloat16 itself.
+        decoder: What computes the model's steps: `compiled` for the device, or `torch`, the reference. Sums are taken
+            in another order, so a few draws of a seed differ.
 
     Raises:
         CheckpointError: The checkpoint was made by another version.
+        ConfigError: There is no such device or decoder.
 
     Example:
         >>> from crystallm import Generator
@@ -51,8 +54,14 @@ class Generator:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint | OpenCheckpoint, *, device: str | None = None, precision: Precision | None = None
+        self,
+        checkpoint: Checkpoint | OpenCheckpoint,
+        *,
+        device: str | None = None,
+        precision: Precision | None = None,
+        decoder: DecoderName = "compiled",
     ) -> None:
+        make = DECODERS[decoder].load()
         self.checkpoint = checkpoint
         self.layout = get_layout(checkpoint.layout_name)
         if self.layout.vocabulary() != checkpoint.vocabulary:
@@ -68,8 +77,7 @@ class Generator:
         source = checkpoint.stored
         model: Any = self.model if source is None else source.to(self.device)
         self.shape = model.config
-        decoder = Decoder(model, DTYPES[self.precision])
-        self.decoder = GraphDecoder(decoder) if decoder.device.type == "cuda" else CompiledDecoder(decoder)
+        self.decoder = make(Decoder(model, DTYPES[self.precision]))
 
     @classmethod
     def from_pretrained(
@@ -79,6 +87,7 @@ class Generator:
         edition: Edition | None = None,
         device: str | None = None,
         precision: Precision | None = None,
+        decoder: DecoderName = "compiled",
     ) -> Generator:
         """Load a checkpoint folder, or an edition that ships.
 
@@ -87,20 +96,21 @@ class Generator:
             edition: `full` (None) for use, `benchmark` for measuring: it has seen no row of a test set.
             device: As of the class.
             precision: As of the class.
+            decoder: As of the class.
 
         Returns:
             The generator, ready for use.
 
         Raises:
             CheckpointError: A file is missing or damaged.
-            ConfigError: There is no such edition or device.
+            ConfigError: There is no such edition, device or decoder.
 
         Example:
             >>> from crystallm import Generator
             >>> Generator.from_pretrained(edition="benchmark").layout.name
             'wyckoff'
         """
-        return cls(open_checkpoint(path, edition), device=device, precision=precision)
+        return cls(open_checkpoint(path, edition), device=device, precision=precision, decoder=decoder)
 
     @cached_property
     def model(self) -> Any:
@@ -190,6 +200,8 @@ class Generator:
         rows = min(config.batch_size, draws)
         engine = engine or Engine(self.decoder, rows=rows, context=self.context)
         check_memory(self.shape, self.device, self.precision, rows=rows, context=self.context)
+        self.decoder.warm_up()
+        SYMMETRY_PATHS[config.symmetry_path].warm_up()
         warp = Warp(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         before = partial(Engine, self.decoder, rows=config.batch_size, context=self.context)
         common = Common(grammar, config, warp, lambda: self.model, before, self.templates)

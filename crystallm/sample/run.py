@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from crystallm.base.folder_lock import only_writer
 from crystallm.base.provenance import provenance, sha256
+from crystallm.crystal.checks.paths import CHECKS_PATHS, SYMMETRY_PATHS
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.search.further import FurtherDraws
@@ -34,6 +35,7 @@ from crystallm.tokenizer.text_layout import TextLayout
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+    from crystallm.sample.decoding.decoders import DecoderName
     from crystallm.sample.decoding.device import Precision
     from crystallm.sample.generator import Generator
 
@@ -50,6 +52,7 @@ def run(
     prompts_file: Path | None = None,
     device: str | None = None,
     precision: Precision | None = None,
+    decoder: DecoderName = "compiled",
 ) -> Path:
     """Draw, answer, write and print; returns the folder. Draws already in the folder are not made again.
 
@@ -68,7 +71,7 @@ def run(
     templates = sha256(library)[:12] if config.guide and library.is_file() else None
     settings = folder.run_settings(prompts, config, label) | {"templates": templates}
     if draws:
-        settings["precision"] = precision
+        settings |= {"precision": precision, "decoder": decoder}
     state = joined_processes()
     first = state is None or state.is_main_process
     if first:
@@ -80,7 +83,8 @@ def run(
     assert out is not None
     layout = get_layout(layout_name)
     device = device or (None if state is None else str(state.device))
-    job = _Job(out, prompts, config, answers, model, label, settings, device, precision, prompts_file)
+    how = (device, precision, decoder, output.checks)
+    job = _Job(out, prompts, config, answers, model, label, settings, *how, prompts_file)
     # What the other processes write belongs to the first.
     with only_writer(out, remedy="choose another --out") if first else nullcontext():
         try:
@@ -122,6 +126,9 @@ class _Job:
     settings: dict[str, Any]
     device: str | None
     precision: Precision | None
+    decoder: DecoderName
+    checks: str
+    """Their path, or `none`."""
     file: Path | None
 
     @property
@@ -134,7 +141,7 @@ class _Job:
         """What draws; loaded when it is first asked for, once for the draws of the run and those of its searches."""
         from crystallm.sample.generator import Generator
 
-        return Generator.from_pretrained(self.model, device=self.device, precision=self.precision)
+        return Generator.from_pretrained(self.model, device=self.device, precision=self.precision, decoder=self.decoder)
 
 
 def _missing(job: _Job, state: PartialState | None) -> Missing:
@@ -174,7 +181,18 @@ def _tell(line: str) -> None:
 
 def _note_run(job: _Job) -> None:
     inputs = [job.model, *([job.file] if job.file else [])]
-    folder.add_run(job.out, job.settings, provenance(job.config, inputs=inputs))
+    folder.add_run(job.out, job.settings, provenance(job.config, inputs=inputs) | {"judges": _judges(job)})
+
+
+def _judges(job: _Job) -> dict[str, Any]:
+    """Who computed and who judged: name, whose verdict it is, versions."""
+    told = {} if job.checks == "none" else {"checks": CHECKS_PATHS[job.checks].to_json()}
+    if job.n:
+        from crystallm.sample.decoding.decoders import DECODERS
+
+        told["decoder"] = DECODERS[job.decoder].to_json()
+        told["symmetry of draws"] = SYMMETRY_PATHS[job.config.symmetry_path].to_json()
+    return told
 
 
 class _Answers:

@@ -83,6 +83,9 @@ class GraphDecoder:
         self._works = True
         self._memory = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
 
+    def warm_up(self) -> None:
+        """Nothing: steps are recorded as their shapes come."""
+
     def cache(self, rows: int) -> RowCache:
         """An empty cache for so many rows, and one for padding."""
         return self.decoder.cache(rows + 1)

@@ -122,6 +122,9 @@ class Decoder:
         self.blocks, self.norm = parts.blocks, parts.norm
         self.positions, self.rotations = parts.positions, parts.rotations
 
+    def warm_up(self) -> None:
+        """Nothing is compiled."""
+
     def cache(self, rows: int) -> RowCache:
         """An empty cache for so many rows."""
         shape = {"layers": len(self.blocks), "rows": rows, "heads": self.kv_heads, "width": self.width}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crystallm.crystal.checks.fast_bonds import has_unreasonable_bonds
 from crystallm.crystal.checks.fast_symmetry import is_written_in
+from crystallm.crystal.checks.paths import IsWrittenIn
 from crystallm.crystal.volumes import plausible_volume
 from crystallm.sample.drawing.template_guide import Guide
 from crystallm.sample.engine.mixture import Belief
@@ -41,6 +42,7 @@ class CrystalTask:
     memory: Memory | None = None
     guide: Guide | None = None
     bond_tries: int = 0
+    is_written_in: IsWrittenIn = is_written_in
     partial: Partial = field(default_factory=Partial)
     _surroundings: Surroundings | None = None
 
@@ -89,7 +91,7 @@ class CrystalTask:
             if reason:
                 return reason
         wanted = partial.formula_units * around.group.centring_order * sum(amount for _, amount in partial.amounts)
-        if around.n_atoms == wanted and not is_written_in(around.cell(), partial.space_group):
+        if around.n_atoms == wanted and not self.is_written_in(around.cell(), partial.space_group):
             return Refusal.HIGHER_SYMMETRY
         return None
 

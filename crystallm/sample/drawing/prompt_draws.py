@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
+from crystallm.crystal.checks.paths import SYMMETRY_PATHS
 from crystallm.crystal.formulas.composition import Amounts
 from crystallm.data.templates import TemplateLibrary
 from crystallm.sample.config import SampleConfig
@@ -178,7 +179,8 @@ class PromptDraws:
     ) -> CrystalTask:
         config = self.common.config
         given = (self.index, number, config.contact, memory, guide, config.bond_tries)
-        return CrystalTask(self.common.grammar, prompt, *given)
+        is_written_in = SYMMETRY_PATHS[config.symmetry_path].load()
+        return CrystalTask(self.common.grammar, prompt, *given, is_written_in=is_written_in)
 
     def _guide(self, prompt: Prompt) -> Guide | None:
         if prompt not in self._guides:

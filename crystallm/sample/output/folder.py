@@ -21,6 +21,10 @@ DEFAULT_PARENT = Path("crystals")
 PROVENANCE, RANKING = "provenance.json", "crystals.jsonl"
 
 
+UNSAID = {"symmetry_path": "fast", "decoder": "compiled"}
+"""Settings of folders that do not name them."""
+
+
 def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: str) -> dict[str, Any]:
     """What the draws depend on. The number of draws and the batch size are not among it: a run can be extended."""
     return {
@@ -34,6 +38,7 @@ def run_settings(prompts: Sequence[NamedPrompt], config: SampleConfig, model: st
         "contact": config.contact,
         "guide": config.guide,
         "bond_tries": config.bond_tries,
+        "symmetry_path": config.symmetry_path,
         "space_groups": config.space_groups,
         "units": config.units,
         "prompts": {
@@ -74,8 +79,9 @@ def _why_not(path: Path, settings: Mapping[str, Any]) -> str | None:
     old = read_provenance(path).get("settings")
     if not isinstance(old, dict):
         return "holds files that `crystallm sample` did not write"
+    old = UNSAID | old
     if "precision" not in old:  # crystals were looked up there, none drawn
-        settings = {key: value for key, value in settings.items() if key != "precision"}
+        settings = {key: value for key, value in settings.items() if key not in ("precision", "decoder")}
     different = [key for key, value in settings.items() if old.get(key) != value]
     if "prompts" in different:
         return "holds draws for other prompts"

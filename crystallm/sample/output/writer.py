@@ -106,21 +106,20 @@ def check_all(crystals: Sequence[Crystal], *, reference: bool = False) -> list[C
         The verdicts, in order.
     """
     # Imported only now: runs without checks need not wait for it.
-    from crystallm.crystal.checks.fast_validity import check_cif_fast
-    from crystallm.crystal.checks.validity import check_cif, undecided_checks
-    from crystallm.crystal.checks.warm_up import warm_up_checks, warm_up_fast_checks
+    from crystallm.crystal.checks.paths import CHECKS_PATHS
+    from crystallm.crystal.checks.validity import undecided_checks
 
     results: dict[int, Checks] = {}
     workers = min(len(crystals), os.cpu_count() or 1) if reference else 1
     cifs = [crystal.cif for crystal in crystals]
-    check = check_cif if reference else check_cif_fast
+    path = CHECKS_PATHS.reference if reference else CHECKS_PATHS.accelerator
     with tqdm(total=len(cifs), desc="checking", unit="crystal", disable=None, leave=False) as bar:
         calls = run_limited(
-            check,
+            path.load(),
             cifs,
             workers=workers,
             time_limit_s=CHECK_TIME_LIMIT_S,
-            warm_up=warm_up_checks if reference else warm_up_fast_checks,
+            warm_up=path.warm_up,
         )
         for index, result in calls:
             results[index] = undecided_checks(str(result.fate), result.detail) if isinstance(result, Lost) else result

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from crystallm.sample.decoding.cache import Feed
+from crystallm.sample.decoding.cache import Feed, Piece
 from crystallm.sample.decoding.compiled import kernels
 from crystallm.sample.decoding.decoder import Decoder, Mlp, Norm
 
@@ -124,6 +124,11 @@ class CompiledDecoder:
         self._room = lru_cache(maxsize=128)(lambda n: Room(n, decoder))
         self._queries = np.empty((2, decoder.heads, decoder.width), np.float32)
         self._shares = np.empty(decoder.heads, np.float32)
+
+    def warm_up(self) -> None:
+        """Load the loops or, in the first run after installation, compile them: one token is fed, and forgotten."""
+        with torch.inference_mode():
+            self.logits(Feed([Piece(0, 0, [0])], self.device), self.cache(1))
 
     def cache(self, rows: int) -> BlockCache:
         """An empty cache for so many rows."""
