@@ -101,7 +101,7 @@ def test_what_is_no_crystal_stays_in_every_denominator(parquet: Writer, tmp_path
 def test_a_matcher_that_hangs_leaves_a_sample_undecided(
     parquet: Writer, tmp_path: Path, cifs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hang_on_rutile(question: tuple[str, list[str]]) -> int | None:
+    def hang_on_rutile(question: tuple[str, list[str]], *, matcher: str) -> int | None:
         if question[0] == cifs["TiO2"]:
             time.sleep(60)
         return None

@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from crystallm.base.errors import CheckpointError
+from crystallm.base.errors import CheckpointError, ConfigError
+from crystallm.sample.decoding import decoders
 from crystallm.sample.decoding.cache import SLOT_STEP, WIDTHS, Feed, Piece
-from crystallm.sample.decoding.compiled import CompiledDecoder
+from crystallm.sample.decoding.compiled import CompiledDecoder, kernels
 from crystallm.sample.decoding.cuda_graphs import GraphDecoder, next_size
 from crystallm.sample.decoding.decoder import Decoder
 
@@ -223,3 +224,23 @@ def test_models_that_attend_in_other_ways_are_refused() -> None:
     config = GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1, scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(CheckpointError, match="not scaled by the root"):
         Decoder(build(config))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_switch_chooses_between_torch_and_compiled(dtype: torch.dtype) -> None:
+    """Both give the same logits, but for rounding; on a CPU the compiled one compiles nothing after its warm-up."""
+    decoder = Decoder(build(CONFIGS["llama, grouped heads"], scale=1.0), dtype)
+    by_torch, compiled = (decoders.DECODERS[name].load()(decoder) for name in ("torch", "compiled"))
+    assert (type(by_torch), type(compiled)) == (Decoder, CompiledDecoder)
+    compiled.warm_up()
+    loops = [one for one in vars(kernels).values() if hasattr(one, "signatures")] + [compiled._attend]
+    before = [len(loop.signatures) for loop in loops]
+    found = [decode(one, TEXTS[:3], seed=2) for one in (by_torch, compiled)]
+    assert [len(loop.signatures) for loop in loops] == before
+    assert before[-1]
+    close = {"atol": 1e-4, "rtol": 1e-4} if dtype is torch.float32 else {"atol": 3e-2, "rtol": 3e-2}
+    for one, other in zip(*found, strict=True):
+        for end in one:
+            torch.testing.assert_close(one[end], other[end], **close)
+    with pytest.raises(ConfigError, match="unknown decoder 'onnx'; choose from torch, compiled"):
+        decoders.DECODERS["onnx"]
