@@ -19,9 +19,9 @@ from crystallm.base.input_files import add_reading_options, count_refused
 from crystallm.base.provenance import provenance, write_json
 from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Rejection
-from crystallm.crystal.checks.fast_validity import check_cif_fast
-from crystallm.crystal.checks.validity import CheckName, Checks, check_cif, failed_checks, undecided_checks
-from crystallm.crystal.checks.warm_up import warm_up_checks, warm_up_fast_checks
+from crystallm.crystal.checks.paths import CHECKS_PATHS, CheckCif, ChecksPath
+from crystallm.crystal.checks.validity import CheckName, Checks, failed_checks, undecided_checks
+from crystallm.crystal.switch import Way
 from crystallm.eval.rate import Rate
 from crystallm.eval.sets.inputs import Record, read_records
 
@@ -36,6 +36,8 @@ class ValidityConfig:
     """Seconds for one crystal; the checks of one that takes longer are undecided."""
     p1_is_claim: bool = False
     """Count a CIF that lists all atoms under P 1 as stating that space group, as CrystaLLM does."""
+    checks: ChecksPath = "reference"
+    """By CrystalNN and spglib, or for filtering by the fast path; published numbers come from the reference path."""
     trust_atoms: bool = False
     """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
     fast: bool = False
@@ -46,6 +48,11 @@ class ValidityConfig:
             raise ConfigError(f"time_limit must be > 0 seconds, got {self.time_limit:g}")
         if self.workers < 0:
             raise ConfigError(f"workers must be >= 0, got {self.workers}; 0 takes one for each core")
+
+    @property
+    def path(self) -> Way[CheckCif]:
+        """Who checks."""
+        return CHECKS_PATHS["fast" if self.fast else self.checks]
 
 
 @dataclass
@@ -113,14 +120,14 @@ def check_all(
             if isinstance(text, Rejection):
                 on_result(index, failed_checks(str(text.reason), text.detail))
                 bar.update()
-        check = partial(check_cif_fast if config.fast else check_cif, p1_is_claim=config.p1_is_claim)
+        check = partial(config.path.load(), p1_is_claim=config.p1_is_claim)
         items: Iterable[str] = (str(texts[index]) for index in todo)
         for place, checks in run_limited(
             check,
             items,
             workers=config.workers or os.cpu_count() or 1,
             time_limit_s=config.time_limit,
-            warm_up=warm_up_fast_checks if config.fast else warm_up_checks,
+            warm_up=config.path.warm_up,
         ):
             if isinstance(checks, Lost):
                 checks = undecided_checks(str(checks.fate), checks.detail)
@@ -190,6 +197,7 @@ def main(argv: list[str]) -> None:
             result = counts.to_json() | {
                 "complete": complete,
                 "records": len(records),
+                "judges": {"checks": config.path.to_json()},
                 "crystals": [{"name": records[i].name} | verdicts[i].to_json() for i in sorted(verdicts)],
                 "provenance": provenance(config, inputs=[options.source]),
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crystallm.crystal.switch import told
 from crystallm.eval.prediction.results import CheckRates, Report, SampleCounts, Value, value_from_json
 from crystallm.eval.rate import Rate
 from crystallm.eval.seen import MARK, seen_sentence
@@ -71,8 +72,15 @@ def markdown(report: Report) -> str:
     if benchmark.pitfalls:
         lines += ["## Beware", "", *(f"- {text}" for text in benchmark.pitfalls), ""]
     made = report.provenance
+    lines += _judges(made)
     lines += [f"Intervals are Wilson's at 95 %. Made by `{made['command']}`, commit {made['commit']}."]
     return "\n".join(lines) + "\n"
+
+
+def _judges(made: Mapping[str, Any]) -> list[str]:
+    """Who compared and checked; reports of earlier versions do not say."""
+    judges = [f"{question}: {told(judge)}" for question, judge in made.get("judges", {}).items()]
+    return [f"Judged by {'; '.join(judges)}.", ""] if judges else []
 
 
 def _drawn(report: Report) -> str:

@@ -17,7 +17,14 @@ from crystallm.eval.pages.figures import write_figures
 from crystallm.eval.prediction.plain_loop import compare_with_plain
 from crystallm.eval.prediction.report_file import write_report_file
 from crystallm.eval.prediction.results import Drawn, Report
-from crystallm.eval.prediction.scoring import ScoreConfig, comparisons_log, over_seeds, score_prediction, seen_of
+from crystallm.eval.prediction.scoring import (
+    ScoreConfig,
+    comparisons_log,
+    judges,
+    over_seeds,
+    score_prediction,
+    seen_of,
+)
 from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
 from crystallm.eval.sets.benchmark import Benchmark, data_folder, draw_targets, files_of, load_benchmark
 from crystallm.eval.sets.samples import read_samples, samples_digest
@@ -120,7 +127,9 @@ def score_files(
             targets,
             samples,
             config,
-            log=comparisons_log(out, benchmark, targets, samples_read(path, table, config)),
+            log=comparisons_log(
+                out, benchmark, targets, samples_read(path, table, config), matcher=config.chosen_matcher
+            ),
             groups=groups,
             missed=missed,
         )
@@ -128,6 +137,7 @@ def score_files(
     ]
     rows = [chosen.file] if chosen.own and chosen.file else files_of(benchmark.rows, data_folder(data))
     made = provenance(config, inputs=[*rows, *([table] if table else [])])
+    made["judges"] = judges(config)
     made["samples"] = {path.name: samples_digest(path) for path in paths}
     first = results[0]
     file = None if chosen.file is None else chosen.file.name

@@ -14,6 +14,9 @@ from crystallm.base.errors import ConfigError
 from crystallm.base.folder_lock import only_writer
 from crystallm.base.input_files import add_reading_options
 from crystallm.base.provenance import output_folder, provenance, write_json, write_text
+from crystallm.crystal.checks.paths import CHECKS_PATHS
+from crystallm.crystal.matching.matchers import MATCHERS
+from crystallm.crystal.switch import told
 from crystallm.energy.potentials.protocol import POTENTIALS, identity, require
 from crystallm.energy.relaxation.relaxation import RelaxationSettings
 from crystallm.eval.denovo.evaluation import DenovoConfig, DenovoScore, score_denovo
@@ -62,6 +65,7 @@ def _judge(
     rows = choose_pictures(score, samples, reference)
     figures = draw_figures(score, rows, out)
     record = provenance(config, inputs=[options.samples, *options.reference])
+    record["judges"] = {"matcher": MATCHERS[config.matcher].to_json(), "checks": CHECKS_PATHS.reference.to_json()}
     settings: dict[str, Any] = {
         key: value for key, value in record["config"].items() if key not in ("stability", "max_file_mb") and value != ""
     }
@@ -70,6 +74,7 @@ def _judge(
         settings |= record["config"]["stability"]["relaxation"]
         settings["potential"] = identity(config.stability.relaxation.potential)
         write_text(out / "relaxed.jsonl", relaxed_lines(score))
+    settings |= {question: told(judge) for question, judge in record["judges"].items()}
     names = [path.name for path in options.reference]
     write_json(
         out / "denovo.json",

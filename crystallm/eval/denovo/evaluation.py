@@ -15,6 +15,7 @@ from crystallm.base.workers import Lost
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.checks.validity import CheckName, Checks
 from crystallm.crystal.formulas.composition import format_formula
+from crystallm.crystal.matching.matchers import MatcherName
 from crystallm.energy.journal import Journal
 from crystallm.eval.denovo.distributions import distances
 from crystallm.eval.denovo.named_reference import Reference
@@ -38,6 +39,8 @@ class DenovoConfig:
     """Rows of the reference, drawn at random, with which distributions are compared; novelty looks at all rows."""
     seed: int = 0
     """Of that draw."""
+    matcher: MatcherName = "pymatgen"
+    """Who compares crystals: pymatgen's StructureMatcher, or `compiled`, whose twin rules most pairs out."""
     split_column: str = ""
     split: str = ""
     """Take only rows of the reference with this value in this column; empty takes all."""
@@ -334,7 +337,13 @@ def _judge_sameness(
 
     def twins(rivals: Mapping[int, Sequence[str]], title: str) -> dict[int, Sameness]:
         return find_twins(
-            crystals, rivals, journal, workers=config.workers, time_limit_s=config.time_limit, title=title
+            crystals,
+            rivals,
+            journal,
+            workers=config.workers,
+            time_limit_s=config.time_limit,
+            title=title,
+            matcher=config.matcher,
         )
 
     for index, found in twins({i: [crystals[j] for j in earlier[i]] for i in crystals}, "repeats").items():
