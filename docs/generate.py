@@ -1,22 +1,19 @@
 """Pages made from the code: commands from their parsers, configuration from dataclasses, the API from docstrings."""
 
 import argparse
-import ast
-import contextlib
 import dataclasses
 import inspect
-import io
 import re
 import shutil
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from typing import Any, get_type_hints
 
 import crystallm
 from crystallm import cli
+from crystallm.base.command_line import command, commands_in, documentation
 
 CONFIGURATIONS = {
     "crystallm.sample.config": ["SampleConfig", "AnswerConfig"],
@@ -26,46 +23,13 @@ CONFIGURATIONS = {
     "crystallm.train.finetune.config": ["FinetuneConfig"],
     "crystallm.eval.sets.benchmark": ["Benchmark"],
 }
-DISPATCHERS = {stage: f"crystallm.{stage}.__main__" for stage in ("eval", "model", "train")}
-"""Commands whose second word is looked up in a table `COMMANDS`."""
-
-
-class _FoundError(Exception):
-    """Carries a parser out of the command that was about to read its arguments."""
-
-
-def parser_of(words: tuple[str, ...]) -> argparse.ArgumentParser | None:
-    """Return the parser that reads the arguments of a command, such as ("eval", "run"); None if it has none."""
-    module, function = cli.STAGES[words[0]][0].split(":")
-    rest = list(words[1:])
-    read_first = argparse.ArgumentParser.parse_known_args
-
-    def parse(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
-        if words[0] == "model" and rest and self.prog == "crystallm model":
-            return read_first(self, args, namespace)
-        raise _FoundError(self)
-
-    with patch.object(argparse.ArgumentParser, "parse_known_args", parse), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            getattr(import_module(module), function)(rest)
-        except _FoundError as found:
-            return found.args[0]
-    return None
 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Every command and its parser, subcommands after their command."""
-    for stage in cli.STAGES:
-        table = getattr(import_module(DISPATCHERS[stage]), "COMMANDS", {}) if stage in DISPATCHERS else {}
-        for words in [(stage,), *((stage, name) for name in table)]:
-            found = parser_of(words)
-            if found is None or (stage == "model" and len(words) == 1):
-                continue
-            below = [action for action in found._actions if isinstance(action, argparse._SubParsersAction)]
-            if not below:
-                yield " ".join(words), found
-            for action in below:
-                yield from ((f"{' '.join(words)} {name}", parser) for name, parser in action.choices.items())
+    for place, _ in cli.STAGES.values():
+        for found in commands_in(command(place)):
+            yield found.prog.removeprefix("crystallm "), found.parser()
 
 
 def option(action: argparse.Action, parser: argparse.ArgumentParser) -> list[str]:
@@ -115,17 +79,6 @@ def commands() -> str:
     return "\n".join(lines)
 
 
-def field_docs(cls: type) -> dict[str, str]:
-    """The text below each field of a class."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found
-
-
 def default_of(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
         return repr(field.default)
@@ -140,13 +93,13 @@ def configuration() -> str:
     for module, names in CONFIGURATIONS.items():
         for name in names:
             cls = getattr(import_module(module), name)
-            docs = field_docs(cls)
+            docs, hints = documentation(cls), get_type_hints(cls)
             summary = (inspect.getdoc(cls) or "").split("\n\n")[0]
             lines += [name, "-" * len(name), "", f"``{module}.{name}``: {escape(' '.join(summary.split()))}", ""]
             lines += [".. list-table::", "   :header-rows: 1", "   :widths: 18 16 16 50", ""]
             lines += ["   * - field", "     - type", "     - default", "     - meaning"]
             for field in dataclasses.fields(cls):
-                kind = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+                kind = re.sub(r"\b[\w.]+\.(?=[A-Z])", "", inspect.formatannotation(hints[field.name]))
                 default = default_of(field)
                 shown = f"``{default}``" if default != "must be given" and len(default) < 60 else default.split("(")[0]
                 lines += [f"   * - ``{field.name}``", f"     - ``{kind}``", f"     - {shown}"]
