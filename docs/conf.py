@@ -80,6 +80,11 @@ def prepare_page(app: Any, name: str, source: list[str]) -> None:
     source[0] = LINK.sub(outside, text)
 
 
+def mark_code(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Give code in docstrings two backticks: within single ones napoleon takes a colon for the end of a type."""
+    lines[:] = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
+
+
 def write_pages(app: Any) -> None:
     generate.write(DOCS / "generated", DOCS.parent / "examples")
 
@@ -94,4 +99,5 @@ def write_index(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> None:
     app.connect("builder-inited", write_pages)
     app.connect("source-read", prepare_page)
+    app.connect("autodoc-process-docstring", mark_code, priority=400)  # before napoleon
     app.connect("build-finished", write_index)
