@@ -51,6 +51,7 @@ def result_of(report: Mapping[str, Any], run: Run) -> dict[str, Any]:
         if draws:
             row[f"draws_{time}"] = _counts(found["matching_draws"])
             row[f"any_{time}"] = _counts(found["metrics"][f"match_rate@{draws}"])
+            row[f"strict_{time}"] = _counts(found["metrics"][f"match_rate@{draws}_strict"])
     return row | {key: report[key] for key in ("steps", "best_step", "epochs", "seconds")}
 
 
@@ -68,7 +69,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         groups[row["family"], row["size"], row["strategy"]].append(row)
     head = (
-        "| family | crystals | strategy | seeds | held-out loss | general loss | draws that match | any draw | epochs |"
+        "| family | crystals | strategy | seeds | held-out loss | general loss | draws that match | any draw"
+        " | any draw, strict | epochs |"
     )
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     shown: set[tuple[str, int]] = set()
@@ -86,7 +88,7 @@ def _line(family: str, size: int, name: str, rows: Sequence[Mapping[str, Any]], 
         _spread([row[f"heldout_{time}"] for row in rows], 2),
         _spread([row[f"general_{time}"] for row in rows], 3),
     ]
-    for name in ("draws", "any"):
+    for name in ("draws", "any", "strict"):
         counts = [row[f"{name}_{time}"] for row in rows if f"{name}_{time}" in row]
         rate = Rate(*map(sum, zip(*counts, strict=True))) if counts else None
         spread = f" ± {100 * stdev(passed / of for passed, of, _ in counts):.1f}" if len(counts) > 1 else ""
@@ -134,7 +136,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for all runs")
     options = parser.parse_args()
-    from crystallm.train.__main__ import prepare_process
+    from crystallm.train.process import prepare_process
 
     prepare_process()
     out = output_folder(options.out)
