@@ -21,7 +21,9 @@ author = "the crystallm developers"
 version = release = crystallm.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
-exclude_patterns = ["images"]
+exclude_patterns = ["images", "static"]
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # a test runs the notebooks, and compares nothing else
 default_role = "code"  # single backticks in docstrings
@@ -41,7 +43,9 @@ html_sidebars = {"README": []}
 
 SECTIONS = ["tutorials", "how-to", "reference", "explanation", "experiments", "decisions"]
 NOTEBOOKS = [f"/generated/examples/{path.stem}" for path in generate.notebooks()]
-EXTRA = {"tutorials": NOTEBOOKS, "reference": [f"/generated/{name}" for name in ("commands", "configuration", "api")]}
+FROM_CODE = [f"/generated/{name}" for name in ("commands", "configuration", "api")]
+EXTRA = {"tutorials": ("Notebooks", NOTEBOOKS), "reference": ("Made from the code", FROM_CODE)}
+"""Caption and pages that a section has beside those of its folder."""
 LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -52,8 +56,9 @@ def pages_of(folder: Path, text: str) -> list[str]:
     return list(dict.fromkeys([*linked, *others]))
 
 
-def toctree(entries: list[str]) -> str:
-    return "\n".join(["", "", "```{toctree}", ":hidden:", ":maxdepth: 1", "", *entries, "```", ""])
+def toctree(entries: list[str], caption: str = "") -> str:
+    options = [":hidden:", ":maxdepth: 1", *([f":caption: {caption}"] if caption else [])]
+    return "\n".join(["", "", "```{toctree}", *options, "", *entries, "```", ""])
 
 
 def prepare_page(app: Any, name: str, source: list[str]) -> None:
@@ -65,7 +70,8 @@ def prepare_page(app: Any, name: str, source: list[str]) -> None:
     if name == "README":
         text += toctree([f"{section}/README" for section in SECTIONS])
     elif path.name == "README.md":
-        text += toctree([*pages_of(path.parent, text), *EXTRA.get(path.parent.name, [])])
+        caption, more = EXTRA.get(path.parent.name, ("", []))
+        text += toctree(pages_of(path.parent, text)) + (toctree(more, caption) if more else "")
 
     def outside(found: re.Match[str]) -> str:
         target = (path.parent / found[2]).resolve()
