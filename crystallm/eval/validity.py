@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
@@ -166,6 +166,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
     parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
+    parser.add_argument("--checks", choices=get_args(ChecksPath), default="reference", help="path (%(default)s)")
     add_reading_options(parser)
     add_options(parser)
     options = parser.parse_args(argv)
@@ -174,6 +175,7 @@ def main(argv: list[str]) -> None:
         time_limit=options.time_limit,
         p1_is_claim=options.p1_is_claim,
         fast=options.fast,
+        checks=options.checks,
         trust_atoms=options.trust_atoms,
     )
     if options.json and not os.access(options.json.resolve().parent, os.W_OK):

@@ -64,6 +64,7 @@ def main(argv: list[str]) -> None:
         prompts_file=options.prompts,
         device=options.device,
         precision=options.precision,
+        decoder=options.decoder,
     )
 
 
@@ -183,6 +184,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="F",
     )
     setting(
+        "--symmetry-path",
+        name="symmetry_path",
+        text="who tells whether a draw has more symmetry than it was written in: operations counted, or spglib",
+        choices=["fast", "reference"],
+    )
+    setting(
         "--guide",
         name="guide",
         text="weight of known crystals of similar elements that draws of a formula may follow; 0: the model alone",
@@ -216,6 +223,12 @@ def parser() -> argparse.ArgumentParser:
         "--precision",
         choices=["fp32", "bf16"],
         help="of the model's matrix products (default: bf16 where the hardware multiplies it, else fp32)",
+    )
+    command.add_argument(
+        "--decoder",
+        choices=["compiled", "torch"],
+        default="compiled",
+        help="what computes the model's steps: compiled for the device, or torch, the reference (default: %(default)s)",
     )
     command.add_argument(
         "--processes",

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.folder_lock import only_writer
 from crystallm.base.input_files import MAX_FILE_MB, add_reading_options
 from crystallm.base.provenance import output_folder, provenance, sha256, write_json, write_text
+from crystallm.crystal.matching.matchers import MatcherName
 from crystallm.eval.benchmarking.report import SEEN_DIVISION, markdown
 from crystallm.eval.pages.figures import write_figures
 from crystallm.eval.prediction.plain_loop import compare_with_plain
@@ -191,6 +193,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="for training prototypes (default: the --out folder)")
     parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
+    parser.add_argument("--matcher", choices=get_args(MatcherName), help="who compares crystals (compiled)")
     add_reading_options(parser)
     for name, text in {
         "time_limit": "seconds for one comparison (%(default)s)",
@@ -215,6 +218,7 @@ def score_config(options: argparse.Namespace) -> ScoreConfig:
         validity=options.validity,
         prototypes=options.prototypes,
         metre=options.metre,
+        matcher=options.matcher,
         trust_atoms=options.trust_atoms,
         max_file_mb=options.max_file_mb,
     )
@@ -222,7 +226,8 @@ def score_config(options: argparse.Namespace) -> ScoreConfig:
 
 def reading_options(options: argparse.Namespace) -> list[str]:
     """The options of `add_reading_options` as they were given, for the command below this one."""
-    return [*(["--trust-atoms"] if options.trust_atoms else []), "--max-file-mb", f"{options.max_file_mb:g}"]
+    matcher = ["--matcher", options.matcher] if options.matcher else []
+    return [*matcher, *(["--trust-atoms"] if options.trust_atoms else []), "--max-file-mb", f"{options.max_file_mb:g}"]
 
 
 def score_free_samples(benchmark: Benchmark, samples: Path, data: Path, out: Path, more: Sequence[str]) -> None:

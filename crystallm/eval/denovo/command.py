@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pymatgen.io.cif import CifWriter
 
@@ -15,7 +15,7 @@ from crystallm.base.folder_lock import only_writer
 from crystallm.base.input_files import add_reading_options
 from crystallm.base.provenance import output_folder, provenance, write_json, write_text
 from crystallm.crystal.checks.paths import CHECKS_PATHS
-from crystallm.crystal.matching.matchers import MATCHERS
+from crystallm.crystal.matching.matchers import MATCHERS, MatcherName
 from crystallm.crystal.switch import told
 from crystallm.energy.potentials.protocol import POTENTIALS, identity, require
 from crystallm.energy.relaxation.relaxation import RelaxationSettings
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
         time_limit=options.time_limit,
         reference_rows=options.reference_rows,
         seed=options.seed,
+        matcher=options.matcher,
         trust_atoms=options.trust_atoms,
         max_file_mb=options.max_file_mb,
         split_column=options.split_column if options.split else "",
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split-column", default="suggested_split", help="(%(default)s)")
     add("--reference-rows", type=int, default=default.reference_rows, help="drawn for distances (%(default)s)")
     add("--seed", type=int, default=default.seed, help="of that draw (%(default)s)")
+    add("--matcher", choices=get_args(MatcherName), default=default.matcher, help="who compares (%(default)s)")
     add_reading_options(parser)
     add("--workers", type=int, default=0, help="processes (default: one per core)")
     add("--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds per step (%(default)s)")

@@ -60,7 +60,7 @@ class ScoreConfig:
     prototypes: bool = True
     """Tell seen from unseen prototypes."""
     matcher: MatcherName | None = None
-    """Who compares crystals, pymatgen's StructureMatcher or its compiled twin (default: `compiled`, some 30 times
+    """Who compares crystals, pymatgen's StructureMatcher or its compiled twin (default: `compiled`, some 12 times
     faster; of free samples `pymatgen`)."""
     metre: bool = True
     """METRe and cRMSE, for which targets of one formula meet each other's samples."""
