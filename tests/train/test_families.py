@@ -78,7 +78,10 @@ def test_the_table_pools_rates_and_averages_losses() -> None:
     def report(passed: int, loss: float) -> dict[str, Any]:
         found = {
             "losses": {part: {"per_crystal": loss, "per_token": loss / 50} for part in ("val", "heldout", "general")},
-            "metrics": {"match_rate@5": {"passed": passed, "attempted": 100}},
+            "metrics": {
+                "match_rate@5": {"passed": passed, "attempted": 100},
+                "match_rate@5_strict": {"passed": passed // 2, "attempted": 100},
+            },
             "matching_draws": {"passed": 3 * passed, "attempted": 500},
         }
         common = {"steps": 8, "best_step": 4, "epochs": 2.0, "seconds": 1.0}
@@ -86,9 +89,9 @@ def test_the_table_pools_rates_and_averages_losses() -> None:
 
     rows = [result_of(report(40 + 10 * seed, 100.0 + seed), Run("oxides", 50, seed, "full")) for seed in (0, 1, 2)]
     lines = table(rows).splitlines()
-    assert {line.count("|") for line in lines} == {10}
+    assert {line.count("|") for line in lines} == {11}
     assert lines[2].startswith("| oxides | 50 | none (the general model) | 3 | 101.00 ± 1.00 | 2.020 ± 0.020 |")
     assert lines[3].startswith("| oxides | 50 | full | 3 |")
-    assert "| 450/1500 (30.0%) ± 6.0 | 150/300 (50.0%) ± 10.0 | 2.0 ± 0.0 |" in lines[3]
+    assert "| 450/1500 (30.0%) ± 6.0 | 150/300 (50.0%) ± 10.0 | 75/300 (25.0%) ± 5.0 | 2.0 ± 0.0 |" in lines[3]
     rows[0]["any_after"] = (*rows[0]["any_after"][:2], 2)
     assert "| 150/300 (50.0%), 2 undecided ± 10.0 |" in table(rows).splitlines()[3]
