@@ -40,7 +40,7 @@ def test_files_exist(name: str) -> None:
         ("crystallm/energy/potentials/ase_potential.py", ["def calculator"]),
         ("crystallm/tokenizer/layout.py", ["LAYOUTS:", "def wyckoff_layout", "class Field(Protocol)"]),
         ("crystallm/eval/sets/benchmark.py", ["class Benchmark"]),
-        ("crystallm/cli.py", ["STAGES ="]),
+        ("crystallm/cli/__init__.py", ["STAGES ="]),
         ("crystallm/eval/__main__.py", ["COMMANDS ="]),
     ],
 )

@@ -24,7 +24,9 @@ LAYERS = [
 """From the top down: a name may import those below it, and itself."""
 
 ROOMS = {
-    "base": "workers launch input_files provenance folder_lock config whole_file markdown compiling starting errors",
+    "base": (
+        "workers launch input_files provenance folder_lock command_line config whole_file markdown compiling errors"
+    ),
     "crystal": (
         "copies api checks volumes matching cif description wyckoff symmetry space_group_symbols formulas cell switch"
     ),
@@ -37,12 +39,12 @@ ROOMS = {
         " prompts grammar engine decoding config"
     ),
     "eval": (
-        "__main__ textbook reading denovo baselines benchmarking pages seen prediction validity charge_neutrality sets"
+        "__main__ textbook reading baselines benchmarking denovo pages seen prediction validity charge_neutrality sets"
         " rate"
     ),
     "train": (
         "__main__ finetune session loop probe held_out export monitor state starting_model accelerator optim texts"
-        " schedule config"
+        " schedule config process"
     ),
 }
 """Inside a layer, from the top down: its rooms and the modules beside them. Each imports only what comes after it."""

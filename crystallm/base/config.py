@@ -4,7 +4,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -16,6 +16,11 @@ C = TypeVar("C")
 
 def load_recipe(cls: type[C], path: Path | str, *, overrides: Sequence[str] = ()) -> C:
     """Read the recipe at `path` into `cls`; each override is `field=value` or `field.inner=value` in YAML spelling."""
+    return from_mapping(cls, with_overrides(read_recipe(path, cls.__name__), overrides), source=str(path))
+
+
+def read_recipe(path: Path | str, name: str) -> dict[str, Any]:
+    """The plain values of the recipe at `path`, which holds fields of what is called `name`."""
     import yaml
 
     path = Path(path)
@@ -27,8 +32,8 @@ def load_recipe(cls: type[C], path: Path | str, *, overrides: Sequence[str] = ()
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold fields of {cls.__name__} as `name: value` lines, got {content!r}")
-    return from_mapping(cls, with_overrides(content, overrides), source=str(path))
+        raise ConfigError(f"{path} must hold fields of {name} as `name: value` lines, got {content!r}")
+    return content
 
 
 def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -45,13 +50,19 @@ def from_mapping(cls: type[C], content: Mapping[str, Any], *, source: str = "rec
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in content:
         if name not in fields:
-            raise ConfigError(f"{source}: unknown field {name!r}; {cls.__name__} has {', '.join(fields)}")
+            raise ConfigError(unknown_field(name, {cls: fields}, source))
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in content:
             raise ConfigError(f"{source}: field {name!r} of {cls.__name__} is missing; add it")
     values = {name: _convert(value, hints[name], f"{source}: {name}") for name, value in content.items()}
     return typing.cast("C", cls(**values))
+
+
+def unknown_field(name: str, fields: Mapping[type, Iterable[str]], source: str) -> str:
+    """What is said of a field that none of some classes has; `fields` of each."""
+    there = "; ".join(f"{cls.__name__} has {', '.join(names)}" for cls, names in fields.items())
+    return f"{source}: unknown field {name!r}; {there}"
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import codecs
 import gzip
@@ -17,8 +16,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Annotated, Literal, cast
 
+from crystallm.base.command_line import Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import readable
 
@@ -60,21 +60,17 @@ def is_cif_name(name: str) -> bool:
     return _NAME.search(name) is not None and not name.startswith("._")
 
 
-def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """`--trust-atoms` and `--max-file-mb`, the same in every command that reads CIFs; see `check_limit`."""
-    parser.add_argument(
-        "--trust-atoms",
-        action="store_true",
-        help="take the list of atoms where formula sum, Z, multiplicities or attached hydrogens contradict it",
-    )
-    parser.add_argument(
-        "--max-file-mb",
-        type=float,
-        default=MAX_FILE_MB,
-        metavar="MB",
-        help="files, members of archives and cells with more megabytes, packed or unpacked, are not read "
-        "(default: %(default)s)",
-    )
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How CIFs are read, the same in every command that reads some."""
+
+    trust_atoms: bool = False
+    """Take the list of atoms where formula sum, Z, multiplicities or attached hydrogens contradict it."""
+    max_file_mb: Annotated[float, Option(metavar="MB")] = MAX_FILE_MB
+    """Files, members of archives and cells with more megabytes, packed or unpacked, are not read."""
+
+    def __post_init__(self) -> None:
+        check_limit(self.max_file_mb)
 
 
 def count_refused(refused: int, total: int, done: str = "read") -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from crystallm import __version__
 from crystallm.base.config import to_mapping
-from crystallm.base.errors import InputError
+from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.whole_file import whole_file
 
 PACKAGES = (
@@ -78,6 +78,12 @@ def output_folder(path: Path | str) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"no permission to write into {path}; choose another place")
     return path
+
+
+def check_place(path: Path | None) -> None:
+    """ConfigError where a file that will be written, if one is, has no folder or may not be written there."""
+    if path is not None and not os.access(path.resolve().parent, os.W_OK):
+        raise ConfigError(f"cannot write {path}: its folder is missing or not writable; choose another place")
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -158,12 +158,12 @@ def run_limited(
     Args:
         function: Of one item; importable by name.
         items: Whatever can be sent to a process.
-        workers: Processes.
+        workers: Processes; 0 takes one for each core.
         time_limit_s: Seconds for one item; one that takes longer is `Lost`, which is no verdict on it.
         warm_up: See `Worker`; it should do its work once, however often it is called.
     """
     queue = enumerate(items)
-    idle: list[Worker[Item, Value]] = [Worker(function, warm_up=warm_up) for _ in range(max(workers, 1))]
+    idle: list[Worker[Item, Value]] = [Worker(function, warm_up=warm_up) for _ in range(workers or os.cpu_count() or 1)]
     busy: dict[Worker[Item, Value], int] = {}
     try:
         while True:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from crystallm.base.command_line import Option
 from crystallm.base.errors import ConfigError
-from crystallm.base.input_files import MAX_FILE_MB, check_limit
+from crystallm.base.input_files import Reading
 from crystallm.tokenizer.layout import DEFAULT_LAYOUT, get_layout
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
+class PrepareConfig(Reading):
     """Options of `crystallm data prepare`."""
 
     sources: tuple[str, ...]
@@ -31,7 +32,7 @@ class PrepareConfig:
     """Crystals with two atoms closer than this, periodic images included, are refused."""
     deduplicate: Literal["off", "text", "matcher"] = "matcher"
     """`text` compares the numbers of equal descriptions; `matcher` asks the structure matcher as well."""
-    exclude_matching: tuple[Path, ...] = ()
+    exclude_matching: Annotated[tuple[Path, ...], Option(metavar="FILE")] = ()
     """Benchmark test files (any source); what matches one of their structures is taken out."""
     exclude_level: Literal["structure", "formula"] = "structure"
     """`formula` takes out every crystal of a reduced formula that occurs in `exclude_matching`."""
@@ -46,17 +47,14 @@ class PrepareConfig:
     rows_per_file: int | None = None
     """Write the training rows as files of up to so many rows in a folder train; one file train.parquet by default."""
     shard: tuple[int, int] | None = None
-    """(i, n): only describe the i-th of every n crystals, for a later run over the n folders to put together."""
-    trust_atoms: bool = False
-    """Take the list of atoms where formula sum, Z, multiplicities or attached hydrogens contradict it."""
-    max_file_mb: float = MAX_FILE_MB
-    """Files and members of archives with more megabytes than these, packed or unpacked, are refused."""
+    """Describe only the i-th of every n crystals; the n folders, written by as many machines, are the SOURCEs of a last
+    run with the same options that compares, filters and splits."""
     workers: int | None = None
     """Processes; all cores by default. Does not change the result."""
 
     def __post_init__(self) -> None:
         get_layout(self.layout)
-        check_limit(self.max_file_mb)
+        super().__post_init__()
         if not self.sources:
             raise ConfigError("sources is empty; name at least one folder or file")
         for name, least in (("max_sites", 1), ("max_tokens", 8), ("workers", 1), ("rows_per_file", 1)):

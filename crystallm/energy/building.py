@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from crystallm.base.command_line import Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import provenance, write_json
 from crystallm.base.whole_file import whole_file
@@ -38,6 +39,7 @@ from crystallm.energy.hull.references import (
     missing_elements,
     to_relax,
 )
+from crystallm.energy.potentials import PotentialName
 from crystallm.energy.potentials.by_name import load_potential
 from crystallm.energy.potentials.protocol import CHGNET, NoEnergy, Potential, identity
 from crystallm.energy.relaxing import LOADING_S, RelaxedReference
@@ -56,9 +58,9 @@ GROUP = 8
 class BuildConfig:
     """How reference energies are made."""
 
-    potential: str = CHGNET
+    potential: PotentialName = CHGNET
     max_force: float = 0.05
-    """eV/angstrom, largest component at which a relaxation has converged."""
+    """eV/angstrom; largest component at which a relaxation has converged."""
     max_steps: int = 30
     """Of one relaxation; the energy of the last step counts."""
     time_limit: float = 20.0
@@ -68,7 +70,8 @@ class BuildConfig:
     hours: float = 0.0
     """Relaxing ends after so long, 0: never; the table says of each row whether it is relaxed."""
     workers: int = 1
-    exclude: tuple[str, ...] = ()
+    """Processes that relax."""
+    exclude: Annotated[tuple[str, ...], Option(listed=False)] = ()
     """Ids whose energy is an artefact."""
 
     def __post_init__(self) -> None:

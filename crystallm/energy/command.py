@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from crystallm.base.command_line import Command, Group, Option
 from crystallm.base.errors import InputError
-from crystallm.base.input_files import add_reading_options, count_refused
+from crystallm.base.input_files import Reading, count_refused
 from crystallm.base.provenance import output_folder, write_json, write_text
 from crystallm.crystal.cell import Rejection
 from crystallm.energy.analysis import CrystalEnergy, NamedCell, edition_hull, energies_of, read_crystals
 from crystallm.energy.building import BuildConfig, Builder, lines_of
 from crystallm.energy.hull.hull import NO_REFERENCE, HullTable, NoHull
 from crystallm.energy.hull.references import read_corpus
+from crystallm.energy.potentials import PotentialName
 from crystallm.energy.potentials.by_name import load_potential
-from crystallm.energy.potentials.protocol import CHGNET, POTENTIALS, require
+from crystallm.energy.potentials.protocol import CHGNET, require
 from crystallm.energy.relaxation.relaxation import RelaxationSettings
-from crystallm.energy.relaxing import RelaxedCrystal, RelaxReferences, relax_crystals
-from crystallm.model.editions import EDITIONS
+from crystallm.energy.relaxing import TIGHT_ANGSTROM, RelaxedCrystal, RelaxReferences, relax_crystals
+from crystallm.model.editions import Edition
 
 
-def energy(argv: list[str]) -> None:
+def print_energies(
+    crystals: Annotated[tuple[Path, ...], Option(metavar="CIF")],
+    reading: Reading,
+    *,
+    edition: Edition = "full",
+    hull: Annotated[Path | None, Option(metavar="FILE")] = None,
+    potential: PotentialName = CHGNET,
+    as_json: Annotated[bool, Option("--json")] = False,
+) -> None:
     """Print the energy of crystals as they are, their energy above hull, and what they would fall apart into.
 
     `crystallm energy table --help`: make the table of reference energies.
+
+    Args:
+        crystals: CIF files, or folders, zips or tars of them.
+        edition: Whose known crystals make the hull.
+        hull: Another table, of `crystallm energy table`.
+        as_json: Print JSON, energies in eV per atom.
     """
-    if argv[:1] == ["table"]:
-        table(argv[1:])
-        return
-    options = _energy_parser().parse_args(argv)
-    require(options.potential)
-    crystals, hull = _readable(options), _hull(options)
-    columns = _fitted(ENERGY_COLUMNS, crystals)
+    require(potential)
+    cells, table = _readable(crystals, reading), _hull(edition, hull)
+    columns = _fitted(ENERGY_COLUMNS, cells)
     found: list[CrystalEnergy] = []
     try:
-        for one in energies_of(crystals, load_potential(options.potential), hull):
+        for one in energies_of(cells, load_potential(potential), table):
             found.append(one)
-            if not options.json:
+            if not as_json:
                 print("\n".join(_lines([one], columns, head=len(found) == 1)), flush=True)
     finally:  # after Ctrl-C, too: what is done is printed
-        if options.json:
-            print(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
-        elif found:
-            print("\n".join(_footnotes(found, hull)))
-    _refuse_nothing(found)
-    _count_refused(crystals)
+        _print_end(found, found, table, as_json=as_json)
+    _refuse_nothing(found, cells)
 
 
 def file_of(name: str, taken: set[str]) -> Path:
@@ -75,17 +83,36 @@ def file_of(name: str, taken: set[str]) -> Path:
     return Path(f"{stem}.cif")
 
 
-def relax(argv: list[str]) -> None:
-    """Relax crystals, keeping their space groups; write a CIF of each, and a table of energies before and after."""
-    options = _relax_parser().parse_args(argv)
-    require(options.potential)
-    crystals, hull = _readable(options), _hull(options)
-    out = output_folder(options.out)
-    columns = _fitted(RELAX_COLUMNS, crystals)
+def relax_files(
+    crystals: Annotated[tuple[Path, ...], Option(metavar="CIF")],
+    reading: Reading,
+    settings: RelaxationSettings,
+    *,
+    out: Path,
+    edition: Edition = "full",
+    hull: Annotated[Path | None, Option(metavar="FILE")] = None,
+    time_limit: float = 120.0,
+    symprec: float = TIGHT_ANGSTROM,
+    as_json: Annotated[bool, Option("--json")] = False,
+) -> None:
+    """Relax crystals, keeping their space groups; write a CIF of each, and a table of energies before and after.
+
+    Args:
+        crystals: CIF files, or folders, zips or tars of them.
+        out: Folder for the CIFs and relaxed.json.
+        edition: Whose known crystals make the hull.
+        hull: Another table, of `crystallm energy table`.
+        time_limit: Seconds for one crystal.
+        symprec: Angstrom; tolerance of the space group.
+        as_json: Print JSON, energies in eV per atom.
+    """
+    require(settings.potential)
+    cells, table = _readable(crystals, reading), _hull(edition, hull)
+    out = output_folder(out)
+    columns = _fitted(RELAX_COLUMNS, cells)
     found: list[RelaxedCrystal] = []
     taken: set[str] = set()
-    settings = RelaxationSettings(potential=options.potential, max_force=options.max_force, max_steps=options.max_steps)
-    calls = relax_crystals(crystals, hull, settings, time_limit=options.time_limit, symprec_angstrom=options.symprec)
+    calls = relax_crystals(cells, table, settings, time_limit=time_limit, symprec_angstrom=symprec)
     try:
         for one in calls:
             found.append(one)
@@ -93,52 +120,63 @@ def relax(argv: list[str]) -> None:
                 path = out / file_of(one.name, taken)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, one.cif)
-            if not options.json:
+            if not as_json:
                 print("\n".join(_lines([one], columns, head=len(found) == 1)), flush=True)
     finally:
         calls.close()
-        if options.json:
-            print(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
-        elif found:
-            print("\n".join(_footnotes([one.after for one in found], hull)))
+        _print_end(found, [one.after for one in found], table, as_json=as_json)
         write_json(out / "relaxed.json", [one.to_json() for one in found])  # last: a full disk costs no table
-    _refuse_nothing([one.after for one in found])
-    _count_refused(crystals)
+    _refuse_nothing([one.after for one in found], cells)
 
 
-def table(argv: list[str]) -> None:
+def build_table(
+    corpus: Annotated[tuple[Path, ...], Option(metavar="PARQUET")],
+    config: BuildConfig,
+    *,
+    out: Path,
+    energies: tuple[Path, ...] = (),
+    library: tuple[Path, ...] = (),
+    exclude: Annotated[Path | None, Option(metavar="FILE")] = None,
+) -> None:
     """Make the table of reference energies of a corpus; a killed run goes on where it stopped.
 
     Energies of all rows as given; then what makes a hull is relaxed. Writes hull.parquet, energies.parquet and
     report.json.
+
+    Args:
+        corpus: Parquet files with columns id, reduced_formula, cif and what is known.
+        out: Folder to write; the same folder goes on.
+        energies: Folders of energies as given, computed before.
+        library: Parquet files: a table of these ids only, too.
+        exclude: Ids whose energy is wrong; by default the packaged list.
     """
-    options = _table_parser().parse_args(argv)
-    config = BuildConfig(
-        potential=options.potential,
-        max_force=options.max_force,
-        max_steps=options.max_steps,
-        time_limit=options.time_limit,
-        window=options.window,
-        hours=options.hours,
-        workers=options.workers,
-        exclude=tuple(_ids(options.exclude)),
-    )
+    config = replace(config, exclude=tuple(_ids(exclude or ARTEFACTS)))
     require(config.potential)
-    missing = [path for path in (*options.energies, *options.library) if not path.exists()]
+    missing = [path for path in (*energies, *library) if not path.exists()]
     if missing:
         raise InputError(f"{missing[0]} does not exist")
-    corpus = read_corpus(options.corpus)
-    out = output_folder(options.out)
+    rows = read_corpus(corpus)
+    out = output_folder(out)
     settings = RelaxationSettings(potential=config.potential, max_force=config.max_force, max_steps=config.max_steps)
     relaxer = RelaxReferences(settings, time_limit=config.time_limit)
-    builder = Builder(corpus, config, out, relaxer, options.energies)
+    builder = Builder(rows, config, out, relaxer, energies)
     start = time.monotonic()
     builder.energies_as_given()
     complete = builder.relax()
     # An edition's table is named after the folder of its library.
-    libraries: list[tuple[Path | None, Path]] = [(path, out / path.parent.name) for path in options.library]
+    libraries: list[tuple[Path | None, Path]] = [(path, out / path.parent.name) for path in library]
     report = builder.write([(None, out), *libraries], hours=(time.monotonic() - start) / 3600, complete=complete)
     print("\n".join(lines_of(report)))
+
+
+table = Command(build_table, "crystallm energy table")
+energy = Group(
+    "crystallm energy",
+    "",
+    {"table": ("crystallm.energy.command:table", "make the table of reference energies")},
+    otherwise=Command(print_energies, "crystallm energy"),
+)
+relax = Command(relax_files, "crystallm relax")
 
 
 ARTEFACTS = Path(__file__).with_name("artefacts.txt")
@@ -243,25 +281,37 @@ def _footnotes(found: Sequence[CrystalEnergy], hull: HullTable | NoHull) -> list
     return lines
 
 
-def _refuse_nothing(found: Sequence[CrystalEnergy]) -> None:
-    """Raise InputError where nothing came out: no crystal has an energy, or none lies above a hull for want of it."""
+def _print_end(
+    found: Sequence[CrystalEnergy | RelaxedCrystal],
+    energies: Sequence[CrystalEnergy],
+    hull: HullTable | NoHull,
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
+    elif found:
+        print("\n".join(_footnotes(energies, hull)))
+
+
+def _refuse_nothing(found: Sequence[CrystalEnergy], crystals: Sequence[NamedCell]) -> None:
+    """Raise InputError where nothing came out: no crystal has an energy, or none lies above a hull for want of it; say
+    how many could not be read."""
     reasons = Counter(one.reason for one in found if one.above_hull is None)
-    if len(found) > sum(reasons.values()) or not found:
-        return
-    (reason, _), *_ = reasons.most_common(1)
-    if all(one.energy is None for one in found):
-        raise InputError(f"none of {len(found)} crystals has an energy: {reason}")
-    if all(NO_REFERENCE in reason for reason in reasons):
-        raise InputError(f"none of {len(found)} crystals lies above a hull: {reason}; give another table with --hull")
-
-
-def _count_refused(crystals: Sequence[NamedCell]) -> None:
+    if found and len(found) == reasons.total():
+        (reason, _), *_ = reasons.most_common(1)
+        if all(one.energy is None for one in found):
+            raise InputError(f"none of {len(found)} crystals has an energy: {reason}")
+        if all(NO_REFERENCE in reason for reason in reasons):
+            raise InputError(
+                f"none of {len(found)} crystals lies above a hull: {reason}; give another table with --hull"
+            )
     count_refused(sum(isinstance(one.cell, Rejection) for one in crystals), len(crystals))
 
 
-def _readable(options: argparse.Namespace) -> list[NamedCell]:
+def _readable(paths: Sequence[Path], reading: Reading) -> list[NamedCell]:
     """The crystals of the paths; InputError, which lists the reasons, where none can be read."""
-    crystals = read_crystals(options.crystals, trust_atoms=options.trust_atoms, max_file_mb=options.max_file_mb)
+    crystals = read_crystals(paths, trust_atoms=reading.trust_atoms, max_file_mb=reading.max_file_mb)
     reasons = [f"{one.name}: {one.cell}" for one in crystals if isinstance(one.cell, Rejection)]
     if len(reasons) == len(crystals):
         more = f" (and {len(reasons) - 5} more)" if len(reasons) > 5 else ""
@@ -269,8 +319,8 @@ def _readable(options: argparse.Namespace) -> list[NamedCell]:
     return crystals
 
 
-def _hull(options: argparse.Namespace) -> HullTable | NoHull:
-    return edition_hull(options.edition) if options.hull is None else HullTable.read(options.hull)
+def _hull(edition: Edition, hull: Path | None) -> HullTable | NoHull:
+    return edition_hull(edition) if hull is None else HullTable.read(hull)
 
 
 def _ids(path: Path) -> list[str]:
@@ -280,51 +330,3 @@ def _ids(path: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give a text file of ids") from error
     return [words[0] for line in lines if (words := line.split("#")[0].split())]
-
-
-def _parser(prog: str, main: Any, kind: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=main.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    if kind != "table":
-        add("crystals", type=Path, nargs="+", metavar="CIF", help="CIF files, or folders, zips or tars of them")
-        add("--edition", choices=EDITIONS, default="full", help="whose known crystals make the hull (%(default)s)")
-        add("--hull", type=Path, metavar="FILE", help="another table, of `crystallm energy table`")
-        add("--json", action="store_true", help="print JSON, energies in eV per atom")
-        add_reading_options(parser)
-    add("--potential", default=CHGNET, help=POTENTIALS)
-    return parser
-
-
-def _energy_parser() -> argparse.ArgumentParser:
-    return _parser("crystallm energy", energy, "energy")
-
-
-def _relax_parser() -> argparse.ArgumentParser:
-    parser = _parser("crystallm relax", relax, "relax")
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the CIFs and relaxed.json")
-    add("--max-force", type=float, default=0.05, metavar="F", help="eV/angstrom at which it ends (%(default)s)")
-    add("--max-steps", type=int, default=300, metavar="N", help="(%(default)s)")
-    add("--time-limit", type=float, default=120.0, metavar="S", help="seconds for one crystal (%(default)s)")
-    add("--symprec", type=float, default=0.01, metavar="A", help="angstrom; tolerance of the space group (%(default)s)")
-    return parser
-
-
-def _table_parser() -> argparse.ArgumentParser:
-    default = BuildConfig()
-    parser = _parser("crystallm energy table", table, "table")
-    add = parser.add_argument
-    add("corpus", type=Path, nargs="+", metavar="PARQUET", help="columns id, reduced_formula, cif and what is known")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="to write; the same folder goes on")
-    add("--energies", type=Path, nargs="+", default=[], metavar="FOLDER", help="energies as given, computed before")
-    add("--library", type=Path, nargs="+", default=[], metavar="PARQUET", help="a table of these ids only, too")
-    add("--exclude", type=Path, default=ARTEFACTS, metavar="FILE", help="ids whose energy is wrong (the packaged list)")
-    add("--window", type=float, default=default.window, metavar="E", help="eV/atom to gain at most (%(default)s)")
-    add("--hours", type=float, default=default.hours, metavar="H", help="stop relaxing after so long (0: never)")
-    add("--max-force", type=float, default=default.max_force, metavar="F", help="eV/angstrom (%(default)s)")
-    add("--max-steps", type=int, default=default.max_steps, metavar="N", help="of a relaxation (%(default)s)")
-    add("--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds for one (%(default)s)")
-    add("--workers", type=int, default=default.workers, metavar="N", help="processes that relax (%(default)s)")
-    return parser

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
-from crystallm.base.errors import ConfigError
+from crystallm.base.command_line import Group
 
 COMMANDS = {
     "list": ("crystallm.eval.sets.benchmark", "the benchmarks: rows, what is given, pitfalls"),
@@ -23,33 +22,12 @@ COMMANDS = {
     "select": ("crystallm.eval.sets.select", "draw targets from any parquet files and write the prompts"),
 }
 
-
-def help_text() -> str:
-    """Return what `crystallm eval --help` prints."""
-    lines = [f"  {name:12}{purpose}" for name, (_, purpose) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: crystallm eval COMMAND ...",
-            "",
-            "Measure crystals, ours or anyone's.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "`crystallm eval COMMAND --help` lists the options; docs/explanation/eval.md explains the definitions.",
-        ]
-    )
-
-
-def main(argv: list[str]) -> None:
-    """Run one measurement."""
-    match argv:
-        case [] | ["-h" | "--help", *_]:
-            print(help_text())
-        case [name, *rest] if name in COMMANDS:
-            import_module(COMMANDS[name][0]).main(rest)
-        case [name, *_]:
-            raise ConfigError(f"unknown command `eval {name}`; choose from {', '.join(COMMANDS)}")
+main = Group(
+    "crystallm eval",
+    "Measure crystals, ours or anyone's.",
+    COMMANDS,
+    more="docs/explanation/eval.md explains the definitions.",
+)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
 from tqdm import tqdm
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError
-from crystallm.base.input_files import add_reading_options, count_refused
-from crystallm.base.provenance import provenance, write_json
+from crystallm.base.input_files import Reading, count_refused
+from crystallm.base.provenance import check_place, provenance, write_json
 from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.checks.paths import CHECKS_PATHS, CheckCif, ChecksPath
@@ -27,7 +26,7 @@ from crystallm.eval.sets.inputs import Record, read_records
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidityConfig:
+class ValidityConfig(Reading):
     """Settings of the validity check."""
 
     workers: int = 0
@@ -38,12 +37,12 @@ class ValidityConfig:
     """Count a CIF that lists all atoms under P 1 as stating that space group, as CrystaLLM does."""
     checks: ChecksPath = "reference"
     """By CrystalNN and spglib, or for filtering by the fast path; published numbers come from the reference path."""
-    trust_atoms: bool = False
-    """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
     fast: bool = False
-    """The fast path, for filtering; published numbers come from the reference path."""
+    """The fast path (gemmi, moyopy and neighbour lists instead of CrystalNN), for filtering; published numbers come
+    from the reference path."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.time_limit <= 0:
             raise ConfigError(f"time_limit must be > 0 seconds, got {self.time_limit:g}")
         if self.workers < 0:
@@ -125,7 +124,7 @@ def check_all(
         for place, checks in run_limited(
             check,
             items,
-            workers=config.workers or os.cpu_count() or 1,
+            workers=config.workers,
             time_limit_s=config.time_limit,
             warm_up=config.path.warm_up,
         ):
@@ -133,18 +132,6 @@ def check_all(
                 checks = undecided_checks(str(checks.fate), checks.detail)
             on_result(todo[place], checks)
             bar.update()
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `ValidityConfig`, shared with the prediction benchmark."""
-    default = ValidityConfig()
-    parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
-    parser.add_argument(
-        "--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds per crystal (%(default)s)"
-    )
-    parser.add_argument(
-        "--p1-is-claim", action="store_true", help="CIFs listing all atoms under P 1 claim that space group (CrystaLLM)"
-    )
 
 
 NAMED = 20
@@ -160,27 +147,17 @@ def list_unread(records: Sequence[Record]) -> None:
         print(f"... and {len(unread) - NAMED} more; --json lists all", file=sys.stderr)
 
 
-def main(argv: list[str]) -> None:
-    """Check the crystals of one source and print each rate with its denominator and reasons."""
-    parser = argparse.ArgumentParser(prog="crystallm eval validity", description=main.__doc__)
-    parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates, reasons and every verdict here")
-    parser.add_argument("--fast", action="store_true", help="gemmi, moyopy and neighbour lists instead of CrystalNN")
-    parser.add_argument("--checks", choices=get_args(ChecksPath), default="reference", help="path (%(default)s)")
-    add_reading_options(parser)
-    add_options(parser)
-    options = parser.parse_args(argv)
-    config = ValidityConfig(
-        workers=options.workers,
-        time_limit=options.time_limit,
-        p1_is_claim=options.p1_is_claim,
-        fast=options.fast,
-        checks=options.checks,
-        trust_atoms=options.trust_atoms,
-    )
-    if options.json and not os.access(options.json.resolve().parent, os.W_OK):
-        raise ConfigError(f"cannot write {options.json}: its folder is missing or not writable; choose another place")
-    records = read_records(options.source, trust_atoms=config.trust_atoms, max_file_mb=options.max_file_mb)
+def check_source(
+    source: Path, config: ValidityConfig, *, json: Annotated[Path | None, Option(metavar="FILE")] = None
+) -> None:
+    """Check the crystals of one source and print each rate with its denominator and reasons.
+
+    Args:
+        source: Folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`.
+        json: Also write rates, reasons and every verdict here.
+    """
+    check_place(json)
+    records = read_records(source, trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)
     list_unread(records)
     verdicts: dict[int, Checks] = {}
     complete = False
@@ -195,13 +172,16 @@ def main(argv: list[str]) -> None:
         if not complete:
             print(f"interrupted: {counts.checked} of {len(records)} crystals were checked")
         print(counts.table())
-        if options.json:
+        if json:
             result = counts.to_json() | {
                 "complete": complete,
                 "records": len(records),
                 "judges": {"checks": config.path.to_json()},
                 "crystals": [{"name": records[i].name} | verdicts[i].to_json() for i in sorted(verdicts)],
-                "provenance": provenance(config, inputs=[options.source]),
+                "provenance": provenance(config, inputs=[source]),
             }
-            write_json(options.json, result)
+            write_json(json, result)
     count_refused(sum(isinstance(record.cif, Rejection) for record in records), len(records))
+
+
+main = Command(check_source, "crystallm eval validity")

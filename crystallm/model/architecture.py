@@ -17,8 +17,11 @@ class ModelConfig:
     model_type: Literal["llama", "gpt2"] = "llama"
     """`llama`: rotary positions, RMS norm, gated MLP. `gpt2`: learned positions, layer norm, plain MLP."""
     layers: int = 8
+    """Number of transformer blocks."""
     hidden: int = 256
+    """Width of the residual stream."""
     heads: int = 8
+    """Attention heads in a layer."""
     kv_heads: int | None = None
     """Key and value heads, `llama` only; None is as many as `heads`."""
     ffn: int = 688

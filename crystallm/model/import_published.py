@@ -5,7 +5,6 @@ Only tensors and plain values are ever read from a pickle: a file that holds any
 
 from __future__ import annotations
 
-import argparse
 import json
 import pickle
 import struct
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystallm.base.command_line import Command
 from crystallm.base.errors import CheckpointError, InputError
 from crystallm.base.whole_file import cannot_write
 from crystallm.tokenizer.published_texts import CRYSTALLM, CRYSTALLM_PI, PublishedLayout
@@ -305,20 +305,24 @@ layers, width {published.hidden}, {published.heads} heads, context {published.co
 """
 
 
-def import_command(argv: list[str]) -> None:
+def import_model(path: Path, out: Path) -> None:
     """Read a model published by CrystaLLM (ckpt.pt, or the folder that holds it) or by CrystaLLM-pi (a folder of the
-    unconditional kind), and write a checkpoint folder that samples and trains like any other here."""
-    parser = argparse.ArgumentParser(prog="crystallm model import", description=import_command.__doc__)
-    parser.add_argument("path", type=Path, metavar="PATH", help="ckpt.pt, or a folder")
-    parser.add_argument("out", type=Path, metavar="OUT", help="checkpoint folder to write, new or empty")
-    options = parser.parse_args(argv)
-    model = import_checkpoint(options.path, options.out)
-    print(f"imported {options.path.name}: layout {model.layout.name}, {model.layers} layers, width {model.hidden}")
-    print(f"use it: crystallm sample TiO2 --model {options.out}")
+    unconditional kind), and write a checkpoint folder that samples and trains like any other here.
+
+    Args:
+        path: `ckpt.pt`, or a folder.
+        out: Checkpoint folder to write, new or empty.
+    """
+    model = import_checkpoint(path, out)
+    print(f"imported {path.name}: layout {model.layout.name}, {model.layers} layers, width {model.hidden}")
+    print(f"use it: crystallm sample TiO2 --model {out}")
     print("train it further with a recipe that says")
     print(f"  layout: {model.layout.name}")
-    print(f"  start_from: {options.out}")
+    print(f"  start_from: {out}")
     print(
         f"  model: {{model_type: gpt2, layers: {model.layers}, hidden: {model.hidden}, heads: {model.heads}, "
         f"ffn: {4 * model.hidden}, context: {model.context}}}"
     )
+
+
+import_command = Command(import_model, "crystallm model import")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -10,8 +9,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import output_folder
 from crystallm.base.whole_file import cannot_write
@@ -32,14 +32,26 @@ def push(
     checkpoint: Path,
     destination: str,
     *,
-    licence: str | None = None,
-    reports: Sequence[Path] = (),
+    licence: Annotated[str | None, Option("--license")] = None,
+    reports: Annotated[tuple[Path, ...], Option("--report", metavar="FILE")] = (),
     private: bool = False,
 ) -> str:
-    """Copy a checkpoint with a complete model card to the hub or into a new local folder; returns the place.
+    """Share a checkpoint: copy it with a complete model card to the Hugging Face hub or into a new local folder.
 
-    licence: identifier as the hub knows it; None keeps the one in the card. reports: `report.json` of `crystallm eval`,
-    whose metrics go into the card. Raises CheckpointError, ConfigError or InputError; nothing is left half written.
+    Nothing is left half written.
+
+    Args:
+        checkpoint: Folder such as RUN/best.
+        destination: `owner/name` on the hub, or a new folder (`./folder`).
+        licence: Of the weights, as the hub knows it, such as cc-by-4.0; by default the one that the card names.
+        reports: `report.json` of `crystallm eval`, whose metrics go into the card.
+        private: On the hub: visible to you only.
+
+    Returns:
+        The place.
+
+    Raises:
+        CheckpointError, ConfigError, InputError: it is no checkpoint, has no licence, or the place cannot be used.
     """
     load_checkpoint(checkpoint)  # what cannot be loaded is not handed on
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,9 +65,17 @@ def push(
 
 
 def pull(source: str, out: Path) -> Path:
-    """Copy a checkpoint from the hub or a local folder into the new folder `out`, checked before it appears there.
+    """Fetch a checkpoint from the Hugging Face hub or a local folder; it is checked before it appears.
 
-    Raises CheckpointError for what is no checkpoint of this project, InputError for a place that cannot be used.
+    Args:
+        source: `owner/name` on the hub, or a folder (`./folder`).
+        out: New folder.
+
+    Returns:
+        That folder.
+
+    Raises:
+        CheckpointError, InputError: it is no checkpoint of this project, or a place cannot be used.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "checkpoint"
@@ -200,29 +220,5 @@ def _hub_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-def push_command(argv: list[str]) -> None:
-    """Share a checkpoint: copy it with a complete model card to the Hugging Face hub or into a local folder."""
-    parser = argparse.ArgumentParser(prog="crystallm model push", description=push_command.__doc__)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder such as RUN/best")
-    parser.add_argument("destination", metavar="DESTINATION", help="owner/name on the hub, or a new folder (./folder)")
-    parser.add_argument("--license", metavar="NAME", help="licence of the weights, such as cc-by-4.0")
-    parser.add_argument("--report", type=Path, nargs="+", default=[], metavar="FILE", help="report.json of `eval`")
-    parser.add_argument("--private", action="store_true", help="hub: visible to you only")
-    options = parser.parse_args(argv)
-    place = push(
-        options.checkpoint,
-        options.destination,
-        licence=options.license,
-        reports=options.report,
-        private=options.private,
-    )
-    print(f"shared: {place}")
-
-
-def pull_command(argv: list[str]) -> None:
-    """Fetch a checkpoint from the Hugging Face hub or a local folder, and check it."""
-    parser = argparse.ArgumentParser(prog="crystallm model pull", description=pull_command.__doc__)
-    parser.add_argument("source", metavar="SOURCE", help="owner/name on the hub, or a folder (./folder)")
-    parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
-    options = parser.parse_args(argv)
-    print(f"fetched; use it: crystallm sample TiO2 --model {pull(options.source, options.out)}")
+push_command = Command(push, "crystallm model push", result="shared: {}")
+pull_command = Command(pull, "crystallm model pull", result="fetched; use it: crystallm sample TiO2 --model {}")

@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import isinf, log10
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from crystallm.base.command_line import Option
 from crystallm.base.errors import ConfigError
+from crystallm.energy.potentials import PotentialName
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class SampleConfig:
         0.5
     """
 
-    n: int = 10
+    n: Annotated[int, Option("-n")] = 10
     """Draws per prompt; each one counts in the denominator."""
     temperature: float = 0.5
     """Below 1 sharpens the distribution towards what the model finds most probable."""
@@ -80,9 +82,9 @@ class SampleConfig:
     guide: float = 1.0
     """What the odds of templates, known crystals of similar elements that draws of a formula may follow, against the
     model alone are multiplied by; 0: the model alone."""
-    space_groups: str | None = None
+    space_groups: Annotated[str | None, Option(metavar="top:K")] = None
     """With `top:5` draws are spread over the 5 most probable space groups; with `top:5:even` equally many of each."""
-    units: str | None = None
+    units: Annotated[str | None, Option(metavar="top:K")] = None
     """The same for the formula units of the primitive cell."""
 
     def __post_init__(self) -> None:
@@ -144,14 +146,14 @@ class AnswerConfig:
         'beside'
     """
 
-    known: Literal["beside", "only", "none"] = "beside"
+    known: Annotated[Literal["beside", "only", "none"], Option(listed=False)] = "beside"
     """Known crystals of exactly the formula asked for are answers of their own; `only`: nothing is drawn; `none`: only
     what is drawn."""
     energies: bool = True
     """Whether a potential judges the crystals."""
     relax: bool = True
     """Whether drawn crystals are relaxed by it in their space group; known ones stay as they are."""
-    potential: str = "chgnet"
+    potential: PotentialName = "chgnet"
     """Name of the potential: `chgnet`, `sevenn`, or `package.module:callable` that returns an ASE calculator."""
     question: Literal["nature", "database"] = "nature"
     """Of which question the chance in the table is: which structure nature makes at ambient conditions, or which one a
@@ -168,6 +170,27 @@ class AnswerConfig:
             raise ConfigError(f"search must not be negative, got {self.search}; 0 searches nothing")
         if self.search and not self.energies:
             raise ConfigError("a search is guided by energies; leave out --no-energies")
+
+
+Format = Literal["cif", "poscar", "extxyz", "json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """What a run writes and prints."""
+
+    checks: Literal["fast", "reference", "none"] = "fast"
+    """How crystals are checked: by compiled means that give the verdicts of the reference path, by that path itself
+    (pymatgen, spglib, CrystalNN), or not."""
+    formats: Annotated[tuple[Format, ...], Option("--format", each=True)] = ("cif",)
+    """Format of the files; give it again for more formats; json is pymatgen's."""
+    lattice: bool = False
+    """Whether the table shows the lattice."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.formats if name not in get_args(Format)]
+        if unknown or not self.formats:
+            raise ConfigError(f"unknown format {(*unknown, '')[0]!r}; choose from {', '.join(get_args(Format))}")
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

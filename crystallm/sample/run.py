@@ -19,7 +19,7 @@ from crystallm.crystal.checks.paths import CHECKS_PATHS, SYMMETRY_PATHS
 from crystallm.model.checkpoint import TEMPLATES_FILE
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.search.further import FurtherDraws
-from crystallm.sample.config import AnswerConfig, SampleConfig
+from crystallm.sample.config import AnswerConfig, OutputConfig, SampleConfig
 from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.formats import FILE_SUFFIX
 from crystallm.sample.garbage import old_objects_left_alone
@@ -27,7 +27,7 @@ from crystallm.sample.output import folder
 from crystallm.sample.output.missing import Missing, all_of, deal
 from crystallm.sample.output.process_parts import gather, joined_processes, part_file, read_all_records
 from crystallm.sample.output.records import RECORDS, RecordFile, as_recorded, attempt_of, record_of
-from crystallm.sample.output.writer import OutputConfig, Writer
+from crystallm.sample.output.writer import Writer
 from crystallm.sample.prompts import NamedPrompt
 from crystallm.tokenizer.layout import get_layout
 from crystallm.tokenizer.text_layout import TextLayout

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from crystallm.base import input_files
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
-from crystallm.base.input_files import (
-    MAX_FILE_MB,
-    Unread,
-    add_reading_options,
-    check_limit,
-    count_refused,
-    is_cif_name,
-)
+from crystallm.base.input_files import MAX_FILE_MB, Reading, Unread, count_refused, is_cif_name
 from crystallm.crystal.cell import Cell, Reason, Rejection, refuse_large
-from crystallm.tokenizer.layout import DEFAULT_LAYOUT, LAYOUTS, get_layout
+from crystallm.tokenizer.layout import DEFAULT_LAYOUT, get_layout
 from crystallm.tokenizer.text_layout import TextLayout
 
 if TYPE_CHECKING:
     from crystallm.crystal.cif.reasons import Finding
-
-DESCRIPTION = """Show how crystals are written as text and tokenised. A folder stands for all CIF files in it, packed
-ones too. What cannot be shown is named on stderr with the reason, the others are shown, and the exit code is 2."""
 
 BINARY = re.compile("[\x00-\x08\x0e-\x1a]")
 """Characters that no text file holds."""
@@ -102,51 +92,58 @@ def structures_of(file: Path, *, trust_atoms: bool, max_file_mb: float = MAX_FIL
     return [Structure(name, read.cell, reasons(read)) for name, read in zip(names, blocks, strict=True)]
 
 
-def text(argv: list[str]) -> None:
-    """Run `crystallm text FILE.cif ...`."""
-    parser = argparse.ArgumentParser(prog="crystallm text", description=DESCRIPTION)
-    parser.add_argument("sources", metavar="FILE", nargs="+", type=Path, help="CIF file, or folder of CIF files")
-    parser.add_argument(
-        "--layout", default=DEFAULT_LAYOUT, help=f"how to write: {', '.join(LAYOUTS)} (default: %(default)s)"
-    )
-    parser.add_argument("--ids", action="store_true", help="list each token with its id")
-    parser.add_argument(
-        "--augmented", type=int, metavar="SEED", help="an equivalent text drawn at random instead of the canonical one"
-    )
-    parser.add_argument(
-        "--why", action="store_true", help="say which statements of the file were used, not needed, or contradict"
-    )
-    add_reading_options(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text for people")
-    options = parser.parse_args(argv)
-    if options.augmented is not None and options.augmented < 0:
-        raise ConfigError(f"--augmented must be a seed >= 0, got {options.augmented}")
-    check_limit(options.max_file_mb)
-    layout = get_layout(options.layout)
-    files = [file for source in options.sources for file in files_of(source)]
+def show_texts(
+    sources: Annotated[tuple[Path, ...], Option(metavar="FILE")],
+    reading: Reading,
+    *,
+    layout: str = DEFAULT_LAYOUT,
+    ids: bool = False,
+    augmented: Annotated[int | None, Option(metavar="SEED")] = None,
+    why: bool = False,
+    as_json: Annotated[bool, Option("--json")] = False,
+) -> None:
+    """Show how crystals are written as text and tokenised.
+
+    What cannot be shown is named on stderr with the reason, the others are shown, and the exit code is 2.
+
+    Args:
+        sources: CIF files; a folder stands for all CIF files in it, packed ones too.
+        layout: How to write, see docs/explanation/tokenizer.md.
+        ids: List each token with its id.
+        augmented: An equivalent text drawn at random instead of the canonical one.
+        why: Say which statements of the file were used, not needed, or contradict.
+        as_json: One JSON object a line instead of text for people.
+    """
+    if augmented is not None and augmented < 0:
+        raise ConfigError(f"--augmented must be a seed >= 0, got {augmented}")
+    written = get_layout(layout)
+    files = [file for source in sources for file in files_of(source)]
     shown = _Outcome()
     for file in files:
         try:
-            structures = structures_of(file, trust_atoms=options.trust_atoms, max_file_mb=options.max_file_mb)
+            structures = structures_of(file, trust_atoms=reading.trust_atoms, max_file_mb=reading.max_file_mb)
         except InputError as error:
             shown.fail(str(error))
             continue
         for structure in structures:
-            found = show(structure.cell, layout, augmented_seed=options.augmented)
-            why = structure.why if options.why else None
+            found = show(structure.cell, written, augmented_seed=augmented)
+            reasons = structure.why if why else None
             with_title = len(files) > 1 or len(structures) > 1
             if isinstance(found, Rejection):
                 remedy = REMEDIES.get(found.reason)
                 shown.fail(f"{structure.name}: {found}" + (f"; {remedy}" if remedy else ""))
-                _print_why(structure.name, why, as_json=options.json, with_title=with_title)
+                _print_why(structure.name, reasons, as_json=as_json, with_title=with_title)
                 continue
             shown.count += 1
-            if options.json:
-                _print_json(structure.name, found, layout, why, with_ids=options.ids)
+            if as_json:
+                _print_json(structure.name, found, written, reasons, with_ids=ids)
             else:
-                _print(structure.name, found, with_ids=options.ids, with_title=with_title)
-                _print_why(structure.name, why)
+                _print(structure.name, found, with_ids=ids, with_title=with_title)
+                _print_why(structure.name, reasons)
     shown.finish()
+
+
+text = Command(show_texts, "crystallm text")
 
 
 @dataclass

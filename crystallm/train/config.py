@@ -12,6 +12,7 @@ class TrainConfig:
     """How a model is trained; one of `epochs`, `max_steps` and `max_minutes` says when it ends."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    """Shape of the model."""
     layout: str = "wyckoff"
     """Name of the text layout; the tokenizer follows from it."""
     start_from: str | None = None
@@ -31,10 +32,12 @@ class TrainConfig:
     lora_alpha: float = 16.0
     """With `lora_rank`: the product of the small matrices is scaled by lora_alpha / lora_rank."""
     max_tokens: int | None = None
-    """Crystals with a longer text are left out and counted; None is the model's context."""
+    """Crystals with a longer text are left out and counted; None: the model's context."""
 
     epochs: float | None = None
+    """Passes over the training texts after which the run ends; may be a fraction."""
     max_steps: int | None = None
+    """Optimiser steps after which the run ends."""
     max_minutes: float | None = None
     """Time spent training, evaluation and saving included, over all resumed parts."""
     patience: int | None = None
@@ -57,10 +60,13 @@ class TrainConfig:
     final_learning_rate_fraction: float = 0.05
     """The schedule ends at this part of the top."""
     warmup_steps: int = 300
+    """Steps in which the learning rate rises from 0."""
     weight_decay: float = 0.1
     """On matrices only, not on norms and biases."""
     beta1: float = 0.9
+    """Of AdamW: how long the mean of gradients remembers."""
     beta2: float = 0.95
+    """Of AdamW: how long the mean of squared gradients remembers."""
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
     ema_decay: float = 0.0
@@ -84,6 +90,7 @@ class TrainConfig:
     stream_buffer: int = 100_000
     """With `streaming`: texts in memory at a time, among which they are shuffled and sorted by length."""
     seed: int = 0
+    """Of initial weights, the order of texts and how they are drawn anew."""
 
     log_every: int = 20
     """Steps between two lines of metrics."""

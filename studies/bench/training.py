@@ -16,9 +16,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.cli import run_program
-from crystallm.train.__main__ import prepare_process
 from crystallm.train.config import TrainConfig
 from crystallm.train.monitor.throughput import Work, training_flops, work_of
+from crystallm.train.process import prepare_process
 from crystallm.train.texts.batches import Ints
 
 if TYPE_CHECKING:

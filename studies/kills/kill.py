@@ -68,7 +68,7 @@ def adopt_orphans() -> None:
 
 def load_libraries() -> None:
     """Load them once, before the processes part: it takes longer than what they do."""
-    from crystallm.train.__main__ import prepare_process
+    from crystallm.train.process import prepare_process
 
     prepare_process()
     import crystallm.eval.benchmarking.run_command

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from crystallm.base.config import from_mapping, load_recipe, with_overrides
 from crystallm.base.provenance import output_folder
-from crystallm.train.__main__ import prepare_process
 from crystallm.train.config import TrainConfig
+from crystallm.train.process import prepare_process
 from studies.layouts.config import LayoutsConfig
 from studies.layouts.report import markdown
 

@@ -19,8 +19,8 @@ import numpy as np
 from crystallm.base.config import load_recipe, to_mapping
 from crystallm.base.errors import ConfigError, CrystallmError, ProcessError
 from crystallm.base.provenance import provenance, write_json
-from crystallm.train.__main__ import prepare_process
 from crystallm.train.config import TrainConfig
+from crystallm.train.process import prepare_process
 from crystallm.train.state.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)

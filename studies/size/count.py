@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import io
 import subprocess
-import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator

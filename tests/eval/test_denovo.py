@@ -276,7 +276,7 @@ def test_mistakes_end_with_a_message(
     with pytest.raises(ConfigError, match="-1"):
         DenovoConfig(time_limit=-1)
     with pytest.raises(ConfigError, match="split_column"):
-        DenovoConfig(split="train")
+        DenovoConfig(split="train", split_column="")
 
 
 def test_what_could_not_be_read_in_time_is_undecided_in_every_rate() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.folder_lock import only_writer
+from crystallm.base.input_files import Reading
 from crystallm.eval.__main__ import main
 from crystallm.eval.benchmarking import run_command as run
 from crystallm.model.checkpoint import default_folder
@@ -58,7 +59,8 @@ def test_one_command_from_targets_to_report(
 
 
 def test_several_processes_are_started_by_accelerate() -> None:
-    command = run.sample_command(Path("p"), Path("o"), model=Path("m"), n=3, seed=1, processes=2, more=[])
+    draws = run.Draws(model=Path("m"), n=3, seeds=[1], processes=2, more=[])
+    command = draws.command(Path("p"), Path("o"), 1)
     assert command[1:3] == ["-m", "crystallm.base.launch"]
     assert command[command.index("--model") + 1] == "m"
     assert {"--generated-only", "--no-energies"} <= set(command)  # a look-up is no prediction
@@ -83,7 +85,7 @@ def test_free_samples_of_several_seeds(tmp_path: Path, monkeypatch: pytest.Monke
     commands: list[list[str]] = []
     shares = iter([(3, 4), (4, 4)])
 
-    def score(benchmark: object, samples: Path, data: Path, out: Path, more: list[str]) -> None:
+    def score(benchmark: object, samples: Path, data: Path, out: Path, reading: Reading) -> None:
         passed, attempted = next(shares)
         rates = {"valid": {"passed": passed, "attempted": attempted}}
         (out / "denovo.json").write_text(json.dumps({"rates": rates}))

@@ -12,14 +12,17 @@ import pytest
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
+from crystallm.base.command_line import Command
 from crystallm.base.errors import InputError
 from crystallm.base.workers import Fate
 from crystallm.cli import main as cli
 from crystallm.crystal.cell import Reason
 from crystallm.eval.benchmarking.score_command import main, name_of, score_free_samples
+from crystallm.eval.denovo.evaluation import DenovoConfig
 from crystallm.eval.prediction import comparisons, plain_loop
 from crystallm.eval.prediction.comparisons import Group, Outcome, Question, compare, match
 from crystallm.eval.prediction.report_file import read_report
+from crystallm.eval.prediction.scoring import ScoreConfig
 from crystallm.eval.sets.benchmark import load_benchmark
 from crystallm.eval.sets.samples import read_samples, samples_digest
 from crystallm.eval.sets.targets import Target, make_target, read_targets
@@ -286,32 +289,49 @@ def test_mistakes_are_messages_with_exit_code_2(
     assert "occurs twice" in capsys.readouterr().err
 
 
-def test_free_samples_go_to_the_command_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the judge of free samples is asked, call by call, instead of judging."""
+    asked: list[dict[str, Any]] = []
+
+    def judge(
+        samples: Path, config: DenovoConfig, *, reference: tuple[Path, ...], out: Path, energy: bool = False
+    ) -> None:
+        asked.append({"samples": samples, "config": config, "reference": reference, "out": out, "energy": energy})
+
+    monkeypatch.setattr("crystallm.eval.denovo.command.main", Command(judge, "crystallm eval denovo"))
+    return asked
+
+
+def test_free_samples_go_to_the_command_for_them(tmp_path: Path, judged: list[dict[str, Any]]) -> None:
     """The seam: samples, reference files with their split, and further options."""
-    asked: list[list[str]] = []
-    monkeypatch.setattr(
-        "crystallm.eval.benchmarking.score_command.import_module",
-        lambda name: type("Module", (), {"main": asked.append}),
-    )
     benchmark = load_benchmark("de_novo")
     for name in benchmark.rows.files:
         (tmp_path / name).touch()
-    score_free_samples(benchmark, tmp_path / "s.jsonl", tmp_path, tmp_path / "out", ["--energy"])
-    (command,) = asked
-    assert command[:2] == [str(tmp_path / "s.jsonl"), "--reference"]
-    assert command[-7:-3] == ["--split-column", "suggested_split", "--split", "train"]
-    assert command[-3:] == ["--out", str(tmp_path / "out"), "--energy"]
+    score_free_samples(benchmark, tmp_path / "s.jsonl", tmp_path, tmp_path / "out", ScoreConfig(), ["--energy"])
+    (asked,) = judged
+    assert (asked["samples"], asked["out"], asked["energy"]) == (tmp_path / "s.jsonl", tmp_path / "out", True)
+    assert asked["reference"] == tuple(tmp_path / name for name in benchmark.rows.files)
+    assert (asked["config"].split_column, asked["config"].split) == ("suggested_split", "train")
+
+
+def test_options_after_the_dashes_go_before_those_of_the_benchmark(
+    tmp_path: Path, judged: list[dict[str, Any]]
+) -> None:
+    benchmark = load_benchmark("de_novo")
+    for name in benchmark.rows.files:
+        (tmp_path / name).touch()
+    more = ["--split", "val", "--out", str(tmp_path / "other"), "--reference", "a", "b"]
+    score_free_samples(benchmark, tmp_path / "s.jsonl", tmp_path, tmp_path / "out", ScoreConfig(), more)
+    (asked,) = judged
+    assert (asked["config"].split, asked["out"]) == ("val", tmp_path / "other")
+    assert asked["reference"] == (Path("a"), Path("b"))
 
 
 @pytest.mark.parametrize("command", ["score", "run"])
 def test_options_of_reading_reach_the_judge_of_free_samples(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged: list[dict[str, Any]]
 ) -> None:
-    asked: list[list[str]] = []
-    monkeypatch.setattr(
-        "crystallm.eval.benchmarking.score_command.import_module",
-        lambda name: type("Module", (), {"main": asked.append}),
-    )
     monkeypatch.setattr("crystallm.eval.benchmarking.run_command.draw", lambda command: None)
     for name in load_benchmark("de_novo").rows.files:
         (tmp_path / name).touch()
@@ -320,9 +340,8 @@ def test_options_of_reading_reach_the_judge_of_free_samples(
     samples = [str(tmp_path / "s.jsonl")] if command == "score" else []
     there = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--trust-atoms", "--max-file-mb", "3"]
     assert cli(["eval", command, "de_novo", *samples, *there]) == 0
-    (given,) = asked
-    assert "--trust-atoms" in given
-    assert given[given.index("--max-file-mb") + 1] == "3"
+    (asked,) = judged
+    assert (asked["config"].trust_atoms, asked["config"].max_file_mb) == (True, 3)
 
 
 def test_a_large_sample_is_refused_by_name(tmp_path: Path, cifs: dict[str, str]) -> None:

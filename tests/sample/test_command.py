@@ -122,7 +122,7 @@ def test_a_look_up_with_energies(cli: Run, tmp_path: Path) -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; from crystallm.sample.__main__ import parser; parser(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from crystallm.sample.__main__ import main; main.parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

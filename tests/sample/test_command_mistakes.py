@@ -87,9 +87,7 @@ def test_prompt_beyond_the_context(cli: Run, tmp_path: Path) -> None:
 
 
 def test_impossible_numbers_of_processes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["sample", "NaCl", "--processes", "0"])
-    assert stopped.value.code == 2
+    assert main(["sample", "NaCl", "--processes", "0"]) == 2
     assert "'0' is not a whole number from 1 on" in capsys.readouterr().err
 
 

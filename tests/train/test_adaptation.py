@@ -140,10 +140,10 @@ def test_a_run_with_an_adapter(base: Path, arguments: Any, train_here: Any, metr
         torch.testing.assert_close(whole[name].float(), value, rtol=1e-2, atol=1e-3)
 
     with pytest.raises(CheckpointError, match=r"was trained on another base than .*base1"):
-        merge_adapter(out / "adapter", base.with_name("base1"), tmp_path / "wrong")
+        merge_adapter(out / "adapter", base=base.with_name("base1"), out=tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
     with pytest.raises(CheckpointError, match=r"is not an adapter of this project: no adapter_config\.json"):
-        merge_adapter(out / "best", base, tmp_path / "wrong")
+        merge_adapter(out / "best", base=base, out=tmp_path / "wrong")
 
 
 def test_an_adapter_names_its_base(base: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from crystallm.base.errors import ConfigError
-from crystallm.train.__main__ import make_parser
+from crystallm.train.__main__ import train_command
 from crystallm.train.config import TrainConfig
 from crystallm.train.optim.sharding import set_up_sharding
 
@@ -52,7 +52,7 @@ def test_profiles(name: str, processes: int, machines: int, several: bool, shard
     assert (asked.num_processes, asked.num_machines) == (processes, machines)
     assert (asked.multi_gpu, asked.use_fsdp, asked.use_cpu) == (several, sharded, name == "cpu")
     assert asked.mixed_precision == "no"
-    assert make_parser().parse_args(asked.training_script_args[1:]).resume
+    assert train_command.parser().parse_args(asked.training_script_args[1:]).resume
     if several or sharded:
         told = prepare_multi_gpu_env(asked)
         assert asked.nproc_per_node == str(processes // machines)
@@ -143,7 +143,7 @@ def test_a_job_saves_before_its_limit_and_goes_on(slurm: dict[str, str], argumen
         assert (asked.machine_rank, asked.num_machines, asked.num_processes) == (int(node), 2, 2)
         assert (asked.use_fsdp, asked.fsdp_version) == (True, 2)
         assert asked.main_process_ip == "127.0.0.1"
-        ours = make_parser().parse_args(asked.training_script_args[1:])
+        ours = train_command.parser().parse_args(asked.training_script_args[1:])
         assert (ours.recipe, ours.data, ours.out, ours.resume) == (Path(recipe), Path(data), out, True)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import InputError
 from crystallm.base.provenance import write_text
 from crystallm.base.workers import Lost, run_limited
@@ -195,27 +195,26 @@ def markdown(checked: Checked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The options of the command."""
-    command = commands.add_parser(
-        "check",
-        description="Look for rows that contradict themselves: columns against atoms, lost hydrogen, labels taken for "
-        "elements, atoms on top of each other. Writes OUT.jsonl (every finding) and OUT.md (counts, and the certain "
-        "ones); `crystallm data templates --without OUT.jsonl` leaves the certain ones out.",
-        help="rows of a table that contradict themselves",
-    )
-    command.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="parquet with columns id and cif")
-    command.add_argument("out", type=Path, metavar="OUT", help="the two files without their endings")
-    command.add_argument(
-        "--energies", nargs="+", type=Path, default=[], metavar="FILE", help="parquet with columns id, energy (eV/atom)"
-    )
-    command.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
+def check(
+    sources: tuple[Path, ...],
+    out: Path,
+    *,
+    energies: Annotated[tuple[Path, ...], Option(metavar="FILE")] = (),
+    workers: int = 1,
+) -> None:
+    """Look for rows that contradict themselves: columns against atoms, lost hydrogen, labels taken for elements, atoms
+    on top of each other.
 
+    Writes OUT.jsonl (every finding) and OUT.md (counts, and the certain ones); `crystallm data templates --without
+    OUT.jsonl` leaves the certain ones out.
 
-def check_command(options: argparse.Namespace) -> None:
-    """Look through the sources and write what was found."""
-    checked = findings_of_sources(options.sources, energies=options.energies, workers=options.workers)
-    out: Path = options.out
+    Args:
+        sources: Parquet files with columns id and cif.
+        out: The two files without their endings.
+        energies: Parquet files with columns id, energy (eV/atom).
+        workers: Processes.
+    """
+    checked = findings_of_sources(sources, energies=energies, workers=workers)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_findings(out.with_suffix(".jsonl"), checked.findings)
     write_text(out.with_suffix(".md"), markdown(checked))
@@ -223,3 +222,6 @@ def check_command(options: argparse.Namespace) -> None:
         f"{checked.rows:,} rows, {len(checked.certain):,} with a certain contradiction; {out.with_suffix('.md')}, "
         f"{out.with_suffix('.jsonl')}"
     )
+
+
+main = Command(check, "crystallm data check")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import CompositionError, InputError
 from crystallm.crystal.formulas.composition import format_formula, parse_formula
 from crystallm.data.seen.listing import SEEN_FILE, Seen
@@ -127,30 +128,27 @@ def _dropped_copies(file: Path) -> Iterator[tuple[str, str]]:
             yield row["id"], found[1]
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The options of the command."""
-    command = commands.add_parser(
-        "seen",
-        description="Write the list of crystals that a checkpoint has seen. SOURCE is a folder made by `crystallm data "
-        "prepare`, of which the training part is taken, or a parquet file with the columns id and reduced_formula, or "
-        "a library of templates. `crystallm train` does so by itself; this is for a checkpoint without one.",
-        help="what a checkpoint has seen, for one that does not say",
-    )
-    command.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
-    command.add_argument("out", type=Path, metavar="OUT", help="checkpoint folder, or file to write")
-    command.add_argument(
-        "--copies", nargs="+", type=Path, default=[], metavar="FILE", help="corpora that name copies, in merged_ids"
-    )
+def write_list(
+    sources: tuple[Path, ...], out: Path, *, copies: Annotated[tuple[Path, ...], Option(metavar="FILE")] = ()
+) -> None:
+    """Write the list of crystals that a checkpoint has seen. `crystallm train` does so by itself; this is for a
+    checkpoint without one.
 
-
-def seen_command(options: argparse.Namespace) -> None:
-    """Write a list."""
-    sources = [source / "train.parquet" if source.is_dir() else source for source in options.sources]
-    out: Path = options.out / SEEN_FILE if options.out.is_dir() else options.out
-    found = seen_in(sources, copies=options.copies)
+    Args:
+        sources: Folders made by `crystallm data prepare`, of which the training part is taken, parquet files with the
+            columns id and reduced_formula, or libraries of templates.
+        out: Checkpoint folder, or file to write.
+        copies: Corpora that name copies, in merged_ids.
+    """
+    sources = tuple(source / "train.parquet" if source.is_dir() else source for source in sources)
+    out = out / SEEN_FILE if out.is_dir() else out
+    found = seen_in(sources, copies=copies)
     if found is None:
         raise InputError(
             f"one of {', '.join(map(str, sources))} has no columns id and reduced_formula; name its crystals"
         )
     found.write(out)
     print(f"{len(found):,} crystals of {len(found.formulas):,} formulas, {len(found.merged):,} copies, in {out}")
+
+
+main = Command(write_list, "crystallm data seen")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import InputError
 from crystallm.base.whole_file import whole_file
 from crystallm.crystal.formulas.composition import element_order, parse_formula
@@ -22,7 +22,7 @@ from crystallm.data.templates.copies import mark_copies
 from crystallm.data.templates.facts import join_energies, join_sources
 from crystallm.data.templates.numbers import Deviations, join_numbers
 from crystallm.data.templates.schema import FACTS, SCHEMA, TEMPLATE_COLUMNS, TEMPLATES, kind_name
-from crystallm.tokenizer.layout import Layout, get_layout
+from crystallm.tokenizer.layout import DEFAULT_LAYOUT, Layout, get_layout
 
 ROWS_PER_GROUP = 4096
 """Kinds of formulas lie together, so that little is read for one of them."""
@@ -171,64 +171,53 @@ def _kind(formula: str) -> tuple[str, bytes, int]:
     return kind_name(kind), bytes(element_order(symbol)[1] for symbol in elements), sum(kind)
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The options of the command."""
-    command = commands.add_parser(
-        "templates",
-        description="Write the library of known crystals that draws of a formula may follow. SOURCE is a folder made "
-        "by `crystallm data prepare`, of which the training part is taken, or a parquet file of such a folder, or "
-        "another library. `crystallm train` does so by itself; this is for a checkpoint without one.",
-        help="known crystals that draws may follow, for a checkpoint",
-    )
-    command.add_argument("sources", nargs="+", type=Path, metavar="SOURCE")
-    command.add_argument("out", type=Path, metavar="OUT", help="checkpoint folder, or file to write")
-    command.add_argument("--layout", default="wyckoff", help="of the texts (%(default)s)")
-    command.add_argument(
-        "--source",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="parquet files with columns id and cif: the crystals themselves, of which five decimals are kept, and "
-        "from columns experimentally_observed, e_above_hull, origin and merged_ids, what is known of them",
-    )
-    command.add_argument(
-        "--energies",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="parquet or CSV files with columns id, energy, relaxed_energy: eV/atom by the packaged potential",
-    )
-    command.add_argument(
-        "--without", type=Path, metavar="FILE", help="findings of `crystallm data check`; certain ones are left out"
-    )
-    command.add_argument(
-        "--replace", action="store_true", help="write over a library that holds more crystals than the new one"
-    )
-    command.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
+def write_templates(
+    sources: tuple[Path, ...],
+    out: Path,
+    *,
+    layout: str = DEFAULT_LAYOUT,
+    source: Annotated[tuple[Path, ...], Option(metavar="FILE")] = (),
+    energies: Annotated[tuple[Path, ...], Option(metavar="FILE")] = (),
+    without: Annotated[Path | None, Option(metavar="FILE")] = None,
+    replace: bool = False,
+    workers: int = 1,
+) -> None:
+    """Write the library of known crystals that draws of a formula may follow. `crystallm train` does so by itself; this
+    is for a checkpoint without one.
 
-
-def templates_command(options: argparse.Namespace) -> None:
-    """Write a library."""
-    sources = [source / "train.parquet" if source.is_dir() else source for source in options.sources]
-    out: Path = options.out / "templates.parquet" if options.out.is_dir() else options.out
+    Args:
+        sources: Folders made by `crystallm data prepare`, of which the training part is taken, parquet files of such
+            folders, or other libraries.
+        out: Checkpoint folder, or file to write.
+        layout: Of the texts.
+        source: Parquet files with columns id and cif: the crystals themselves, of which five decimals are kept, and
+            from columns experimentally_observed, e_above_hull, origin and merged_ids, what is known of them.
+        energies: Parquet or CSV files with columns id, energy, relaxed_energy: eV/atom by the packaged potential.
+        without: Findings of `crystallm data check`; certain ones are left out.
+        replace: Write over a library that holds more crystals than the new one.
+        workers: Processes.
+    """
+    sources = tuple(source / "train.parquet" if source.is_dir() else source for source in sources)
+    out = out / "templates.parquet" if out.is_dir() else out
     written = write_library(
         sources,
         out,
-        layout=options.layout,
-        corpus=options.source,
-        energies=options.energies,
-        without=options.without,
-        workers=options.workers,
+        layout=layout,
+        corpus=source,
+        energies=energies,
+        without=without,
+        workers=workers,
         show_progress=sys.stderr.isatty(),
-        replace=options.replace,
+        replace=replace,
     )
     print(f"{written.rows:,} known crystals in {out}")
-    if options.without is not None:
+    if without is not None:
         print(f"{written.left_out:,} left out because they contradict themselves")
     if written.deviations is not None:
         print(f"{written.copies:,} of them copies of others")
         print(written.deviations)
-    if options.energies:
+    if energies:
         print(f"{written.energies:,} with energies")
+
+
+main = Command(write_templates, "crystallm data templates")

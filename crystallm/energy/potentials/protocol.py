@@ -21,12 +21,6 @@ CHGNET = "chgnet"
 SEVENN = "sevenn"
 """SevenNet-0: Park et al., J. Chem. Theory Comput. 20, 4857 (2024); weights travel in its wheel; MIT licence."""
 
-POTENTIALS = (
-    "chgnet, sevenn, or any other calculator of ASE by its name: package.module:callable is called without arguments "
-    "and returns it (default: %(default)s)"
-)
-"""What the help of every command says of its option --potential."""
-
 
 @dataclass(frozen=True)
 class NoEnergy:

@@ -14,6 +14,7 @@ from crystallm.base.errors import ConfigError
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.crystal.symmetry import FIRST_CUBIC, space_group_number, standardize_number
+from crystallm.energy.potentials import PotentialName
 from crystallm.energy.potentials.derivatives import Derivatives, derivatives_of, energies_of
 from crystallm.energy.potentials.judgement import LARGEST_VOLUME_RATIO, judge_relaxed
 from crystallm.energy.potentials.orbits import with_symmetry, without_symmetry
@@ -26,7 +27,7 @@ from crystallm.energy.relaxation.free_parameters import FreeParameters, describe
 class RelaxationSettings:
     """How structures are relaxed; part of the key under which energies are kept."""
 
-    potential: str = CHGNET
+    potential: PotentialName = CHGNET
     """`chgnet`, `sevenn`, or `package.module:callable` that returns an ASE calculator."""
     max_force: float = 0.05
     """Largest component-wise force in eV/angstrom, cell included, at which a relaxation has converged."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Element
 from tqdm import tqdm
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import output_folder, provenance, write_json
 from crystallm.base.whole_file import whole_file
@@ -45,9 +45,11 @@ class BaselineConfig:
     """Settings of a baseline."""
 
     method: Method = "substitution"
-    n: int = 20
+    """What the samples are made of."""
+    n: Annotated[int, Option("-n")] = 20
     """Samples for each target."""
     seed: int = 0
+    """Of the draws."""
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -151,28 +153,33 @@ def random_cell(numbers: NDArray[np.int64], volume: float, rng: np.random.Genera
     return Cell(lattice, np.array(positions), numbers)
 
 
-def main(argv: list[str]) -> None:
-    """Write OUT/samples.jsonl with the samples of a baseline for targets of a benchmark."""
-    default = BaselineConfig()
-    parser = argparse.ArgumentParser(prog="crystallm eval baseline", description=main.__doc__)
-    parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
-    parser.add_argument("--method", choices=list(METHODS), default=default.method, help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("-n", "--n", type=int, default=default.n, help="samples for each target (%(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of data files (default: $CRYSTALLM_DATA)")
-    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="folder of benchmark files (default: ours)")
-    parser.add_argument("--targets", default="all", metavar="N", help="all, a number to draw, or a file (%(default)s)")
-    parser.add_argument("--target-seed", type=int, default=0, metavar="S", help="of the draw of targets (%(default)s)")
-    options = parser.parse_args(argv)
-    config = BaselineConfig(method=options.method, n=options.n, seed=options.seed)
-    benchmark = load_benchmark(options.name, options.benchmarks)
+def make_samples(
+    name: str,
+    config: BaselineConfig,
+    *,
+    out: Path,
+    data: Path | None = None,
+    benchmarks: Path | None = None,
+    targets: Annotated[str, Option(metavar="N")] = "all",
+    target_seed: int = 0,
+) -> None:
+    """Write OUT/samples.jsonl with the samples of a baseline for targets of a benchmark.
+
+    Args:
+        name: Benchmark, see `crystallm eval list`, or a .yaml file.
+        out: Folder to write.
+        data: Folder of data files (default: $CRYSTALLM_DATA).
+        benchmarks: Folder of benchmark files (default: ours).
+        targets: All, a number to draw, or a file.
+        target_seed: Of the draw of targets.
+    """
+    benchmark = load_benchmark(name, benchmarks)
     if benchmark.train is None:
         raise InputError(f"{benchmark.name} names no training rows; baselines need them")
-    data = data_folder(options.data)
-    chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
+    data = data_folder(data)
+    chosen = choose_targets(benchmark, data, targets, target_seed)
     baseline = Baseline(library_rows(benchmark.train, data), config)
-    out = output_folder(options.out)
+    out = output_folder(out)
     with whole_file(out / "samples.jsonl") as partial, partial.open("w", encoding="utf-8") as file:
         for target in tqdm(chosen.targets, desc=config.method, unit="target", disable=None):
             for number, (cell, template) in enumerate(baseline.cells(target)):
@@ -181,3 +188,6 @@ def main(argv: list[str]) -> None:
     inputs = [data / name for name in (*benchmark.rows.files, *benchmark.train.files)]
     write_json(out / "baseline.json", {"targets": len(chosen.targets), "provenance": provenance(config, inputs=inputs)})
     print(f"{METHODS[config.method]}: {out / 'samples.jsonl'}")
+
+
+main = Command(make_samples, "crystallm eval baseline")

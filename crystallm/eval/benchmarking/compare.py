@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import InputError
 from crystallm.base.provenance import write_json
 from crystallm.eval.benchmarking.report import show
@@ -110,23 +110,29 @@ def targets_seen(report: Report) -> str:
     return text + (": rates withheld" if report.withheld else f": {MARK}" if report.marked else "")
 
 
-def main(argv: list[str]) -> None:
-    """Print reports side by side, with McNemar's test between those of one benchmark."""
-    parser = argparse.ArgumentParser(prog="crystallm eval compare", description=main.__doc__)
-    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT", help="report.json, or the folder it is in")
-    parser.add_argument("--tops", type=int, nargs="+", default=[1, 20], metavar="K", help="of the tests (1 20)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write metrics and tests here")
-    options = parser.parse_args(argv)
-    if len(options.reports) < 2:
+def compare(
+    paths: Annotated[tuple[Path, ...], Option(metavar="REPORT")],
+    *,
+    tops: tuple[int, ...] = (1, 20),
+    json: Annotated[Path | None, Option(metavar="FILE")] = None,
+) -> None:
+    """Print reports side by side, with McNemar's test between those of one benchmark.
+
+    Args:
+        paths: Files report.json, or the folders they are in.
+        tops: The numbers of samples that are tested.
+        json: Also write metrics and tests here.
+    """
+    if len(paths) < 2:
         raise InputError("one report has nothing to be compared with; give at least two")
     reports: dict[str, Report] = {}
-    for path in options.reports:
+    for path in paths:
         report = read_report(path)
         name, number = report.label, 2
         while name in reports:
             name, number = f"{report.label} ({number})", number + 1
         reports[name] = report
-    tests = differences(reports, tops=options.tops)
+    tests = differences(reports, tops=tops)
     if not tests:
         print("the reports are of different benchmarks or versions: no test is made between them\n")
     elif any(report.withheld for report in reports.values()):
@@ -134,6 +140,9 @@ def main(argv: list[str]) -> None:
     elif not any(found.test.common_targets for found in tests):
         print("the reports share no target: draw the same ones with --targets and --target-seed\n")
     print(side_by_side(reports, tests))
-    if options.json:
+    if json:
         metrics = {name: values_to_json(report.metrics) for name, report in reports.items()}
-        write_json(options.json, {"metrics": metrics, "mcnemar": [found.to_json() for found in tests]})
+        write_json(json, {"metrics": metrics, "mcnemar": [found.to_json() for found in tests]})
+
+
+main = Command(compare, "crystallm eval compare")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crystallm.base.command_line import Command
 from crystallm.base.config import load_recipe
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import write_text
@@ -276,12 +277,17 @@ def page(repository: Path) -> str:
     return leaderboard(read_reports(repository / "eval" / "reports"), published.results)
 
 
-def main(argv: list[str]) -> None:
-    """Write eval/LEADERBOARD.md of a clone from its committed reports and published numbers."""
-    parser = argparse.ArgumentParser(prog="crystallm eval leaderboard", description=main.__doc__)
-    parser.add_argument("--repository", type=Path, default=REPOSITORY, metavar="DIR", help="the clone (default: this)")
-    repository = parser.parse_args(argv).repository
+def write_leaderboard(*, repository: Path | None = None) -> None:
+    """Write eval/LEADERBOARD.md of a clone from its committed reports and published numbers.
+
+    Args:
+        repository: Folder of the clone (default: this one).
+    """
+    repository = repository or REPOSITORY
     if not (repository / "eval" / "reports").is_dir():
         raise InputError(f"{repository} has no eval/reports; give the folder of a clone with --repository DIR")
     write_text(repository / "eval" / "LEADERBOARD.md", page(repository))
     print(f"{repository / 'eval' / 'LEADERBOARD.md'} is up to date")
+
+
+main = Command(write_leaderboard, "crystallm eval leaderboard")

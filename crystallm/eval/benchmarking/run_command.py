@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.folder_lock import only_writer
 from crystallm.base.launch import launch_command, run_command
 from crystallm.base.provenance import output_folder, write_json, write_text
 from crystallm.eval.benchmarking.score_command import (
-    add_options,
+    Asked,
+    TargetSet,
     choose_targets,
-    options_and_rest,
-    reading_options,
-    score_config,
     score_files,
     score_free_samples,
     write_report,
@@ -31,23 +30,30 @@ from crystallm.eval.seen import Maker, maker_in
 from crystallm.eval.sets.benchmark import Benchmark, data_folder, load_benchmark
 from crystallm.eval.sets.select import write_targets
 from crystallm.model.checkpoint import chosen_folder
-from crystallm.model.editions import EDITIONS
+from crystallm.model.editions import Edition
 
 DRAWS_ALONE = ("--no-checks", "--no-merge", "--generated-only", "--no-energies")
 """What is measured are draws as they are drawn; a crystal that is looked up is no prediction."""
 
 
-def sample_command(
-    prompts: Path | None, out: Path, *, model: Path, n: int, seed: int, processes: int, more: list[str]
-) -> list[str]:
-    """The command line that draws samples: evaluation never imports the model, so another process does.
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """How samples are drawn: evaluation never imports the model, so other processes do."""
 
-    prompts: file of prompts; None for free samples, whose compositions the model chooses.
-    """
-    wanted = [] if prompts is None else ["--prompts", str(prompts)]
-    wanted += ["-n", str(n), "--seed", str(seed), "--out", str(out)]
-    wanted += [*DRAWS_ALONE, "--model", str(model)]
-    return launch_command("crystallm.sample", [*wanted, *more], processes=processes)
+    model: Path
+    n: int
+    seeds: Sequence[int]
+    processes: int
+    more: Sequence[str]
+    """Options of `crystallm sample`."""
+
+    def command(self, prompts: Path | None, out: Path, seed: int) -> list[str]:
+        """The command line that draws with a seed; prompts: None for free samples, whose compositions the model
+        chooses."""
+        wanted = [] if prompts is None else ["--prompts", str(prompts)]
+        wanted += ["-n", str(self.n), "--seed", str(seed), "--out", str(out)]
+        wanted += [*DRAWS_ALONE, "--model", str(self.model)]
+        return launch_command("crystallm.sample", [*wanted, *self.more], processes=self.processes)
 
 
 def refuse_other_model(more: Sequence[str]) -> None:
@@ -82,66 +88,73 @@ def how_drawn(files: Sequence[Path], *, seeds: Sequence[int], options: Sequence[
     )
 
 
-def main(argv: list[str]) -> None:
+def run(
+    name: str,
+    asked: Asked,
+    config: ScoreConfig,
+    *,
+    model: Path | None = None,
+    edition: Edition | None = None,
+    n: Annotated[int | None, Option("-n")] = None,
+    targets: Annotated[str, Option(metavar="N")] = "500",
+    seed: tuple[int, ...] = (0,),
+    processes: int = 1,
+    out: Path | None = None,
+    more: Sequence[str] = (),
+) -> None:
     """Draw targets, sample, score, and write OUT/report.json, OUT/report.md and figures; the same command resumes.
 
     Options after `--` are those of `crystallm sample`, such as `--temperature 0.7`. Draws are independent unless
     `--repeat 0` asks for unlike ones.
+
+    Args:
+        name: Benchmark, see `crystallm eval list`, or a .yaml file.
+        model: Checkpoint folder (default: the benchmark edition).
+        edition: A model that ships, instead of --model (default: benchmark).
+        n: Samples of each target (default: the benchmark's).
+        targets: All, a number to draw, or a file.
+        seed: Of sampling; several give mean and spread.
+        processes: Processes that sample.
+        out: Folder of everything (default: runs/NAME_MODEL).
     """
-    arguments, more = options_and_rest(argv)
-    parser = argparse.ArgumentParser(prog="crystallm eval run", description=main.__doc__)
-    parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint folder (default: the benchmark edition)")
-    parser.add_argument("--edition", choices=EDITIONS, help="a model that ships, instead of --model (benchmark)")
-    parser.add_argument("-n", "--n", type=int, metavar="N", help="samples of each target (default: the benchmark's)")
-    parser.add_argument("--targets", default="500", metavar="N", help="all, a number to draw, or a file (%(default)s)")
-    parser.add_argument(
-        "--seed", type=int, nargs="+", default=[0], metavar="S", help="of sampling; several give mean and spread (0)"
-    )
-    parser.add_argument("--processes", type=int, default=1, help="processes that sample (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of everything (default: runs/NAME_MODEL)")
-    add_options(parser)
-    options = parser.parse_args(arguments)
-    benchmark = load_benchmark(options.name, options.benchmarks)
-    model = chosen_folder(options.model, options.edition, otherwise="benchmark")
-    maker = maker_in(model)
-    label = options.label or model.resolve().name
+    benchmark = load_benchmark(name, asked.benchmarks)
+    model = chosen_folder(model, edition, otherwise="benchmark")
+    maker, label = maker_in(model), asked.label or model.resolve().name
     refuse_other_model(more)
-    out = output_folder(options.out or Path("runs") / f"{benchmark.name}_{label}")
-    data, config = data_folder(options.data), score_config(options)
-    more = ["--repeat", "1", *more]  # as published rows are drawn, unless a later option says otherwise
-    n = options.n or benchmark.samples_per_target
-    if n < 1 or len(set(options.seed)) < len(options.seed):
-        raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {options.seed}")
+    out = output_folder(out or Path("runs") / f"{benchmark.name}_{label}")
+    data, n = data_folder(asked.data), benchmark.samples_per_target if n is None else n
+    if n < 1 or len(set(seed)) < len(seed):
+        raise ConfigError(f"-n must be >= 1 and seeds must differ, got {n} and {list(seed)}")
+    # Draws are independent, as published rows are drawn, unless a later option says otherwise.
+    draws = Draws(model=model, n=n, seeds=seed, processes=processes, more=("--repeat", "1", *more))
     if benchmark.task == "de_novo":
-        judge_free_samples(benchmark, out, data, model=model, n=n, options=options, more=more)
+        judge_free_samples(benchmark, out, data, draws, config)
         return
     with only_writer(out, remedy="choose another --out"):
-        predict(benchmark, out, data, config, model=model, n=n, label=label, options=options, more=more, maker=maker)
+        chosen = choose_targets(benchmark, data, targets, asked.target_seed)
+        predict(benchmark, chosen, out, config, asked, draws, label=label, maker=maker)
 
 
-def judge_free_samples(
-    benchmark: Benchmark, out: Path, data: Path, *, model: Path, n: int, options: argparse.Namespace, more: list[str]
-) -> None:
+main = Command(run, "crystallm eval run")
+
+
+def judge_free_samples(benchmark: Benchmark, out: Path, data: Path, draws: Draws, config: ScoreConfig) -> None:
     """Draw without prompts and judge, seed by seed; several seeds have folders of their own, and a table of all."""
-    several = len(options.seed) > 1
+    several = len(draws.seeds) > 1
     found: dict[str, list[Rate]] = {}
-    for seed in options.seed:
+    for seed in draws.seeds:
         folder = output_folder(out / f"seed{seed}") if several else out
-        command = sample_command(
-            None, folder / "samples", model=model, n=n, seed=seed, processes=options.processes, more=more
-        )
-        draw(command)
-        score_free_samples(benchmark, folder / "samples" / "samples.jsonl", data, folder, reading_options(options))
+        draw(draws.command(None, folder / "samples", seed))
+        score_free_samples(benchmark, folder / "samples" / "samples.jsonl", data, folder, config)
         rates = json.loads((folder / "denovo.json").read_text(encoding="utf-8"))["rates"]
         for name, rate in rates.items():
             found.setdefault(name, []).append(Rate.from_json(rate))
     if several:
-        by_seed = [{name: rates[place] for name, rates in found.items()} for place in range(len(options.seed))]
+        by_seed = [{name: rates[place] for name, rates in found.items()} for place in range(len(draws.seeds))]
         table = over_seeds(by_seed)
         rows = {name: row.to_json() for name, row in table.items()}
-        write_json(out / "denovo.json", {"seeds": options.seed, "over_seeds": rows})
-        lines = [f"{benchmark.name}, seeds {', '.join(map(str, options.seed))}: mean and spread of shares", ""]
+        write_json(out / "denovo.json", {"seeds": draws.seeds, "over_seeds": rows})
+        lines = [f"{benchmark.name}, seeds {', '.join(map(str, draws.seeds))}: mean and spread of shares", ""]
         lines += ["| | mean | spread | by seed |", "|---|---:|---:|---|"]
         for name, row in table.items():
             shares = ", ".join(rate.with_interval() for rate in found[name])
@@ -152,39 +165,22 @@ def judge_free_samples(
 
 def predict(
     benchmark: Benchmark,
+    chosen: TargetSet,
     out: Path,
-    data: Path,
     config: ScoreConfig,
+    asked: Asked,
+    draws: Draws,
     *,
-    model: Path,
-    n: int,
     label: str,
-    options: argparse.Namespace,
-    more: list[str],
     maker: Maker,
 ) -> None:
     """Draw for the targets of a benchmark and score, over all seeds."""
-    chosen = choose_targets(benchmark, data, options.targets, options.target_seed)
-    level = options.prompt or benchmark.prompt
-    _, prompts_file = write_targets(out, chosen.targets, level=level)
+    _, prompts = write_targets(out, chosen.targets, level=asked.prompt or benchmark.prompt)
     files = []
-    for seed in options.seed:
-        folder = out / f"seed{seed}"
-        draw(sample_command(prompts_file, folder, model=model, n=n, seed=seed, processes=options.processes, more=more))
-        files.append(folder / "samples.jsonl")
-    report = score_files(
-        benchmark,
-        chosen,
-        files,
-        config,
-        data=data,
-        out=out,
-        cache=options.cache or out,
-        label=label,
-        prompt=level,
-        maker=maker,
-        print_seen=options.print_seen,
-    )
-    report = replace(report, sampling=how_drawn(files, seeds=options.seed, options=more))
+    for seed in draws.seeds:
+        draw(draws.command(prompts, out / f"seed{seed}", seed))
+        files.append(out / f"seed{seed}" / "samples.jsonl")
+    report = score_files(benchmark, chosen, files, config, asked, out=out, label=label, maker=maker)
+    report = replace(report, sampling=how_drawn(files, seeds=draws.seeds, options=draws.more))
     print(write_report(report, out))
     print(f"report: {out / 'report.json'}")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import get_args
+from typing import Annotated
 
+from crystallm.base.command_line import Command, Option
+from crystallm.base.config import to_mapping
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.folder_lock import only_writer
-from crystallm.base.input_files import MAX_FILE_MB, add_reading_options
-from crystallm.base.provenance import output_folder, provenance, sha256, write_json, write_text
-from crystallm.crystal.matching.matchers import MatcherName
+from crystallm.base.input_files import MAX_FILE_MB, Reading
+from crystallm.base.provenance import check_place, output_folder, provenance, sha256, write_json, write_text
 from crystallm.eval.benchmarking.report import SEEN_DIVISION, markdown
 from crystallm.eval.pages.figures import write_figures
 from crystallm.eval.prediction.plain_loop import compare_with_plain
@@ -28,11 +27,29 @@ from crystallm.eval.prediction.scoring import (
     seen_of,
 )
 from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
-from crystallm.eval.sets.benchmark import Benchmark, data_folder, draw_targets, files_of, load_benchmark
+from crystallm.eval.sets.benchmark import Benchmark, Level, data_folder, draw_targets, files_of, load_benchmark
 from crystallm.eval.sets.samples import read_samples, samples_digest
 from crystallm.eval.sets.targets import Target, read_targets
 
-LEVELS = ("formula", "formula_units", "space_group")
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What scoring needs to know beside its settings."""
+
+    data: Path | None = None
+    """Folder of data files (default: $CRYSTALLM_DATA)."""
+    benchmarks: Path | None = None
+    """Folder of benchmark files (default: ours)."""
+    target_seed: int = 0
+    """Of the draw of targets."""
+    prompt: Level | None = None
+    """What was given (default: as the benchmark says)."""
+    label: str | None = None
+    """What the report calls the model."""
+    print_seen: bool = False
+    """Print match rates, marked, even where the model has seen targets (default: they are withheld)."""
+    cache: Path | None = None
+    """Folder for training prototypes (default: the --out folder)."""
 
 
 @dataclass(frozen=True)
@@ -86,29 +103,27 @@ def score_files(
     chosen: TargetSet,
     paths: Sequence[Path],
     config: ScoreConfig,
+    asked: Asked,
     *,
-    data: Path | None,
     out: Path,
-    cache: Path,
     label: str,
-    prompt: str,
     table: Path | None = None,
     maker: Maker | None = None,
-    print_seen: bool = False,
 ) -> Report:
     """Score one set of samples, or several of the same model (seeds), and return the report.
 
-    The report shows the first set in full, and every metric over all sets. data: folder of data files, None for
-    $CRYSTALLM_DATA; not asked for where targets have a file of their own and prototypes are left out. maker: the model
-    that made the samples; None: what they say of it. print_seen: show match rates even of targets it has seen.
+    The report shows the first set in full, and every metric over all sets. The folder of data files is not asked for
+    where targets have a file of their own and prototypes are left out. maker: the model that made the samples; None:
+    what they say of it.
     """
     targets = chosen.targets
     sets = [
         read_samples(path, targets, table=table, trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)
         for path in paths
     ]
-    asked = config.prototypes and benchmark.train is not None
-    prototypes = seen_of(benchmark, targets, data_folder(data), cache, config) if asked else None
+    prototypes = None
+    if config.prototypes and benchmark.train is not None:
+        prototypes = seen_of(benchmark, targets, data_folder(asked.data), asked.cache or out, config)
     maker = maker or maker_of_samples(paths)
     verdicts = None
     if maker.folder is not None:
@@ -120,9 +135,9 @@ def score_files(
             time_limit_s=config.time_limit,
         )
     groups = {"prototype": prototypes} if prototypes is not None else {}
-    if verdicts is not None and print_seen and any(verdict.seen for verdict in verdicts.values()):
+    if verdicts is not None and asked.print_seen and any(verdict.seen for verdict in verdicts.values()):
         groups[SEEN_DIVISION] = {name: verdict.part for name, verdict in verdicts.items()}
-    missed = frozenset[str]() if print_seen else few_seen(verdicts or {})
+    missed = frozenset[str]() if asked.print_seen else few_seen(verdicts or {})
     results = [
         score_prediction(
             benchmark,
@@ -137,7 +152,7 @@ def score_files(
         )
         for path, samples in zip(paths, sets, strict=True)
     ]
-    rows = [chosen.file] if chosen.own and chosen.file else files_of(benchmark.rows, data_folder(data))
+    rows = [chosen.file] if chosen.own and chosen.file else files_of(benchmark.rows, data_folder(asked.data))
     made = provenance(config, inputs=[*rows, *([table] if table else [])])
     made["judges"] = judges(config)
     made["samples"] = {path.name: samples_digest(path) for path in paths}
@@ -146,7 +161,7 @@ def score_files(
     report = Report(
         label=label,
         benchmark=benchmark,
-        prompt=prompt,
+        prompt=asked.prompt or benchmark.prompt,
         targets=len(targets),
         drawn=Drawn(number=chosen.number, seed=chosen.seed, file=file, refused=chosen.refused),
         metrics=first.metrics,
@@ -160,7 +175,7 @@ def score_files(
         per_target=tuple(result.per_target for result in results),
         provenance=made,
     )
-    return mark_seen(report, maker, verdicts, shown=print_seen, missed=bool(missed))
+    return mark_seen(report, maker, verdicts, shown=asked.print_seen, missed=bool(missed))
 
 
 def samples_read(path: Path, table: Path | None, config: ScoreConfig) -> str:
@@ -178,68 +193,21 @@ def write_report(report: Report, out: Path) -> str:
     return text
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options shared with `crystallm eval run`."""
-    default = ScoreConfig()
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of data files (default: $CRYSTALLM_DATA)")
-    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="folder of benchmark files (default: ours)")
-    parser.add_argument("--target-seed", type=int, default=0, metavar="S", help="of the draw of targets (%(default)s)")
-    parser.add_argument("--prompt", choices=LEVELS, help="what was given (default: as the benchmark says)")
-    parser.add_argument("--label", help="what the report calls the model")
-    parser.add_argument(
-        "--print-seen",
-        action="store_true",
-        help="print match rates, marked, even where the model has seen targets (default: they are withheld)",
-    )
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="for training prototypes (default: the --out folder)")
-    parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
-    parser.add_argument("--matcher", choices=get_args(MatcherName), help="who compares crystals (compiled)")
-    add_reading_options(parser)
-    for name, text in {
-        "time_limit": "seconds for one comparison (%(default)s)",
-        "validity_time_limit": "seconds for the checks of one crystal (%(default)s)",
-    }.items():
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=float, default=getattr(default, name), metavar="S", help=text)
-    for name, text in {
-        "validity": "make the reference checks (default: yes)",
-        "prototypes": "tell seen from unseen prototypes (default: yes)",
-        "metre": "METRe and cRMSE; long where many targets share a formula (default: yes)",
-    }.items():
-        parser.add_argument("--" + name, action=argparse.BooleanOptionalAction, default=True, help=text)
-
-
-def score_config(options: argparse.Namespace) -> ScoreConfig:
-    """Settings out of the options of `add_options`."""
-    return ScoreConfig(
-        workers=options.workers,
-        time_limit=options.time_limit,
-        validity_time_limit=options.validity_time_limit,
-        validity=options.validity,
-        prototypes=options.prototypes,
-        metre=options.metre,
-        matcher=options.matcher,
-        trust_atoms=options.trust_atoms,
-        max_file_mb=options.max_file_mb,
-    )
-
-
-def reading_options(options: argparse.Namespace) -> list[str]:
-    """The options of `add_reading_options` as they were given, for the command below this one."""
-    matcher = ["--matcher", options.matcher] if options.matcher else []
-    return [*matcher, *(["--trust-atoms"] if options.trust_atoms else []), "--max-file-mb", f"{options.max_file_mb:g}"]
-
-
-def score_free_samples(benchmark: Benchmark, samples: Path, data: Path, out: Path, more: Sequence[str]) -> None:
+def score_free_samples(
+    benchmark: Benchmark, samples: Path, data: Path, out: Path, config: ScoreConfig, more: Sequence[str] = ()
+) -> None:
     """Score samples that answer no prompt: `crystallm eval denovo` with the benchmark's reference.
 
-    The one seam between the two kinds of benchmark. more: further options of that command.
+    The one seam between the two kinds of benchmark. more: options of that command that the user has given.
     """
+    from crystallm.eval.denovo.command import main as denovo
+
     rows = benchmark.rows
-    chosen = ["--split-column", rows.column, "--split", rows.value] if rows.column and rows.value else []
-    reference = ["--reference", *map(str, files_of(rows, data))]
-    command = [str(samples), *reference, *chosen, "--out", str(out), *more]
-    import_module("crystallm.eval.denovo.command").main(command)
+    split = {"split_column": rows.column, "split": rows.value} if rows.column and rows.value else {}
+    reference = tuple(files_of(rows, data))
+    reading = Reading(trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)
+    judge = () if config.matcher is None else ("--matcher", config.matcher)
+    denovo((*judge, *more), samples=samples, reference=reference, out=out, **split, **to_mapping(reading))
 
 
 def name_of(samples: Path) -> str:
@@ -247,97 +215,66 @@ def name_of(samples: Path) -> str:
     return samples.resolve().parent.name if samples.stem == "samples" and samples.suffix else samples.stem
 
 
-def options_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Options of a command, and what stands after `--` for the command below it."""
-    place = argv.index("--") if "--" in argv else len(argv)
-    return argv[:place], argv[place + 1 :]
-
-
-def main(argv: list[str]) -> None:
+def score(
+    name: str,
+    samples: tuple[Path, ...],
+    asked: Asked,
+    config: ScoreConfig,
+    *,
+    table: Annotated[Path | None, Option(metavar="CSV")] = None,
+    targets: Annotated[str, Option(metavar="N")] = "all",
+    out: Path | None = None,
+    json: Annotated[Path | None, Option(metavar="FILE")] = None,
+    made_by: Annotated[str | None, Option(metavar="MODEL")] = None,
+    compare_plain: int = 0,
+    more: Sequence[str] = (),
+) -> None:
     """Score samples for a benchmark and write OUT/report.json, OUT/report.md and figures.
 
     For free samples (de_novo), options after `--` are those of `crystallm eval denovo`.
+
+    Args:
+        name: Benchmark, see `crystallm eval list`, or a .yaml file.
+        samples: Folder or zip of <target id>__<number>.cif, .jsonl, .parquet or .extxyz; several are seeds of one
+            model.
+        table: Columns file,target_id[,sample] for other names.
+        targets: All, a number to draw, or a file.
+        out: Folder of the report (default: scores/NAME_LABEL).
+        json: Also write the report's JSON here.
+        made_by: Which model made the samples: full, benchmark, or a checkpoint folder (default: what they say).
+        compare_plain: Also time N samples with the plain pymatgen loop.
     """
-    arguments, more = options_and_rest(argv)
-    parser = argparse.ArgumentParser(prog="crystallm eval score", description=main.__doc__)
-    parser.add_argument("name", metavar="NAME", help="benchmark, see `crystallm eval list`, or a .yaml file")
-    parser.add_argument(
-        "samples",
-        type=Path,
-        nargs="+",
-        metavar="SAMPLES",
-        help="folder or zip of <target id>__<number>.cif, .jsonl, .parquet or .extxyz; several are seeds of one model",
-    )
-    parser.add_argument("--table", type=Path, metavar="CSV", help="columns file,target_id[,sample] for other names")
-    parser.add_argument("--targets", default="all", metavar="N", help="all, a number to draw, or a file (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: scores/NAME_LABEL)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report's JSON here")
-    parser.add_argument(
-        "--made-by",
-        metavar="MODEL",
-        help="which model made the samples: full, benchmark, or a checkpoint folder (default: what they say)",
-    )
-    parser.add_argument(
-        "--compare-plain", type=int, default=0, metavar="N", help="also time N samples with the plain pymatgen loop"
-    )
-    add_options(parser)
-    options = parser.parse_args(arguments)
-    benchmark = load_benchmark(options.name, options.benchmarks)
-    label = options.label or name_of(options.samples[0])
-    out = options.out or Path("scores") / f"{benchmark.name}_{label}"
+    benchmark = load_benchmark(name, asked.benchmarks)
+    label = asked.label or name_of(samples[0])
+    out = out or Path("scores") / f"{benchmark.name}_{label}"
     if benchmark.task == "de_novo":
-        more = [*reading_options(options), *more]
-        score_free_samples(benchmark, options.samples[0], data_folder(options.data), out, more)
+        score_free_samples(benchmark, samples[0], data_folder(asked.data), out, config, more)
         return
     if more:
         raise ConfigError(f"what should {' '.join(more)} do? only benchmarks of free samples take options after --")
-    if options.json and not options.json.resolve().parent.is_dir():
-        raise ConfigError(f"cannot write {options.json}: its folder is missing; make it, or choose another place")
-    maker = maker_called(options.made_by) if options.made_by else None
-    chosen = choose_targets(benchmark, options.data, options.targets, options.target_seed)
-    for path in options.samples:
+    check_place(json)
+    maker = maker_called(made_by) if made_by else None
+    chosen = choose_targets(benchmark, asked.data, targets, asked.target_seed)
+    for path in samples:
         if not path.exists():
             raise InputError(f"{path} does not exist; give the samples to score")
-    out, config = output_folder(out), score_config(options)
+    out = output_folder(out)
     with only_writer(out, remedy="choose another --out"):
-        _score(benchmark, chosen, out, config, label=label, maker=maker, options=options)
+        report = score_files(benchmark, chosen, samples, config, asked, out=out, label=label, table=table, maker=maker)
+        if compare_plain:
+            first = read_samples(
+                samples[0],
+                chosen.targets,
+                table=table,
+                trust_atoms=config.trust_atoms,
+                max_file_mb=config.max_file_mb,
+            )
+            plain_loop = compare_with_plain(benchmark, chosen.targets, first, config, most=compare_plain)
+            report = replace(report, plain_loop=plain_loop)
+        print(write_report(report, out))
+        if json:
+            write_json(json, report.to_json())
+        print(f"report: {out / 'report.json'}")
 
 
-def _score(
-    benchmark: Benchmark,
-    chosen: TargetSet,
-    out: Path,
-    config: ScoreConfig,
-    *,
-    label: str,
-    maker: Maker | None,
-    options: argparse.Namespace,
-) -> None:
-    report = score_files(
-        benchmark,
-        chosen,
-        options.samples,
-        config,
-        data=options.data,
-        out=out,
-        cache=options.cache or out,
-        label=label,
-        prompt=options.prompt or benchmark.prompt,
-        table=options.table,
-        maker=maker,
-        print_seen=options.print_seen,
-    )
-    if options.compare_plain:
-        samples = read_samples(
-            options.samples[0],
-            chosen.targets,
-            table=options.table,
-            trust_atoms=config.trust_atoms,
-            max_file_mb=config.max_file_mb,
-        )
-        plain_loop = compare_with_plain(benchmark, chosen.targets, samples, config, most=options.compare_plain)
-        report = replace(report, plain_loop=plain_loop)
-    print(write_report(report, out))
-    if options.json:
-        write_json(options.json, report.to_json())
-    print(f"report: {out / 'report.json'}")
+main = Command(score, "crystallm eval score")

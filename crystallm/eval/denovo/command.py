@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
 from pymatgen.io.cif import CifWriter
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError
 from crystallm.base.folder_lock import only_writer
-from crystallm.base.input_files import add_reading_options
 from crystallm.base.provenance import output_folder, provenance, write_json, write_text
 from crystallm.crystal.checks.paths import CHECKS_PATHS
-from crystallm.crystal.matching.matchers import MATCHERS, MatcherName
+from crystallm.crystal.matching.matchers import MATCHERS
 from crystallm.crystal.switch import told
-from crystallm.energy.potentials.protocol import POTENTIALS, identity, require
+from crystallm.energy.potentials.protocol import identity, require
 from crystallm.energy.relaxation.relaxation import RelaxationSettings
 from crystallm.eval.denovo.evaluation import DenovoConfig, DenovoScore, score_denovo
 from crystallm.eval.denovo.named_reference import Reference
@@ -26,46 +27,74 @@ from crystallm.eval.denovo.stability import StabilityConfig
 from crystallm.eval.sets.inputs import Record, read_records
 
 
-def main(argv: list[str]) -> None:
-    """Judge free samples, every one in every denominator; write OUT/denovo.json, .md, .html and figures."""
-    options = _parser().parse_args(argv)
-    workers = options.workers or os.cpu_count() or 1
-    config = DenovoConfig(
-        workers=workers,
-        time_limit=options.time_limit,
-        reference_rows=options.reference_rows,
-        seed=options.seed,
-        matcher=options.matcher,
-        trust_atoms=options.trust_atoms,
-        max_file_mb=options.max_file_mb,
-        split_column=options.split_column if options.split else "",
-        split=options.split,
-        stability=_stability(options, workers) if options.energy else None,
-    )
-    if config.stability is not None:
-        require(config.stability.relaxation.potential)  # before an hour's work, not after it
-    samples = read_records(options.samples, trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)
-    if options.number:
-        samples = samples[: options.number]
-    reference = Reference(
-        options.reference,
+def judge(
+    samples: Path,
+    config: DenovoConfig,
+    relaxation: RelaxationSettings,
+    *,
+    reference: Annotated[tuple[Path, ...], Option(metavar="PARQUET")],
+    out: Path,
+    number: Annotated[int | None, Option("-n")] = None,
+    energy: bool = False,
+    energy_cache: Annotated[Path | None, Option(metavar="FILE")] = None,
+    relax_time_limit: float = StabilityConfig.time_limit,
+    reference_window: float = StabilityConfig.reference_window,
+) -> None:
+    """Judge free samples, every one in every denominator; write OUT/denovo.json, .md, .html and figures.
+
+    Args:
+        samples: Folder or zip of CIFs, .jsonl with `cif`, .parquet with `cif`.
+        reference: Real crystals, column `cif`.
+        out: Folder to write; a killed run with the same folder goes on.
+        number: Take the first samples only.
+        energy: Relax and place above a hull; needs `pip install crystallm[energy]`.
+        energy_cache: JSONL of known energies, appended to (default: OUT/energies.jsonl).
+        relax_time_limit: Seconds for one relaxation.
+        reference_window: Most that relaxing a reference may gain, eV per atom; 0 takes references as given.
+    """
+    if number is not None and number < 1:
+        raise ConfigError(f"-n must be >= 1, got {number}")
+    if not config.split:
+        config = replace(config, split_column="")
+    config = replace(config, workers=config.workers or os.cpu_count() or 1)
+    if energy:
+        require(relaxation.potential)  # before an hour's work, not after it
+        stability = StabilityConfig(
+            relaxation=relaxation,
+            time_limit=relax_time_limit,
+            reference_window=reference_window,
+            workers=config.workers,
+        )
+        config = replace(config, stability=stability)
+    records = read_records(samples, trust_atoms=config.trust_atoms, max_file_mb=config.max_file_mb)[:number]
+    named = Reference(
+        reference,
         split_column=config.split_column,
         split=config.split,
-        workers=workers,
+        workers=config.workers,
         time_limit_s=config.time_limit,
     )
-    out = output_folder(options.out)
+    out = output_folder(out)
     with only_writer(out, remedy="choose another --out"):
-        _judge(samples, reference, config, out, options)
+        score = score_denovo(records, named, config, folder=out, energies=energy_cache)
+        _write(score, records, named, config, out, inputs=[samples, *reference])
 
 
-def _judge(
-    samples: list[Record], reference: Reference, config: DenovoConfig, out: Path, options: argparse.Namespace
+main = Command(judge, "crystallm eval denovo")
+
+
+def _write(
+    score: DenovoScore,
+    samples: list[Record],
+    reference: Reference,
+    config: DenovoConfig,
+    out: Path,
+    *,
+    inputs: Sequence[Path],
 ) -> None:
-    score = score_denovo(samples, reference, config, folder=out, energies=options.energy_cache)
     rows = choose_pictures(score, samples, reference)
     figures = draw_figures(score, rows, out)
-    record = provenance(config, inputs=[options.samples, *options.reference])
+    record = provenance(config, inputs=inputs)
     record["judges"] = {"matcher": MATCHERS[config.matcher].to_json(), "checks": CHECKS_PATHS.reference.to_json()}
     settings: dict[str, Any] = {
         key: value for key, value in record["config"].items() if key not in ("stability", "max_file_mb") and value != ""
@@ -76,7 +105,7 @@ def _judge(
         settings["potential"] = identity(config.stability.relaxation.potential)
         write_text(out / "relaxed.jsonl", relaxed_lines(score))
     settings |= {question: told(judge) for question, judge in record["judges"].items()}
-    names = [path.name for path in options.reference]
+    names = [path.name for path in inputs[1:]]
     write_json(
         out / "denovo.json",
         score.to_json() | {"reference": names, "figures": figures, "provenance": record},
@@ -100,53 +129,3 @@ def relaxed_lines(score: DenovoScore) -> str:
         if verdict.stability is not None and verdict.stability.relaxation is not None
     ]
     return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def _stability(options: argparse.Namespace, workers: int) -> StabilityConfig:
-    return StabilityConfig(
-        relaxation=RelaxationSettings(
-            potential=options.potential, max_force=options.max_force, max_steps=options.max_steps
-        ),
-        time_limit=options.relax_time_limit,
-        reference_window=options.reference_window,
-        workers=workers,
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    default, energy, relaxation = DenovoConfig(), StabilityConfig(), RelaxationSettings()
-    parser = argparse.ArgumentParser(prog="crystallm eval denovo", description=main.__doc__)
-    add = parser.add_argument
-    add("samples", type=Path, help="folder or zip of CIFs, .jsonl with `cif`, .parquet with `cif`")
-    add("--reference", type=Path, nargs="+", required=True, metavar="PARQUET", help="real crystals, column `cif`")
-    add("--out", type=Path, required=True, help="folder to write; a killed run with the same folder goes on")
-    add("-n", "--number", type=_positive, help="take the first samples only")
-    add("--split", default=default.split, help="reference rows with this value in the split column (default: all)")
-    add("--split-column", default="suggested_split", help="(%(default)s)")
-    add("--reference-rows", type=int, default=default.reference_rows, help="drawn for distances (%(default)s)")
-    add("--seed", type=int, default=default.seed, help="of that draw (%(default)s)")
-    add("--matcher", choices=get_args(MatcherName), default=default.matcher, help="who compares (%(default)s)")
-    add_reading_options(parser)
-    add("--workers", type=int, default=0, help="processes (default: one per core)")
-    add("--time-limit", type=float, default=default.time_limit, metavar="S", help="seconds per step (%(default)s)")
-    add("--energy", action="store_true", help="relax and place above a hull; needs `pip install crystallm[energy]`")
-    add("--potential", default=relaxation.potential, help=POTENTIALS)
-    add("--energy-cache", type=Path, metavar="FILE", help="JSONL of known energies, appended to (OUT/energies.jsonl)")
-    add("--max-force", type=float, default=relaxation.max_force, metavar="F", help="eV/angstrom (%(default)s)")
-    add("--max-steps", type=int, default=relaxation.max_steps, help="of a relaxation (%(default)s)")
-    add("--relax-time-limit", type=float, default=energy.time_limit, metavar="S", help="seconds (%(default)s)")
-    add(
-        "--reference-window",
-        type=float,
-        default=energy.reference_window,
-        metavar="E",
-        help="most that relaxing a reference may gain, eV per atom; 0 takes references as given (%(default)s)",
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ConfigError(f"-n must be >= 1, got {number}")
-    return number

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crystallm.base.errors import ConfigError
-from crystallm.base.input_files import MAX_FILE_MB
+from crystallm.base.input_files import Reading
 from crystallm.base.workers import Lost
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.checks.validity import CheckName, Checks
@@ -28,11 +28,11 @@ from crystallm.eval.validity import ValidityConfig, ValidityCounts, check_all
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenovoConfig:
+class DenovoConfig(Reading):
     """Settings of the de novo evaluation."""
 
-    workers: int = 1
-    """Processes."""
+    workers: int = 0
+    """Processes; 0 takes one for each core."""
     time_limit: float = 60.0
     """Seconds for each step of one sample: reading, checks, and each call of the structure matcher."""
     reference_rows: int = 5000
@@ -41,21 +41,19 @@ class DenovoConfig:
     """Of that draw."""
     matcher: MatcherName = "pymatgen"
     """Who compares crystals: pymatgen's StructureMatcher, or `compiled`, whose twin rules most pairs out."""
-    split_column: str = ""
+    split_column: str = "suggested_split"
+    """Column of the reference that `split` is looked for in."""
     split: str = ""
-    """Take only rows of the reference with this value in this column; empty takes all."""
-    trust_atoms: bool = False
-    """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
-    max_file_mb: float = MAX_FILE_MB
-    """Files, members of archives and cells with more megabytes than these are not read."""
+    """Take only rows of the reference with this value in the split column; empty takes all."""
     stability: StabilityConfig | None = None
     """Settings of the energy part; None leaves it out."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.time_limit <= 0:
             raise ConfigError(f"time_limit must be > 0 seconds, got {self.time_limit:g}")
-        if self.workers < 1:
-            raise ConfigError(f"workers must be >= 1, got {self.workers}")
+        if self.workers < 0:
+            raise ConfigError(f"workers must be >= 0, got {self.workers}; 0 takes one for each core")
         if self.reference_rows < 2:
             raise ConfigError(f"reference_rows must be >= 2, got {self.reference_rows}")
         if bool(self.split) and not self.split_column:

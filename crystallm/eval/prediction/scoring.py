@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from crystallm.base.errors import ConfigError
-from crystallm.base.input_files import MAX_FILE_MB, check_limit
+from crystallm.base.input_files import Reading
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.checks.paths import CHECKS_PATHS
 from crystallm.crystal.checks.validity import Checks
@@ -43,7 +43,7 @@ SEEN_TARGET = "of a target seen in training"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
+class ScoreConfig(Reading):
     """Settings of scoring that are not the benchmark's.
 
     Those of time and processes must not change a number; `trust_atoms` and `max_file_mb` decide how samples are read.
@@ -63,14 +63,10 @@ class ScoreConfig:
     """Who compares crystals, pymatgen's StructureMatcher or its compiled twin (default: `compiled`, some 12 times
     faster; of free samples `pymatgen`)."""
     metre: bool = True
-    """METRe and cRMSE, for which targets of one formula meet each other's samples."""
-    trust_atoms: bool = False
-    """Of a CIF whose formula sum, Z or multiplicities contradict its atoms, take the atoms."""
-    max_file_mb: float = MAX_FILE_MB
-    """Files, members of archives and cells with more megabytes than these are not read."""
+    """METRe and cRMSE, for which targets of one formula meet each other's samples; long where many share one."""
 
     def __post_init__(self) -> None:
-        check_limit(self.max_file_mb)
+        super().__post_init__()
         if self.time_limit <= 0 or self.validity_time_limit <= 0:
             raise ConfigError("time limits must be > 0 seconds")
         if self.workers < 0:

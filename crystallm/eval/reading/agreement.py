@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from tqdm import tqdm
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
-from crystallm.base.provenance import provenance, write_json
+from crystallm.base.provenance import check_place, provenance, write_json
 from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.checks.fast_validity import check_cif_fast
 from crystallm.crystal.checks.validity import CheckName, Checks, check_cif
@@ -32,23 +31,26 @@ SPLIT_COLUMN = "suggested_split"
 class AgreementConfig:
     """Settings of the comparison."""
 
-    number: int = 2000
+    number: Annotated[int, Option("-n")] = 2000
     """Crystals compared, drawn in equal parts from the files; half of them are corrupted."""
-    random_cells: int = 400
-    """Cells with atoms anywhere, added to them."""
+    random_cells: int | None = None
+    """Cells with atoms anywhere, added to them; None: a fifth as many."""
     seed: int = 0
+    """Of the draw."""
     split: str = "val"
     """In files with the column `suggested_split`, only rows with this value."""
-    workers: int = 1
-    """Processes."""
+    workers: int = 0
+    """Processes; 0 takes one for each core."""
     time_limit: float = 120.0
     """Seconds for both paths on one crystal; beyond it there is no verdict on their agreement."""
 
     def __post_init__(self) -> None:
-        if self.number < 1 or self.random_cells < 0:
+        if self.number < 1 or (self.random_cells or 0) < 0:
             raise ConfigError(f"number must be >= 1, got {self.number}; random_cells >= 0, got {self.random_cells}")
-        if self.time_limit <= 0 or self.workers < 1:
-            raise ConfigError(f"time limit {self.time_limit:g} and workers {self.workers} must be above 0")
+        if self.time_limit <= 0 or self.workers < 0:
+            raise ConfigError(
+                f"time limit {self.time_limit:g} and workers {self.workers} must not be negative, the limit not 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -213,33 +215,30 @@ def measure(subjects: Sequence[Subject], config: AgreementConfig) -> Agreement:
     return agreement
 
 
-def main(argv: list[str]) -> None:
-    """Check true and corrupted crystals both ways and print how often the verdicts agree, and what differs."""
-    default = AgreementConfig()
-    parser = argparse.ArgumentParser(prog="crystallm eval agreement", description=main.__doc__)
-    parser.add_argument("parquet", type=Path, nargs="+", help="files with the columns id and cif")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates and every difference here")
-    parser.add_argument("-n", "--number", type=int, default=default.number, help="crystals (%(default)s)")
-    parser.add_argument(
-        "--random-cells", type=int, metavar="N", help="cells with atoms anywhere, added (default: a fifth of -n)"
-    )
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--split", default=default.split, help="of files with `suggested_split` (%(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
-    parser.add_argument("--time-limit", type=float, default=default.time_limit, metavar="S", help="(%(default)s)")
-    options = vars(parser.parse_args(argv))
-    paths, target = options.pop("parquet"), options.pop("json")
-    if options["random_cells"] is None:
-        options["random_cells"] = options["number"] // 5
-    config = AgreementConfig(**options | {"workers": options["workers"] or os.cpu_count() or 1})
-    if target and not os.access(target.resolve().parent, os.W_OK):
-        raise ConfigError(f"cannot write {target}: its folder is missing or not writable; choose another place")
-    files = [_rows(path, config.split) for path in paths]
+def compare_paths(
+    parquet: tuple[Path, ...],
+    config: AgreementConfig,
+    *,
+    json: Annotated[Path | None, Option(metavar="FILE")] = None,
+) -> None:
+    """Check true and corrupted crystals both ways and print how often the verdicts agree, and what differs.
+
+    Args:
+        parquet: Files with the columns id and cif.
+        json: Also write rates and every difference here.
+    """
+    cells = config.number // 5 if config.random_cells is None else config.random_cells
+    config = replace(config, random_cells=cells)
+    check_place(json)
+    files = [_rows(path, config.split) for path in parquet]
     subjects = draw_subjects(files, number=config.number, seed=config.seed)
-    agreement = measure([*subjects, *random_subjects(config.random_cells, seed=config.seed)], config)
+    agreement = measure([*subjects, *random_subjects(cells, seed=config.seed)], config)
     print(agreement.table())
-    if target:
-        write_json(target, agreement.to_json() | {"provenance": provenance(config, inputs=paths)})
+    if json:
+        write_json(json, agreement.to_json() | {"provenance": provenance(config, inputs=parquet)})
+
+
+main = Command(compare_paths, "crystallm eval agreement")
 
 
 def _rows(path: Path, split: str) -> list[tuple[str, str]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import io
-import os
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tqdm import tqdm
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError
-from crystallm.base.input_files import add_reading_options
+from crystallm.base.input_files import Reading
 from crystallm.base.provenance import provenance, write_json
 from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.cell import Cell, Rejection
@@ -129,27 +128,32 @@ def _too_close(structure: Structure, contact: float) -> str | None:
     return None
 
 
-def main(argv: list[str]) -> None:
-    """Read every CIF with pymatgen, gemmi and ASE and compare what they find with each other and with the record."""
-    parser = argparse.ArgumentParser(prog="crystallm eval readers", description=main.__doc__)
-    parser.add_argument("source", type=Path, help="folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates and every failure here")
-    add_reading_options(parser)
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
-    parser.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds per crystal (%(default)s)")
-    options = parser.parse_args(argv)
-    if options.time_limit <= 0 or options.workers < 0:
-        raise ConfigError(
-            f"time limit {options.time_limit:g} and workers {options.workers} must not be negative or zero"
-        )
-    records = read_records(options.source, trust_atoms=options.trust_atoms, max_file_mb=options.max_file_mb)
-    result = count(records, workers=options.workers or os.cpu_count() or 1, time_limit_s=options.time_limit)
+def compare_readers(
+    source: Path,
+    reading: Reading,
+    *,
+    json: Annotated[Path | None, Option(metavar="FILE")] = None,
+    workers: int = 0,
+    time_limit: float = 30.0,
+) -> None:
+    """Read every CIF with pymatgen, gemmi and ASE and compare what they find with each other and with the record.
+
+    Args:
+        source: Folder or zip of CIFs, .cif, .jsonl with `cif`, .parquet with `cif`.
+        json: Also write rates and every failure here.
+        workers: Processes; 0 takes one for each core.
+        time_limit: Seconds per crystal.
+    """
+    if time_limit <= 0 or workers < 0:
+        raise ConfigError(f"time limit {time_limit:g} and workers {workers} must not be negative or zero")
+    records = read_records(source, trust_atoms=reading.trust_atoms, max_file_mb=reading.max_file_mb)
+    result = count(records, workers=workers, time_limit_s=time_limit)
     print(table(result))
-    if options.json:
-        write_json(
-            options.json,
-            result | {"provenance": provenance({"time_limit": options.time_limit}, inputs=[options.source])},
-        )
+    if json:
+        write_json(json, result | {"provenance": provenance({"time_limit": time_limit}, inputs=[source])})
+
+
+main = Command(compare_readers, "crystallm eval readers")
 
 
 def table(result: dict[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import time
 from collections import Counter
@@ -11,15 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
-from crystallm.base.provenance import provenance, write_json, write_text
+from crystallm.base.provenance import check_place, provenance, write_json, write_text
 from crystallm.base.workers import NO_VERDICT, Lost, run_limited
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
@@ -37,11 +36,13 @@ class RoundtripConfig:
     """Settings of the round trip."""
 
     layout: str = DEFAULT_LAYOUT
+    """How a crystal is written as text."""
     random: int = 2000
     """Rows drawn at random from all."""
     per_group: int = 20
     """Rows drawn from each space group that occurs; all where there are fewer."""
     seed: int = 0
+    """Of the rows drawn."""
     workers: int = 0
     """Processes; 0 takes one for each core."""
     time_limit: float = 60.0
@@ -218,7 +219,7 @@ def encode_all(paths: Sequence[Path], config: RoundtripConfig, counts: Counts) -
         total = _number_of_rows(path)
         with tqdm(total=total, desc=f"encoding {path.name}", unit="row", disable=None) as bar:
             for number, found in run_limited(
-                work, rows_of(path), workers=_workers(config), time_limit_s=config.time_limit
+                work, rows_of(path), workers=config.workers, time_limit_s=config.time_limit
             ):
                 counts.rows[path.name] += 1
                 if isinstance(found, Encoded):
@@ -242,7 +243,7 @@ def send_round(
     work = partial(round_trip, layout=config.layout)
     with tqdm(total=len(rows), desc="there and back", unit="crystal", disable=None) as bar:
         cifs = (cif for _, cif in rows)
-        for place, found in run_limited(work, cifs, workers=_workers(config), time_limit_s=config.time_limit):
+        for place, found in run_limited(work, cifs, workers=config.workers, time_limit_s=config.time_limit):
             counts.trips[rows[place][0]] = found if isinstance(found, Trip) else _reason(found)
             bar.update()
     return [cif for _, cif in rows]
@@ -255,10 +256,6 @@ def _reason(found: Rejection | Lost) -> str:
 def _undecided(counts: Counts, file: str | None = None) -> int:
     """How many rows, of a file or of all, ran out of time or memory."""
     return sum(isinstance(found, Lost) and file in (None, name) for (name, _), found in counts.refused.items())
-
-
-def _workers(config: RoundtripConfig) -> int:
-    return config.workers or os.cpu_count() or 1
 
 
 def _number_of_rows(path: Path) -> int | None:
@@ -279,32 +276,27 @@ def lengths(counts: Counts) -> dict[str, dict[str, Any]]:
     return found
 
 
-def main(argv: list[str]) -> None:
-    """Write every crystal of parquet files as text, and send some of them there and back."""
-    default = RoundtripConfig()
-    parser = argparse.ArgumentParser(prog="crystallm eval roundtrip", description=main.__doc__)
-    parser.add_argument("sources", metavar="PARQUET", nargs="+", type=Path, help="files with a `cif` column")
-    parser.add_argument("--length-only", metavar="PARQUET", nargs="+", type=Path, default=[], help="only encode these")
-    parser.add_argument("--layout", default=default.layout, help="default: %(default)s")
-    parser.add_argument("--random", type=int, default=default.random, metavar="N", help="rows drawn (%(default)s)")
-    parser.add_argument("--per-group", type=int, default=default.per_group, metavar="K", help="of each (%(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed, help="of the rows drawn (%(default)s)")
-    parser.add_argument("--workers", type=int, default=default.workers, help="processes (default: one per core)")
-    parser.add_argument(
-        "--time-limit", type=float, default=default.time_limit, metavar="S", help="per crystal (%(default)s)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here, and beside it as .md")
-    options = vars(parser.parse_args(argv))
-    sources, others, target = options.pop("sources"), options.pop("length_only"), options.pop("json")
-    config = RoundtripConfig(**options)
-    if target and not os.access(target.resolve().parent, os.W_OK):
-        raise ConfigError(f"cannot write {target}: its folder is missing or not writable; choose another place")
-    names = Counter(path.name for path in [*sources, *others])
+def send_all_round(
+    sources: Annotated[tuple[Path, ...], Option(metavar="PARQUET")],
+    config: RoundtripConfig,
+    *,
+    length_only: Annotated[tuple[Path, ...], Option(metavar="PARQUET")] = (),
+    json: Annotated[Path | None, Option(metavar="FILE")] = None,
+) -> None:
+    """Write every crystal of parquet files as text, and send some of them there and back.
+
+    Args:
+        sources: Files with a `cif` column.
+        length_only: Only encode these.
+        json: Write the report here, and beside it as .md.
+    """
+    check_place(json)
+    names = Counter(path.name for path in [*sources, *length_only])
     if max(names.values()) > 1:
         raise ConfigError(
             f"two files are named {names.most_common(1)[0][0]}; rename one, the report tells them by name"
         )
-    for path in [*sources, *others]:
+    for path in [*sources, *length_only]:
         _number_of_rows(path)
     counts, side = Counts(), Counts()
     at_random: list[tuple[str, int]] = []
@@ -313,7 +305,7 @@ def main(argv: list[str]) -> None:
     complete = False
     try:
         encode_all(sources, config, counts)
-        encode_all(others, config, side)
+        encode_all(length_only, config, side)
         at_random, of_groups = draw(counts, config)
         cifs = send_round(sources, [*at_random, *of_groups], config, counts)
         cells = [cell for cell in map(read_cif, cifs[:: max(1, len(cifs) // 1000)]) if isinstance(cell, Cell)]
@@ -351,9 +343,12 @@ def main(argv: list[str]) -> None:
                 if isinstance(trip, Trip) and {trip.moyopy_again, trip.spglib_again} != {trip.space_group}
             ],
             "speed": measured,
-            "provenance": provenance(config, inputs=[*sources, *others]),
+            "provenance": provenance(config, inputs=[*sources, *length_only]),
         }
         print(markdown(result), end="")
-        if target:
-            write_json(target, plain(result))
-            write_text(target.with_suffix(".md"), markdown(result))
+        if json:
+            write_json(json, plain(result))
+            write_text(json.with_suffix(".md"), markdown(result))
+
+
+main = Command(send_all_round, "crystallm eval roundtrip")

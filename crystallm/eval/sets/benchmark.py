@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections import Counter
 from collections.abc import Collection
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from crystallm.base.command_line import Command
 from crystallm.base.config import load_recipe
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import sha256
@@ -50,13 +50,19 @@ class Benchmark:
     """One benchmark. A change of anything that moves a number raises `version`; old reports keep theirs."""
 
     name: str
+    """What commands and reports call it."""
     version: int
+    """Goes up with every change that moves a number."""
     task: Literal["prediction", "de_novo"]
+    """`prediction`: crystals of given compositions; `de_novo`: crystals of any."""
     title: str
+    """In a few words, for people."""
     rows: Rows
     """The targets; for de novo generation, the reference for novelty and distributions."""
     rows_at_hand: int
+    """Rows of the data files that are its targets."""
     rows_published: int
+    """Rows that its authors published."""
     train: Rows | None = None
     """Library of the baselines, and what counts as a seen prototype."""
     max_sites: int = 0
@@ -64,6 +70,7 @@ class Benchmark:
     prompt: Level = "formula_units"
     """Prompt level by default; a report says which one it used."""
     samples_per_target: int = 20
+    """Draws of each target, or of all for `de_novo`, unless told otherwise."""
     tops: tuple[int, ...] = (1, 5, 20)
     """k of match_rate@k."""
     metre_tops: tuple[int, ...] = (1, 20)
@@ -77,9 +84,11 @@ class Benchmark:
     metrics: tuple[str, ...]
     """Families of metrics, higher is better unless said otherwise; docs/explanation/eval.md defines them."""
     ceiling: Ceiling | None = None
+    """The highest rate that any model can reach with what is given."""
     sources: tuple[str, ...]
     """Where data and definitions come from."""
     pitfalls: tuple[str, ...]
+    """What a reader of its numbers has to know."""
     changes: tuple[str, ...]
     """What each version changed."""
 
@@ -174,12 +183,17 @@ def table(benchmarks: list[Benchmark]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
-    """List the benchmarks: rows, what is given, pitfalls."""
-    parser = argparse.ArgumentParser(prog="crystallm eval list", description=main.__doc__)
-    parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="folder of benchmark files (default: ours)")
-    folder = benchmark_folder(parser.parse_args(argv).benchmarks)
+def list_benchmarks(*, benchmarks: Path | None = None) -> None:
+    """List the benchmarks: rows, what is given, pitfalls.
+
+    Args:
+        benchmarks: Folder of benchmark files (default: ours).
+    """
+    folder = benchmark_folder(benchmarks)
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if not names:
         raise InputError(f"{folder} holds no .yaml file; give --benchmarks DIR with the files of eval/benchmarks")
     print(table([load_benchmark(name, folder) for name in names]))
+
+
+main = Command(list_benchmarks, "crystallm eval list")

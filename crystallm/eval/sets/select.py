@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import output_folder, provenance, write_json, write_text
 from crystallm.base.whole_file import whole_file
@@ -26,12 +26,14 @@ from crystallm.eval.sets.targets import Target, make_target, target_name
 class SelectConfig:
     """Settings of the draw."""
 
-    number: int = 500
+    number: Annotated[int, Option("-n")] = 500
     """Targets to draw; fewer when the files hold fewer."""
     seed: int = 0
+    """Of the draw."""
     max_sites: int = 20
     """Largest number of atoms in the stored cell; 0 takes all."""
     split_column: str = "suggested_split"
+    """Column that `split` is looked for in."""
     split: str = "val"
     """Rows with this value in `split_column`; an empty text takes all rows."""
 
@@ -88,29 +90,26 @@ def write_targets(folder: Path, targets: Sequence[Target], *, level: str) -> tup
     return parquet, prompts
 
 
-def main(argv: list[str]) -> None:
-    """Draw random rows and write OUT/targets.parquet, OUT/prompts.jsonl and OUT/select.json."""
-    default = SelectConfig()
-    parser = argparse.ArgumentParser(prog="crystallm eval select", description=main.__doc__)
-    parser.add_argument("parquet", type=Path, nargs="+", help="files with the columns id, cif and the split column")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("-n", "--number", type=int, default=default.number, help="targets to draw (%(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--max-sites", type=int, default=default.max_sites, help="atoms in the cell (%(default)s)")
-    parser.add_argument("--split-column", default=default.split_column, help="(%(default)s)")
-    parser.add_argument("--split", default=default.split, help="value of the split column (%(default)s); '' takes all")
-    options = vars(parser.parse_args(argv))
-    paths, out = options.pop("parquet"), output_folder(options.pop("out"))
-    config = SelectConfig(**options)
+def select(parquet: tuple[Path, ...], config: SelectConfig, *, out: Path) -> None:
+    """Draw random rows and write OUT/targets.parquet, OUT/prompts.jsonl and OUT/select.json.
+
+    Args:
+        parquet: Files with the columns id, cif and the split column.
+        out: Folder to write.
+    """
+    out = output_folder(out)
     columns = ["id", "cif", "n_sites", config.split_column]
-    rows = [row for path in paths for row in read_parquet(path, columns)]
+    rows = [row for path in parquet for row in read_parquet(path, columns)]
     selection = select_targets(rows, config)
-    parquet, prompts = write_targets(out, selection.targets, level="formula_units")
+    targets, prompts = write_targets(out, selection.targets, level="formula_units")
     count, refused = len(selection.targets), selection.refused
     write_json(
         out / "select.json",
-        {"targets": count, "refused": dict(refused), "provenance": provenance(config, inputs=paths)},
+        {"targets": count, "refused": dict(refused), "provenance": provenance(config, inputs=parquet)},
     )
-    print(f"{count} targets in {parquet}, prompts in {prompts}")
+    print(f"{count} targets in {targets}, prompts in {prompts}")
     for reason, count in refused.most_common():
         print(f"  {count} rows drawn but refused: {reason}")
+
+
+main = Command(select, "crystallm eval select")

@@ -2,55 +2,66 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import InputError
 from crystallm.base.launch import run_command
 from crystallm.base.provenance import output_folder, provenance, write_json, write_text
-from crystallm.eval.benchmarking.score_command import options_and_rest
 from crystallm.eval.textbook.phases import VERSION, formulas, read_compounds
 from crystallm.eval.textbook.score import markdown, rates, score_run
+from crystallm.model.editions import Edition
 
 
-def main(argv: list[str]) -> None:
+def textbook(
+    *,
+    out: Path,
+    edition: Edition = "full",
+    seed: int = 0,
+    compounds: Annotated[Path | None, Option("--list", metavar="FILE")] = None,
+    score_only: bool = False,
+    label: str | None = None,
+    more: Sequence[str] = (),
+) -> None:
     """Sample the formulas of textbook compounds, and report where the phase that nature makes is ranked.
 
     Options after `--` are those of `crystallm sample`. The same command resumes.
+
+    Args:
+        out: Folder of everything.
+        edition: The model that is asked.
+        seed: Of sampling.
+        compounds: Other compounds (default: the benchmark's 95).
+        score_only: OUT/samples is there; only score it.
+        label: What the report calls the run (default: the edition).
     """
-    arguments, more = options_and_rest(argv)
-    parser = argparse.ArgumentParser(prog="crystallm eval textbook", description=main.__doc__)
-    parser.add_argument("--edition", choices=["full", "benchmark"], default="full", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of sampling (default: %(default)s)")
-    parser.add_argument("--list", type=Path, metavar="FILE", help="other compounds (default: the benchmark's 95)")
-    parser.add_argument("--score-only", action="store_true", help="OUT/samples is there; only score it")
-    parser.add_argument("--label", help="what the report calls the run (default: the edition)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of everything")
-    options = parser.parse_args(arguments)
-    compounds = read_compounds(options.list)
-    out = output_folder(options.out)
-    if not options.score_only:
-        _sample(formulas(compounds), out / "samples", options.edition, options.seed, more)
-    placed = score_run(compounds, out / "samples")
+    asked = read_compounds(compounds)
+    out = output_folder(out)
+    if not score_only:
+        _sample(formulas(asked), out / "samples", edition, seed, more)
+    placed = score_run(asked, out / "samples")
     report: dict[str, Any] = {
         "benchmark": "textbook",
         "version": VERSION,
-        "label": options.label or f"{options.edition} edition",
-        "model": f"{options.edition} edition",
-        "knows": options.edition == "full" and "--generated-only" not in more,
-        "seed": options.seed,
+        "label": label or f"{edition} edition",
+        "model": f"{edition} edition",
+        "knows": edition == "full" and "--generated-only" not in more,
+        "seed": seed,
         "options": " ".join(more),
         "rates": {name: (rate.passed, rate.attempted) for name, rate in rates(placed).items()},
         "compounds": [one.to_json() for one in placed],
-        "provenance": provenance(inputs=[options.list] if options.list else []),
+        "provenance": provenance(inputs=[compounds] if compounds else []),
     }
     text = markdown(report)
     write_json(out / "report.json", report)
     write_text(out / "report.md", text)
     print(text)
+
+
+main = Command(textbook, "crystallm eval textbook")
 
 
 def _sample(names: Sequence[str], out: Path, edition: str, seed: int, more: Sequence[str]) -> None:

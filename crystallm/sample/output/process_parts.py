@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystallm.base.command_line import Command
 from crystallm.base.errors import InputError
 from crystallm.base.folder_lock import only_writer
 from crystallm.base.launch import is_one_of_several
@@ -14,10 +14,6 @@ from crystallm.sample.output.records import RECORDS, RecordFile, read_records
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-DESCRIPTION = """Put the draws that several processes wrote (samples.0.jsonl, samples.1.jsonl, ...) into samples.jsonl
-of the same folder. `crystallm sample` does so itself at the end; after a kill this makes them readable for
-`crystallm eval`."""
 
 
 def joined_processes() -> PartialState | None:
@@ -68,12 +64,18 @@ def gather(folder: Path) -> int:
     return draws
 
 
-def main(argv: list[str]) -> None:
-    """Run `crystallm gather FOLDER ...`."""
-    parser = argparse.ArgumentParser(prog="crystallm gather", description=DESCRIPTION)
-    parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="folder of a sampling run")
-    for folder in parser.parse_args(argv).folders:
+def gather_all(folders: tuple[Path, ...]) -> None:
+    """Put the draws that several processes wrote (samples.0.jsonl, samples.1.jsonl, ...) into samples.jsonl of the same
+    folder. `crystallm sample` does so itself at the end; after a kill this makes them readable for `crystallm eval`.
+
+    Args:
+        folders: Of sampling runs.
+    """
+    for folder in folders:
         if not any(file.is_file() for file in record_files(folder)):
             raise InputError(f"{folder} holds no samples.jsonl; give a folder that `crystallm sample` has written")
         with only_writer(folder):
             print(f"{folder / RECORDS}: {gather(folder)} draws")
+
+
+main = Command(gather_all, "crystallm gather")

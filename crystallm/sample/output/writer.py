@@ -5,44 +5,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tqdm import tqdm
 
-from crystallm.base.errors import ConfigError
 from crystallm.base.provenance import write_text
 from crystallm.base.whole_file import cannot_write
 from crystallm.base.workers import Lost, run_limited
 from crystallm.crystal.checks.validity import Checks
+from crystallm.sample.config import OutputConfig
 from crystallm.sample.crystal import Crystal
 from crystallm.sample.drawing.attempt import Attempt
-from crystallm.sample.formats import FORMATS, text_of
+from crystallm.sample.formats import text_of
 from crystallm.sample.output import folder
 from crystallm.sample.output.table import Entry, prompt_table, ranked_lines
 from crystallm.sample.prompts import NamedPrompt
 
 CHECK_TIME_LIMIT_S = 60.0
 """For the checks of one crystal; beyond it they fail."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputConfig:
-    """What a run writes and prints."""
-
-    checks: Literal["fast", "reference", "none"] = "fast"
-    """How crystals are checked: by compiled means that give the verdicts of the reference path, by that path itself
-    (pymatgen, spglib, CrystalNN), or not."""
-    formats: tuple[str, ...] = ("cif",)
-    """Formats in which every ranked crystal is written."""
-    lattice: bool = False
-    """Whether the table shows the lattice."""
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats:
-            raise ConfigError(f"unknown format {(*unknown, '')[0]!r}; choose from {', '.join(FORMATS)}")
 
 
 class Writer:

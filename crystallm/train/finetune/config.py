@@ -36,18 +36,23 @@ class FinetuneConfig:
     lora_rank: int | None = None
     """Train small matrices of this rank beside fixed weights, and merge them in the end; 0: the weights themselves."""
     lora_alpha: float = 16.0
+    """With `lora_rank`: the product of the small matrices is scaled by lora_alpha / lora_rank."""
     replay_share: float | None = None
     """Share of general texts in each epoch, against forgetting."""
     augmented_share: float | None = None
     """Chance that a training text is drawn anew as an equivalent one; 0: always the canonical one."""
     dropout: float | None = None
+    """Probability of dropping while training."""
     batch_tokens: int | None = None
     """Tokens of an optimiser step; None: about eight steps an epoch, 512 to 8192 tokens."""
     accumulate: int = 1
     """Forward passes a step is cut into; raise it when memory is short."""
     optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: torch's Muon for the matrices inside the layers, AdamW for embeddings and norms."""
     weight_decay: float = 0.1
+    """On matrices only, not on norms and biases."""
     precision: Literal["bf16", "fp32"] = "bf16"
+    """Of matrix products; `bf16` by autocast, weights and optimiser in float32."""
     workers: int = 0
     """Processes that draw texts ahead of training."""
     save_minutes: float = 2.0
@@ -68,14 +73,16 @@ class FinetuneConfig:
     heldout_share: float = 0.15
     """Share of the formulas that are kept aside and sampled before and after."""
     most_val: int = 200
+    """No more formulas than this go to validation."""
     most_heldout: int = 200
-    """No more formulas than this go to validation and are held out."""
+    """No more formulas than this are held out."""
 
     draws: int = 5
     """Crystals sampled for each held-out one; 0: none are sampled."""
     validity: bool = True
     """Make the reference checks of validity of the first draw of each held-out crystal."""
     temperature: float = 0.5
+    """Of these draws; below 1 favours what is probable."""
     prompt: Literal["formula", "formula_units", "space_group"] = "formula_units"
     """What a prompt gives: the formula; Z of the primitive cell, too; the space group, too."""
     contact: float = SampleConfig.contact

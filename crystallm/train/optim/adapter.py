@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import CheckpointError, ConfigError, InputError
 from crystallm.base.provenance import provenance, sha256, write_json
+from crystallm.train.process import prepare_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,11 +59,21 @@ def save_adapter(folder: Path, model: Any, *, base: Path, seen: Path | None = No
     partial.rename(folder)
 
 
-def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
-    """Write a checkpoint folder: the base (None: the edition it belongs to) with the adapter added into its weights.
+def merge_adapter(adapter: Path, *, out: Path, base: Annotated[Path | None, Option("--model")] = None) -> Path:
+    """Add a LoRA adapter into the weights of the model it was trained on, and write a checkpoint folder.
 
-    CheckpointError where the adapter was trained on another base, or is none.
+    Args:
+        adapter: Folder `adapter` of a run with lora_rank.
+        out: Checkpoint folder to write.
+        base: Its base; by default the edition it belongs to.
+
+    Returns:
+        `out`.
+
+    Raises:
+        CheckpointError: the adapter was trained on another base, or is none.
     """
+    prepare_process()
     import torch
 
     from crystallm.data.seen import SEEN_FILE
@@ -94,6 +105,7 @@ def merge_adapter(adapter: Path, base: Path | None, out: Path) -> None:
         templates=base / TEMPLATES_FILE if (base / TEMPLATES_FILE).is_file() else None,
         seen=adapter / SEEN_FILE if (adapter / SEEN_FILE).is_file() else None,
     )
+    return out
 
 
 def _belongs_to(adapter: Path) -> dict[str, str]:
@@ -119,12 +131,4 @@ def require_peft() -> Any:
     return peft
 
 
-def main(argv: list[str]) -> None:
-    """Add a LoRA adapter into the weights of the model it was trained on, and write a checkpoint folder."""
-    parser = argparse.ArgumentParser(prog="crystallm train merge", description=main.__doc__)
-    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder `adapter` of a run with lora_rank")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="its base (default: the edition it belongs to)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint folder to write")
-    options = parser.parse_args(argv)
-    merge_adapter(options.adapter, options.model, options.out)
-    print(f"merged model: {options.out}")
+main = Command(merge_adapter, "crystallm train merge", result="merged model: {}")

@@ -7,7 +7,7 @@ import pytest
 
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.description import Description, Site
-from crystallm.sample.attempt import Attempt
+from crystallm.sample.drawing.attempt import Attempt
 from crystallm.sample.prompts import make_prompt
 from studies.ranking.collect import line_of
 from studies.ranking.energies import chosen

@@ -10,8 +10,8 @@ from typing import NoReturn
 import crystallm
 from crystallm.base.errors import ConfigError, CrystallmError
 from crystallm.base.launch import follow_parent
-from crystallm.base.starting import start_fast
 from crystallm.base.whole_file import lost_room, words_of
+from crystallm.cli.starting import start_fast
 
 STAGES = {
     "text": ("crystallm.tokenizer.__main__:text", "show how a crystal is written and tokenised"),
