@@ -150,16 +150,27 @@ def test_recipe_then_overrides_then_options(tmp_path: Path) -> None:
 
 def test_a_group_names_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     place = f"{__name__}:BAKE"
-    kitchen = Group("crystallm kitchen", "Cooking.", {"bake": (place, "bake rolls")}, gone={"fry": "no frying"})
+    kitchen = Group("crystallm kitchen", "Cooking.", {"bake": (place, "bake rolls")}, moved={"fry": "studies.nothing"})
     kitchen(["bake", "bread", "--out", "o"])
     assert calls[0]["rolls"] == ("bread",)
     kitchen([])
     assert "Cooking.\n\ncommands:\n  bake        bake rolls\n" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="unknown command `kitchen boil`; choose from bake"):
         kitchen(["boil"])
-    with pytest.raises(ConfigError, match="no frying"):
-        kitchen(["fry"])
     assert list(commands_in(kitchen)) == [BAKE]
+
+
+def test_a_command_that_has_moved_runs_with_a_notice_in_a_clone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kitchen = Group("crystallm kitchen", "Cooking.", {}, moved={"count": "studies.size.count"})
+    kitchen(["count"])
+    said = capsys.readouterr()
+    assert "`crystallm kitchen count` is now `python -m studies.size.count`" in said.err
+    assert "| all |" in said.out
+    monkeypatch.setattr("crystallm.base.command_line.__file__", str(tmp_path / "a" / "b" / "c.py"))  # from a wheel
+    with pytest.raises(ConfigError, match=r"has left the package; in a clone of the repository, run `python -m"):
+        kitchen(["count"])
 
 
 @dataclass(frozen=True, kw_only=True)

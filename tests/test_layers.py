@@ -39,8 +39,7 @@ ROOMS = {
         " prompts grammar engine decoding config"
     ),
     "eval": (
-        "__main__ textbook reading baselines benchmarking denovo pages seen prediction validity charge_neutrality sets"
-        " rate"
+        "__main__ textbook baselines benchmarking denovo pages seen prediction validity charge_neutrality sets rate"
     ),
     "train": (
         "__main__ finetune session loop probe held_out export monitor state starting_model accelerator optim texts"

@@ -207,14 +207,14 @@ class Group:
     """What stands below the list in the help."""
     otherwise: Command | None = None
     """The command where the first word is none of them."""
-    gone: Mapping[str, str] = field(default_factory=dict)
-    """Name of a command that was -> what is said of it."""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Name of a command that has left the package -> its module in `studies`."""
 
     def __call__(self, argv: Sequence[str]) -> None:
         """Run the command that the first word names; the list of them where there is none."""
         match list(argv):
-            case [name, *_] if name in self.gone:
-                raise ConfigError(self.gone[name])
+            case [name, *rest] if name in self.moved:
+                run_study(f"{self.prog} {name}", self.moved[name], rest)
             case [name, *rest] if name in self.commands:
                 command(self.commands[name][0])(rest)
             case words if self.otherwise is not None:
@@ -230,6 +230,26 @@ class Group:
         lines = [f"  {name:12}{purpose}" for name, (_, purpose) in self.commands.items()]
         more = " ".join(filter(None, [f"`{self.prog} COMMAND --help` lists the options.", self.more]))
         return "\n".join([f"usage: {self.prog} COMMAND ...", "", self.purpose, "", "commands:", *lines, "", more])
+
+
+def run_study(name: str, module: str, argv: Sequence[str]) -> None:
+    """Run a command that has left the package under its old name, with a notice; old names go with version 0.3.
+
+    Args:
+        name: The old one.
+        module: In `studies`, which lies beside the package in a clone.
+        argv: Its arguments.
+
+    Raises:
+        ConfigError: There is no clone; the message names the new place.
+    """
+    clone = Path(__file__).parents[2]
+    if not (clone / "studies").is_dir():
+        raise ConfigError(f"`{name}` has left the package; in a clone of the repository, run `python -m {module}`")
+    print(f"crystallm: `{name}` is now `python -m {module}`; the old name goes with version 0.3", file=sys.stderr)
+    if str(clone) not in sys.path:
+        sys.path.append(str(clone))
+    import_module(module).main(argv)
 
 
 def commands_in(found: object) -> Iterator[Command]:

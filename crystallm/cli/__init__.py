@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import crystallm
+from crystallm.base.command_line import run_study
 from crystallm.base.errors import ConfigError, CrystallmError
 from crystallm.base.launch import follow_parent
 from crystallm.base.whole_file import lost_room, words_of
@@ -30,13 +31,6 @@ Program = Callable[[list[str]], int | None]
 """What is run with the arguments of a command line."""
 
 BENCHMARKS = {"sample": "studies.bench.sampling", "train": "studies.bench.training", "relax": "studies.bench.relaxing"}
-
-
-def bench(argv: list[str]) -> None:
-    """Name the new place of a benchmark of speed; the old name goes with version 0.3."""
-    wanted = [name for name in argv[:1] if name in BENCHMARKS] or list(BENCHMARKS)
-    places = " or ".join(f"`python -m {BENCHMARKS[name]}`" for name in wanted)
-    raise ConfigError(f"`crystallm bench` has left the package; in a clone of the repository, run {places}")
 
 
 def help_text() -> str:
@@ -119,8 +113,10 @@ def _run(arguments: list[str]) -> int:
             print(help_text())
         case ["--version", *_]:
             print(f"crystallm {crystallm.__version__}")
+        case ["bench", name, *rest] if name in BENCHMARKS:
+            run_study(f"crystallm bench {name}", BENCHMARKS[name], rest)
         case ["bench", *rest]:
-            bench(rest)
+            run_study("crystallm bench", BENCHMARKS["sample"], rest)
         case [name, *rest] if name in STAGES:
             module, function = STAGES[name][0].split(":")
             getattr(import_module(module), function)(rest)

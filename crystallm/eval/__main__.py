@@ -16,9 +16,6 @@ COMMANDS = {
     "validity": ("crystallm.eval.validity", "check anyone's CIFs: rates, denominators and reasons"),
     "denovo": ("crystallm.eval.denovo.command", "judge free samples: valid, unique, novel, stable"),
     "textbook": ("crystallm.eval.textbook.command", "is the crystal that everybody knows the first answer?"),
-    "agreement": ("crystallm.eval.reading.agreement", "compare the fast checks with the reference checks"),
-    "readers": ("crystallm.eval.reading.foreign_readers", "read every CIF with pymatgen, gemmi and ASE and compare"),
-    "roundtrip": ("crystallm.eval.reading.roundtrip", "write real crystals as text and back: what is lost"),
     "select": ("crystallm.eval.sets.select", "draw targets from any parquet files and write the prompts"),
 }
 
@@ -27,6 +24,11 @@ main = Group(
     "Measure crystals, ours or anyone's.",
     COMMANDS,
     more="docs/explanation/eval.md explains the definitions.",
+    moved={
+        "agreement": "studies.audit.agreement",
+        "readers": "studies.audit.foreign_readers",
+        "roundtrip": "studies.audit.roundtrip",
+    },
 )
 
 

@@ -55,7 +55,7 @@ main = Group(
     "",
     COMMANDS,
     otherwise=train_command,
-    gone={"sweep": "`crystallm train sweep` has left the package; in a clone, run `python -m studies.scaling.sweep`"},
+    moved={"sweep": "studies.scaling.sweep"},
 )
 
 

@@ -13,7 +13,7 @@ from crystallm.cli import main as cli
 from crystallm.crystal.cell import Cell
 from crystallm.crystal.checks.validity import CheckName, check_cif, failed_checks
 from crystallm.crystal.cif import read_cif
-from crystallm.eval.reading.agreement import (
+from studies.audit.agreement import (
     Agreement,
     AgreementConfig,
     Comparison,
@@ -22,7 +22,7 @@ from crystallm.eval.reading.agreement import (
     draw_subjects,
     random_subjects,
 )
-from crystallm.eval.reading.corruption import KINDS
+from studies.audit.corruption import KINDS
 
 Writer = Callable[..., Path]
 

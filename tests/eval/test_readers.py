@@ -8,7 +8,7 @@ import pytest
 from crystallm.cli import main
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.description import Description, Site
-from crystallm.eval.reading.foreign_readers import agreement
+from studies.audit.foreign_readers import agreement
 
 SITES = (Site("Ti", "a", ()), Site("O", "f", (0.3053,)))
 RUTILE = write_cif(Description((("Ti", 1), ("O", 2)), 2, 136, (4.5937, 4.5937, 2.9587, 90.0, 90.0, 90.0), SITES))

@@ -10,8 +10,8 @@ import pytest
 
 from crystallm.cli import main
 from crystallm.crystal.cell import Reason, Rejection
-from crystallm.eval.reading import roundtrip
-from crystallm.eval.reading.roundtrip import Encoded, Trip, encode, round_trip
+from studies.audit import roundtrip
+from studies.audit.roundtrip import Encoded, Trip, encode, round_trip
 
 Parquet = Callable[..., Path]
 

@@ -92,7 +92,7 @@ def test_the_defaults_draw_each_formula_as_often() -> None:
 
 
 def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "sample"]) == 2
+    assert main(["bench", "sample", "--rows", "0"]) == 2
     assert "`python -m studies.bench.sampling`" in capsys.readouterr().err
     assert exit_code(bench, ["--rows", "0"]) == 2
     free = tmp_path / "free.jsonl"

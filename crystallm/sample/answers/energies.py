@@ -24,8 +24,8 @@ REACH_EV = 0.025
 """Known crystals up to this far above the lowest one, eV per atom, are relaxed to be compared."""
 
 LARGEST_CHANGE = 0.12
-"""Of the logarithm of the volume of a draw that follows a known crystal; its volume is then known to a few percent. Those
-that change by more, layered crystals among them, are nearer to the truth as drawn (decision 20)."""
+"""Of the logarithm of the volume of a draw that follows a known crystal; its volume is then known to a few percent.
+Those that change by more, layered crystals among them, are nearer to the truth as drawn (decision 20)."""
 
 VOLUME_EXCESS = {CHGNET: 1.015}
 """Volume of relaxed crystals over that of the observed ones they match, median, by potential (decision 20). Functionals

@@ -1,4 +1,4 @@
-"""`crystallm eval roundtrip`: how many real crystals can be written as text, and what is lost on the way and back."""
+"""`python -m studies.audit.roundtrip`: how many real crystals can be written, and what is lost there and back."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import check_place, provenance, write_json, write_text
 from crystallm.base.workers import NO_VERDICT, Lost, run_limited
+from crystallm.cli import run_program
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import read_cif
 from crystallm.crystal.description import Description, describe, expand
 from crystallm.crystal.matching.matcher import rms_distance, unreduced_matcher
 from crystallm.crystal.symmetry import primitive, space_group_number, standardize_number
 from crystallm.eval.rate import Rate
-from crystallm.eval.reading.roundtrip_report import markdown, plain
 from crystallm.tokenizer.layout import DEFAULT_LAYOUT, get_layout
 from crystallm.tokenizer.text_layout import TextLayout
+from studies.audit.roundtrip_report import markdown, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,4 +352,8 @@ def send_all_round(
             write_text(json.with_suffix(".md"), markdown(result))
 
 
-main = Command(send_all_round, "crystallm eval roundtrip")
+main = Command(send_all_round, "python -m studies.audit.roundtrip")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,4 +1,4 @@
-"""`crystallm eval agreement`: do the fast checks give the verdicts of the reference checks, and how much faster?"""
+"""`python -m studies.audit.agreement`: do the fast checks give the verdicts of the reference checks, and how fast?"""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from crystallm.base.command_line import Command, Option
 from crystallm.base.errors import ConfigError, InputError
 from crystallm.base.provenance import check_place, provenance, write_json
 from crystallm.base.workers import Lost, run_limited
+from crystallm.cli import run_program
 from crystallm.crystal.checks.fast_validity import check_cif_fast
 from crystallm.crystal.checks.validity import CheckName, Checks, check_cif
 from crystallm.crystal.checks.warm_up import warm_up_checks
 from crystallm.eval.rate import Rate
-from crystallm.eval.reading.corruption import KINDS, RANDOM_KINDS
 from crystallm.eval.sets.inputs import read_parquet
+from studies.audit.corruption import KINDS, RANDOM_KINDS
 
 SPLIT_COLUMN = "suggested_split"
 
@@ -238,7 +239,7 @@ def compare_paths(
         write_json(json, agreement.to_json() | {"provenance": provenance(config, inputs=parquet)})
 
 
-main = Command(compare_paths, "crystallm eval agreement")
+main = Command(compare_paths, "python -m studies.audit.agreement")
 
 
 def _rows(path: Path, split: str) -> list[tuple[str, str]]:
@@ -256,3 +257,7 @@ def _rows(path: Path, split: str) -> list[tuple[str, str]]:
 def _reason(checks: Checks, name: CheckName) -> str:
     check = checks[name]
     return f"passed{': ' + check.reason if check.reason else ''}" if check.passed else check.reason
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,4 +1,4 @@
-"""`crystallm eval readers`: do pymatgen, ASE and our reader (on gemmi) find one crystal, the one that was asked for?"""
+"""`python -m studies.audit.foreign_readers`: do pymatgen, ASE and our reader (on gemmi) find the crystal asked for?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from crystallm.base.errors import ConfigError
 from crystallm.base.input_files import Reading
 from crystallm.base.provenance import provenance, write_json
 from crystallm.base.workers import Lost, run_limited
+from crystallm.cli import run_program
 from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.checks.radii import empty_range, expected_length
 from crystallm.crystal.checks.validity import CheckName, check_cif
@@ -153,7 +154,7 @@ def compare_readers(
         write_json(json, result | {"provenance": provenance({"time_limit": time_limit}, inputs=[source])})
 
 
-main = Command(compare_readers, "crystallm eval readers")
+main = Command(compare_readers, "python -m studies.audit.foreign_readers")
 
 
 def table(result: dict[str, Any]) -> str:
@@ -206,3 +207,7 @@ def _formula_asked(record: Record) -> str | None:
 def _contact_promised(record: Record) -> float:
     contact = record.fields.get("contact")
     return float(contact) if isinstance(contact, int | float) else 0.0
+
+
+if __name__ == "__main__":
+    run_program(main)
