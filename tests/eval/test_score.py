@@ -262,6 +262,9 @@ def test_targets_by_number_by_file_and_all(salts: Path, cifs: dict[str, str], tm
     chosen = run(salts, samples, "--targets", str(tmp_path / "ids.txt"))
     assert (chosen["targets"], chosen["drawn"]["file"]) == (2, "ids.txt")
     assert run(salts, samples, "--targets", str(tmp_path / "targets.parquet"))["targets"] == 3
+    own = ["--targets", str(tmp_path / "targets.parquet"), "--out", str(tmp_path / "own")]
+    main([str(salts), str(samples), *own, *QUICK])  # no folder of data files: nothing is asked of it
+    assert "prototype" not in json.loads((tmp_path / "own" / "report.json").read_text())["parts"]
     (tmp_path / "ids.txt").write_text("TiO2\nNaBr\n")
     with pytest.raises(InputError, match="'NaBr' is no target of salts"):
         run(salts, samples, "--targets", str(tmp_path / "ids.txt"))

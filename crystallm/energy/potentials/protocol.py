@@ -75,7 +75,9 @@ def require(name: str) -> None:
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
-        raise ConfigError(f"cannot import the potential {name!r}: {error}; install its package") from error
+        raise ConfigError(
+            f"cannot import the potential {name!r}: {error}; install its package, or set PYTHONPATH to its folder"
+        ) from error
     if not callable(found):
         raise ConfigError(f"{module} has no callable {attribute!r}; give package.module:callable")
 

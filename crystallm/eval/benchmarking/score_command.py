@@ -27,7 +27,15 @@ from crystallm.eval.prediction.scoring import (
     seen_of,
 )
 from crystallm.eval.seen import Maker, few_seen, judge_targets, maker_called, maker_of_samples, mark_seen
-from crystallm.eval.sets.benchmark import Benchmark, Level, data_folder, draw_targets, files_of, load_benchmark
+from crystallm.eval.sets.benchmark import (
+    Benchmark,
+    Level,
+    data_folder,
+    draw_targets,
+    files_of,
+    has_data_folder,
+    load_benchmark,
+)
 from crystallm.eval.sets.samples import read_samples, samples_digest
 from crystallm.eval.sets.targets import Target, read_targets
 
@@ -113,8 +121,8 @@ def score_files(
     """Score one set of samples, or several of the same model (seeds), and return the report.
 
     The report shows the first set in full, and every metric over all sets. The folder of data files is not asked for
-    where targets have a file of their own and prototypes are left out. maker: the model that made the samples; None:
-    what they say of it.
+    where targets have a file of their own; prototypes are then compared only if it is given. maker: the model that made
+    the samples; None: what they say of it.
     """
     targets = chosen.targets
     sets = [
@@ -122,7 +130,7 @@ def score_files(
         for path in paths
     ]
     prototypes = None
-    if config.prototypes and benchmark.train is not None:
+    if config.prototypes and benchmark.train is not None and (not chosen.own or has_data_folder(asked.data)):
         prototypes = seen_of(benchmark, targets, data_folder(asked.data), asked.cache or out, config)
     maker = maker or maker_of_samples(paths)
     verdicts = None

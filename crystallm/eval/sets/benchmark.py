@@ -135,6 +135,11 @@ def data_folder(given: Path | None) -> Path:
     return folder
 
 
+def has_data_folder(given: Path | None) -> bool:
+    """Whether a folder of data files is named, by --data or by the environment."""
+    return given is not None or bool(os.environ.get(DATA_VARIABLE))
+
+
 def files_of(rows: Rows, data: Path) -> list[Path]:
     """Paths of the files of some rows; InputError naming those that are missing."""
     paths = [data / name for name in rows.files]
