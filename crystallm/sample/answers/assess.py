@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from crystallm.data.templates import TemplateLibrary
-from crystallm.energy.hull.hull import HULL_FILE, HullTable, NoHull
+from crystallm.energy.analysis import edition_hull
+from crystallm.energy.hull.hull import HULL_FILE, HullTable
 from crystallm.energy.potentials.by_name import load_potential
 from crystallm.energy.potentials.guarded import GuardedPotential
 from crystallm.energy.potentials.protocol import CHGNET, Potential
@@ -76,7 +77,8 @@ class Assessor:
         library = TemplateLibrary(file) if file.is_file() else None
         if not config.energies:
             return cls(config, library=library)
-        table = HullTable.read(hull) if hull.is_file() else NoHull(f"the checkpoint has no {HULL_FILE}")
+        # Reference energies of known crystals say nothing of a model: one without a table of its own gets the full one.
+        table = HullTable.read(hull) if hull.is_file() else edition_hull("full")
         potential, settings = _potential(config.potential), RaceSettings()
         kept = KeptRelaxations(out, potential.name, settings)
         judge = EnergyJudge(potential, table, config.relax, settings, kept)

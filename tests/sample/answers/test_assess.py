@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from crystallm.crystal.cell import Cell
 from crystallm.crystal.description import Description, Site
 from crystallm.crystal.formulas.composition import parse_formula
 from crystallm.data.templates import KnownCrystal
-from crystallm.energy.hull.hull import NoHull
+from crystallm.energy.hull.hull import HullTable, NoHull
 from crystallm.energy.potentials.protocol import Evaluation, NoEnergy
 from crystallm.sample.answers.assess import Assessor
 from crystallm.sample.answers.energies import EnergyJudge
@@ -183,3 +184,10 @@ def test_a_search_adds_lower_crystals() -> None:
     assert lowest.energy.lowest < -0.2 < min(c.energy.lowest for c in found if c.attempt is not None)
     assert lowest.probability is not None
     assert Searcher.of(AnswerConfig(), SampleConfig(), None) is None
+
+
+def test_a_checkpoint_without_reference_energies_gets_those_of_the_full_edition(tmp_path: Path) -> None:
+    pytest.importorskip("chgnet")
+    assessor = Assessor.open(tmp_path, AnswerConfig())
+    assert assessor.energies is not None
+    assert isinstance(assessor.energies.hull, HullTable)
