@@ -45,12 +45,12 @@ def test_a_run_loads_its_model_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     """The draws and what a search asks for come from one model."""
     loaded = []
 
-    def load(path: Path, *, device: str | None, precision: str | None) -> object:
-        loaded.append((path, device, precision))
+    def load(path: Path, *, device: str | None, precision: str | None, decoder: str) -> object:
+        loaded.append((path, device, precision, decoder))
         return object()
 
     monkeypatch.setattr(Generator, "from_pretrained", load)
-    job = _Job(tmp_path, [], SampleConfig(), AnswerConfig(), tmp_path, "m@1", {}, "cpu", "fp32", None)
+    job = _Job(tmp_path, [], SampleConfig(), AnswerConfig(), tmp_path, "m@1", {}, "cpu", "fp32", "torch", "none", None)
     assert loaded == []
     assert job.generator is job.generator
-    assert loaded == [(tmp_path, "cpu", "fp32")]
+    assert loaded == [(tmp_path, "cpu", "fp32", "torch")]

@@ -18,7 +18,7 @@ from crystallm.crystal.cell import Cell, Rejection
 from crystallm.crystal.cif import write_cif
 from crystallm.crystal.description import Description, Site, describe
 from crystallm.model.architecture import ModelConfig, build_model
-from crystallm.sample.grammar.protocol import make_grammar
+from crystallm.sample.grammar.making import make_grammar
 from crystallm.sample.grammar.wyckoff_grammar import Limits, Partial, Prompt, Stage
 from crystallm.sample.output.records import RECORDS, read_records
 from crystallm.tokenizer.layout import get_layout

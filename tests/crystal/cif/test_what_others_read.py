@@ -8,7 +8,7 @@ import pytest
 from crystallm.crystal.cell import Rejection
 from crystallm.crystal.cif import read_structures
 
-PAGE = Path(__file__).parents[3] / "docs" / "readers.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "readers.md"
 TAGS = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 SITES = "loop_\n_atom_site_label\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
 
